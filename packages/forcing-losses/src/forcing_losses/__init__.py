@@ -1,0 +1,1 @@
+"""Flow matching, Block Forcing and Self Forcing losses on plain tensors."""

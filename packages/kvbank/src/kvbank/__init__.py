@@ -1,0 +1,1 @@
+"""A sparse semantic key/value memory for chunk-by-chunk video transformers."""

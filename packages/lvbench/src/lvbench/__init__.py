@@ -1,0 +1,1 @@
+"""LV-Bench manifests and storyworld, a synthetic world whose truth is known."""

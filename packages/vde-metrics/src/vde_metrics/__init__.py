@@ -1,0 +1,1 @@
+"""Video Drift Error: how much a long video drifts, chunk by chunk."""

@@ -1,0 +1,13 @@
+"""A synthetic world of long takes whose truth is known: who is where, in which colours, moving which way.
+
+Example:
+    >>> from lvbench import storyworld
+    >>> story = storyworld.render(7, 3)
+    >>> tuple(story.frames.shape), len(story.captions)
+    ((3, 57, 64, 64), 3)
+"""
+
+from lvbench.storyworld.plot import ACTIONS, PLACES, SCROLL_FRAMES, SPECIES
+from lvbench.storyworld.story import FPS, StoryVideo, Truth, render
+
+__all__ = ["ACTIONS", "FPS", "PLACES", "SCROLL_FRAMES", "SPECIES", "StoryVideo", "Truth", "render"]

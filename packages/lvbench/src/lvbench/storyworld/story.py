@@ -1,0 +1,214 @@
+"""Rendering a story: pictures, captions and the truth about both."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+from lvbench.storyworld.actors import FEET, PATCH, draw_actor
+from lvbench.storyworld.paint import Array
+from lvbench.storyworld.places import SIZE, Place, draw_colour, draw_distinct, draw_place
+from lvbench.storyworld.plot import SCROLL_FRAMES, Beat, write_plot
+
+FPS = 8
+"""Frames per second of every story."""
+
+BASELINE = 55.0
+"""Row of the protagonist's feet."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Truth:
+    """What is known about a story because it was drawn, not filmed.
+
+    Regions number 0 sky, 1 ground, 2 landmark and 255 where a pixel belongs to several of them.
+    """
+
+    species: str
+    places: tuple[str, ...]
+    """Names of the story's places."""
+    place: Int[Tensor, " chunks"]
+    """Index of the place each chunk ends in."""
+    direction: Int[Tensor, " chunks"]
+    """1 right, -1 left, 0 on the spot."""
+    arrives: Bool[Tensor, " chunks"]
+    """Whether the chunk begins by scrolling in from another place."""
+    actions: tuple[str, ...]
+    """walk, stand or jump, per chunk."""
+    chunk_of_frame: Int[Tensor, " t"]
+    scroll: Bool[Tensor, " t"]
+    """Frames that show two places at once."""
+    position: Float[Tensor, "t 2"]
+    """Feet of the protagonist, (x, y) in pixels."""
+    subject: Bool[Tensor, "t h w"]
+    """Pixels at least half covered by the protagonist."""
+    visible: Bool[Tensor, " t"]
+    """The protagonist covers at least 40 pixels."""
+    subject_colours: Float[Tensor, "3 3"]
+    """RGB in [-1, 1] of body, accent and ink."""
+    sky: Float[Tensor, "places 3"]
+    ground: Float[Tensor, "places 3"]
+    landmark: Float[Tensor, "places 2 3"]
+    backgrounds: Float[Tensor, "places 3 h w"]
+    """Each place without its visitor, in [-1, 1]."""
+    regions: UInt8[Tensor, "places h w"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoryVideo:
+    """A rendered story."""
+
+    frames: Float[Tensor, "3 t h w"]
+    """RGB in [-1, 1]."""
+    captions: tuple[str, ...]
+    """One a chunk; they name protagonist, action, direction and place, and never a colour."""
+    chunk_frames: tuple[int, ...]
+    """Frames of each chunk."""
+    fps: int
+    truth: Truth
+
+
+def render(
+    seed: int, num_chunks: int, *, first_chunk_frames: int = 17, chunk_frames: int = 20, richness: int = 1
+) -> StoryVideo:
+    """Render the story of ``seed``: a long take in which a protagonist travels between places and comes back.
+
+    Colours, horizon and landmarks of a place and the look of the protagonist are drawn per video and are not in the
+    captions: only who remembers the first visit can draw the second. A pure function of its arguments; the first
+    chunks of a longer story are the shorter story.
+
+    Args:
+        seed: Any non-negative integer.
+        num_chunks: Number of chunks, at least 1.
+        first_chunk_frames: Frames of the first chunk (a causal video autoencoder wants 4n - 3).
+        chunk_frames: Frames of every later chunk.
+        richness: 0 flat colours; 1 gradients and landmarks.
+
+    Raises:
+        ValueError: If an argument is out of range.
+    """
+    _check(seed, num_chunks, first_chunk_frames, chunk_frames, richness)
+    plot = write_plot(seed, num_chunks)
+    lengths = [first_chunk_frames] + [chunk_frames] * (num_chunks - 1)
+    rng = np.random.default_rng([seed, 2])
+    body = draw_colour(rng, saturation=(0.75, 1.0), value=(0.7, 1.0))
+    accent = draw_distinct(rng, [body], distance=0.5, saturation=(0.0, 0.5), value=(0.75, 1.0))
+    ink = np.full(3, 0.08, dtype=np.float32)
+    places = [
+        draw_place(name, np.random.default_rng([seed, 3, i]), avoid=[body, accent], richness=richness)
+        for i, name in enumerate(plot.places)
+    ]
+    motion = _motion(plot.beats, lengths)
+    backdrop = _backdrops(plot.beats, lengths, places, motion["scroll"])
+    colours = np.stack([body, accent if richness else body, ink])
+    paint, alpha = draw_actor(
+        plot.species, colours=colours, facing=motion["facing"], gait=motion["gait"], offset=_subpixel(motion)
+    )
+    frames, subject = _composite(backdrop, paint, alpha, motion)
+    return StoryVideo(
+        frames=_signed(frames).permute(3, 0, 1, 2).contiguous(),
+        captions=tuple(beat.caption for beat in plot.beats),
+        chunk_frames=tuple(lengths),
+        fps=FPS,
+        truth=Truth(
+            species=plot.species,
+            places=plot.places,
+            place=torch.tensor([beat.place for beat in plot.beats]),
+            direction=torch.tensor([beat.direction for beat in plot.beats]),
+            arrives=torch.tensor([beat.arrives for beat in plot.beats]),
+            actions=tuple(beat.action for beat in plot.beats),
+            chunk_of_frame=torch.from_numpy(np.repeat(np.arange(num_chunks), lengths)),
+            scroll=torch.from_numpy(motion["scroll"] < SIZE),
+            position=torch.from_numpy(np.stack([motion["x"], motion["y"]], 1)),
+            subject=torch.from_numpy(subject > 0.5),
+            visible=torch.from_numpy((subject > 0.5).sum((1, 2)) >= 40),
+            subject_colours=_signed(colours),
+            sky=_signed(np.stack([p.sky for p in places])),
+            ground=_signed(np.stack([p.ground for p in places])),
+            landmark=_signed(np.stack([p.landmark for p in places])),
+            backgrounds=_signed(np.stack([p.picture for p in places])).permute(0, 3, 1, 2).contiguous(),
+            regions=torch.from_numpy(np.stack([p.region for p in places])),
+        ),
+    )
+
+
+def _check(seed: int, num_chunks: int, first_chunk_frames: int, chunk_frames: int, richness: int) -> None:
+    if seed < 0:
+        raise ValueError(f"seed is {seed}; expected a non-negative integer")
+    if num_chunks < 1:
+        raise ValueError(f"num_chunks is {num_chunks}; a story has at least 1 chunk")
+    shortest = SCROLL_FRAMES + 2
+    if min(first_chunk_frames, chunk_frames) < shortest:
+        raise ValueError(
+            f"chunks of {first_chunk_frames} and {chunk_frames} frames; a chunk needs at least {shortest} frames"
+        )
+    if richness not in (0, 1):
+        raise ValueError(f"richness is {richness}; expected 0 (flat colours) or 1 (gradients and landmarks)")
+
+
+def _signed(values: Array) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)) * 2.0 - 1.0
+
+
+def _motion(beats: tuple[Beat, ...], lengths: list[int]) -> dict[str, Array]:
+    """Position, facing, gait and scroll of every frame."""
+    parts: list[dict[str, Array]] = []
+    before, facing, phase = beats[0].start, float(beats[0].direction or 1), 0.0
+    for beat, length in zip(beats, lengths, strict=True):
+        k = np.arange(1, length + 1, dtype=np.float32)
+        facing = float(beat.direction) if beat.direction else facing
+        ease = np.clip((k - SCROLL_FRAMES * beat.arrives) / (length - SCROLL_FRAMES * beat.arrives), 0.0, 1.0)
+        x = beat.start + (beat.end - beat.start) * ease
+        walked = np.abs(x - before)
+        scroll = np.full(length, float(SIZE), dtype=np.float32)
+        if beat.arrives:
+            share = np.clip(k / SCROLL_FRAMES, 0.0, 1.0)
+            x = np.where(k <= SCROLL_FRAMES, before + (beat.start - before) * share, x)
+            scroll = np.minimum(SIZE, np.round(SIZE * share)).astype(np.float32)
+            walked = 4.0 * np.minimum(k, SCROLL_FRAMES) + np.abs(x - beat.start) * (k > SCROLL_FRAMES)
+        gait = phase + walked * (0.5 if beat.action == "walk" else 0.0)
+        hop = 9.0 * np.abs(np.sin(2.0 * np.pi * k / length)) if beat.action == "jump" else np.zeros_like(k)
+        parts.append({"x": x, "y": BASELINE - hop, "gait": gait, "scroll": scroll, "facing": np.full(length, facing)})
+        before, phase = beat.end, float(gait[-1])
+    return {name: np.concatenate([part[name] for part in parts]).astype(np.float32) for name in parts[0]}
+
+
+def _backdrops(beats: tuple[Beat, ...], lengths: list[int], places: list[Place], scroll: Array) -> Array:
+    """Backgrounds of all frames [t, h, w, 3]; while arriving, the old and the new place stand side by side."""
+    out = np.empty((len(scroll), SIZE, SIZE, 3), dtype=np.float32)
+    frame = 0
+    previous = beats[0]
+    for beat, length in zip(beats, lengths, strict=True):
+        new, old = places[beat.place].picture, places[previous.place].picture
+        for t in range(frame, frame + length):
+            shift = int(scroll[t])
+            if shift >= SIZE:
+                out[t] = new
+            elif beat.direction == 1:
+                out[t, :, : SIZE - shift], out[t, :, SIZE - shift :] = old[:, shift:], new[:, :shift]
+            else:
+                out[t, :, shift:], out[t, :, :shift] = old[:, : SIZE - shift], new[:, SIZE - shift :]
+        frame += length
+        previous = beat
+    return out
+
+
+def _subpixel(motion: dict[str, Array]) -> Array:
+    x, y = motion["x"], motion["y"]
+    return np.stack([x - np.floor(x), y - np.floor(y)], 1)
+
+
+def _composite(backdrop: Array, paint: Array, alpha: Array, motion: dict[str, Array]) -> tuple[Array, Array]:
+    """Lay the protagonist's patch over every frame; what leaves the picture is cut off."""
+    margin = PATCH
+    left = np.floor(motion["x"]).astype(int) - PATCH // 2 + margin
+    top = np.floor(motion["y"]).astype(int) - int(FEET) + margin
+    padded = np.zeros((len(alpha), SIZE + 2 * margin, SIZE + 2 * margin, 4), dtype=np.float32)
+    for t in range(len(alpha)):
+        window = padded[t, top[t] : top[t] + PATCH, left[t] : left[t] + PATCH]
+        window[..., :3], window[..., 3] = paint[t], alpha[t]
+    layer = padded[:, margin:-margin, margin:-margin]
+    subject = layer[..., 3]
+    return backdrop * (1.0 - subject[..., None]) + layer[..., :3], subject

@@ -1,0 +1,110 @@
+"""Every check of the workspace: `./dev test` runs them all, `./dev <session>` one of them, `./dev` lists them."""
+
+import sys
+from pathlib import Path
+
+import nox
+
+PACKAGES = ("noisesched", "kvbank", "bdiff-core", "forcing-losses", "vde-metrics", "lvbench")
+FOLDERS = (*(f"packages/{package}" for package in PACKAGES), "apps/bdiff")
+EDITABLE = tuple(f"--editable={folder}" for folder in FOLDERS)
+TOOLS = nox.project.load_toml("pyproject.toml")["dependency-groups"]
+PIP_OPTIONS = ("--no-compile", "--constraint=constraints.txt")  # torch has thousands of modules that no test imports
+# `test` runs two lanes side by side; sessions that share the workspace environment take turns in the first.
+LANES = (
+    "lint,types,imports,integration,examples,docs,build",
+    ",".join(f"tests({package})" for package in PACKAGES),
+)
+
+nox.options.default_venv_backend = "venv"
+nox.options.sessions = ["test"]
+
+
+def workspace(session):
+    """Python of .nox/workspace, the one environment with everything, made on first use and brought up to date."""
+    python = ".nox/workspace/bin/python"
+    if not Path(python).exists():
+        session.run(sys.executable, "-m", "venv", ".nox/workspace")
+    session.run(python, "-m", "pip", "install", "-q", *PIP_OPTIONS, *EDITABLE, *TOOLS["test"], *TOOLS["workspace"])
+    return python
+
+
+def pytest(session, python, name, *arguments):
+    """Runs pytest on one thread (two lanes, two cores) and leaves its counts where `.ci/run` sums them."""
+    command = (python, "-m", "pytest", "-q", f"--junit-xml=.cache/junit/{name}.xml", *arguments, *session.posargs)
+    session.run(*command, env={"OMP_NUM_THREADS": "1"})
+
+
+@nox.session(venv_backend="none")
+def test(session):
+    """All of lint, types, imports, tests, integration, examples, docs and build, in two lanes."""
+    for stale in Path(".cache/junit").glob("*.xml"):
+        stale.unlink()
+    session.run(sys.executable, ".ci/side_by_side.py", *LANES)
+
+
+@nox.session
+def lint(session):
+    session.install(*PIP_OPTIONS, *TOOLS["lint"])
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session(venv_backend="none")
+def types(session):
+    session.run(workspace(session), "-m", "mypy")
+
+
+@nox.session(venv_backend="none")
+def imports(session):
+    session.run(workspace(session), ".ci/check_imports.py", "--editable", *FOLDERS)
+    session.run(".nox/workspace/bin/lint-imports")
+
+
+@nox.session
+@nox.parametrize("package", PACKAGES, ids=PACKAGES)
+def tests(session, package):
+    """One package with its declared dependencies and the test tools, no more: an undeclared import fails here."""
+    session.install(*PIP_OPTIONS, f"--editable=packages/{package}", *TOOLS["test"])
+    session.run("python", ".ci/check_imports.py", f"packages/{package}")
+    hook = f"--jaxtyping-packages={package.replace('-', '_')},beartype.beartype"
+    pytest(session, "python", package, f"packages/{package}/tests", "-m", "not gpu", hook)
+
+
+@nox.session(venv_backend="none")
+def integration(session):
+    """The packages wired together, and bdiff-core against diffusers; without the hook that checks shapes."""
+    pytest(session, workspace(session), "integration", "apps/bdiff/tests", "packages/bdiff-core/tests", "-m", "not gpu")
+
+
+@nox.session(venv_backend="none")
+def examples(session):
+    """docs/examples, every fenced python block of READMEs and docs pages, and the API pages against `__all__`."""
+    pytest(session, workspace(session), "examples", "tests")
+
+
+@nox.session(venv_backend="none")
+def docs(session):
+    session.run(workspace(session), "-m", "zensical", "build", "--clean", "--strict")
+
+
+@nox.session
+def build(session):
+    """Wheels of all seven; what lies in a source tree (weights, py.typed) must arrive with the wheel."""
+    wheels = session.create_tmp()
+    session.run("python", "-m", "pip", "wheel", "-q", "--no-deps", f"--wheel-dir={wheels}", *FOLDERS)
+    session.install("--no-compile", "--no-deps", "--force-reinstall", *map(str, Path(wheels).glob("*.whl")))
+    session.run("python", ".ci/check_wheels.py", *FOLDERS)
+
+
+@nox.session(venv_backend="none")
+def gpu(session):
+    """The tests that need a CUDA device."""
+    pytest(session, workspace(session), "gpu", "packages", "apps", "-m", "gpu")
+
+
+@nox.session
+def sample(session):
+    """A first video from a fresh checkout: `./dev sample [options of bdiff sample]`."""
+    session.install(*PIP_OPTIONS, *EDITABLE)
+    session.run("bdiff", "sample", "--out", "runs/first-video", *session.posargs)

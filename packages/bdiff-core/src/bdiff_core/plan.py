@@ -1,0 +1,97 @@
+"""From a storyboard to what every chunk is conditioned on."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from .storyboard import Storyboard
+from .text import TextEncoder
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkCondition:
+    """What one chunk is conditioned on."""
+
+    index: int
+    """Position of the chunk in the video, from 0."""
+    text: Float[Tensor, "n d"]
+    """Token states of its prompt, zero-padded."""
+    negative: Float[Tensor, "n d"]
+    """Token states of the branch that guidance moves away from; zeros: no text at all."""
+    embedding: Float[Tensor, " r"]
+    """Unit vector by which past chunks are recalled."""
+    image: Float[Tensor, "c h w"] | None = None
+    """A picture that the chunk starts from, for models that take one."""
+
+
+def chunk_shots(
+    storyboard: Storyboard, *, fps: float, frames_per_chunk: int, num_chunks: int | None = None
+) -> list[int]:
+    """Index of the shot that each chunk shows.
+
+    A chunk shows the shot at its middle; the causal VAE gives the first chunk 3 frames fewer. Without times there is
+    one shot a chunk, stretched evenly where `num_chunks` asks for more chunks than shots, cut where it asks for fewer.
+
+    Args:
+        storyboard: the shots.
+        fps: frames a second.
+        frames_per_chunk: frames of every chunk after the first one.
+        num_chunks: length of the video; None: as long as the storyboard.
+    """
+    if fps <= 0 or frames_per_chunk < 4:
+        raise ValueError(f"fps is {fps} and frames_per_chunk {frames_per_chunk}; expected above 0 and at least 4")
+    if num_chunks is not None and num_chunks < 1:
+        raise ValueError(f"num_chunks is {num_chunks}; expected at least 1")
+    num_shots = len(storyboard.shots)
+    if not storyboard.is_timed:
+        num_chunks = num_chunks or num_shots
+        return [index * num_shots // num_chunks if num_chunks > num_shots else index for index in range(num_chunks)]
+    if num_chunks is None:
+        if storyboard.duration is None:
+            raise ValueError("the last shot has no end: give it one, or give num_chunks")
+        num_chunks = count_chunks(storyboard.duration, fps=fps, frames_per_chunk=frames_per_chunk)
+    middles = [(frames_per_chunk - 3) / 2]
+    middles += [(frames_per_chunk - 3) + (index - 0.5) * frames_per_chunk for index in range(1, num_chunks)]
+    return [storyboard.shot_at(frame / fps) for frame in middles]
+
+
+def count_chunks(seconds: float, *, fps: float, frames_per_chunk: int) -> int:
+    """How many chunks it takes to fill a time; the first one has 3 frames fewer than the others.
+
+    Up to half a frame may be missing at the end, so that rounded seconds are not filled up by a whole chunk.
+    """
+    if not seconds > 0 or not math.isfinite(seconds):
+        raise ValueError(f"seconds is {seconds}; expected a number above 0")
+    return max(1, math.ceil((seconds * fps + 3 - 0.5) / frames_per_chunk))
+
+
+def plan_chunks(
+    storyboard: Storyboard,
+    text_encoder: TextEncoder,
+    *,
+    fps: float,
+    frames_per_chunk: int,
+    num_chunks: int | None = None,
+) -> list[ChunkCondition]:
+    """The condition of every chunk; each distinct prompt is encoded once.
+
+    Args:
+        storyboard: the shots.
+        text_encoder: turns prompts into token states and a retrieval embedding.
+        fps: frames a second.
+        frames_per_chunk: frames of every chunk after the first one (which has 3 fewer).
+        num_chunks: length of the video; None: as long as the storyboard.
+    """
+    shots = chunk_shots(storyboard, fps=fps, frames_per_chunk=frames_per_chunk, num_chunks=num_chunks)
+    prompts = list(dict.fromkeys(storyboard.shots[shot].prompt for shot in shots))
+    states = text_encoder.encode(prompts)
+    rows = [prompts.index(storyboard.shots[shot].prompt) for shot in shots]
+    # The null branch of training is all-zero text, not an encoded empty prompt.
+    negative = torch.zeros_like(states.tokens[0])
+    return [
+        ChunkCondition(index=index, text=states.tokens[row], negative=negative, embedding=states.embedding[row])
+        for index, row in enumerate(rows)
+    ]

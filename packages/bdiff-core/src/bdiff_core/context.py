@@ -1,0 +1,191 @@
+"""Keys and values of earlier chunks, stored as they come and laid out once per generated chunk."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LayerKV:
+    """Keys and values of one layer before rotary positions, so that they can be placed anywhere later."""
+
+    key: Float[Tensor, "branches heads tokens dh"]
+    value: Float[Tensor, "branches heads tokens dh"]
+    position: Int[Tensor, "tokens 3"]
+    """Time (latent frames), row and column of each token, in tokens."""
+    query: Float[Tensor, "branches heads tokens dh"] | None = None
+    """The chunk's own queries, for whoever decides which tokens to keep."""
+
+
+class Recall(Protocol):
+    """What a memory hands out for one chunk; `kvbank.Recall` is one."""
+
+    @property
+    def chunks(self) -> Sequence[int]:
+        """Chunk ids in chronological order."""
+
+    @property
+    def kinds(self) -> Sequence[str]:
+        """`recent`, `recalled` or `sink`, for each chunk."""
+
+    @property
+    def spans(self) -> Sequence[Sequence[int]]:
+        """`spans[layer][i]`: tokens of chunk i in that layer."""
+
+    @property
+    def layers(self) -> Sequence[LayerKV]:
+        """Each layer's chunks, concatenated in the order of `chunks`; empty when there are none."""
+
+
+class ContextLayer:
+    """One layer's rotated keys and values of earlier chunks, with room behind them for the current chunk's own."""
+
+    def __init__(self, key: Tensor, value: Tensor, *, reserve: int = 0) -> None:
+        self.length = key.shape[2]
+        self._key, self._value = key, value
+        if reserve:
+            self._grow(reserve)
+
+    @property
+    def key(self) -> Float[Tensor, "branches heads tokens dh"]:
+        """Rotated keys of the earlier chunks."""
+        return self._key[:, :, : self.length]
+
+    @property
+    def value(self) -> Float[Tensor, "branches heads tokens dh"]:
+        """Values of the earlier chunks."""
+        return self._value[:, :, : self.length]
+
+    def extend(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of the earlier chunks followed by the given ones.
+
+        Without gradients the given ones are written into the room behind the earlier ones, so that the steps of a
+        chunk copy nothing else; the next call overwrites them. With gradients everything is concatenated, since a
+        buffer that a later call overwrites could not be differentiated through.
+        """
+        if key.shape[:2] != self._key.shape[:2]:
+            raise ValueError(
+                f"the context has {self._key.shape[0]} branches of {self._key.shape[1]} heads; "
+                f"the latents have a batch of {key.shape[0]} and the model {key.shape[1]} heads"
+            )
+        if torch.is_grad_enabled() and (key.requires_grad or value.requires_grad or self._key.requires_grad):
+            own = self.key.to(key.dtype), self.value.to(value.dtype)
+            return torch.cat((own[0], key), dim=2), torch.cat((own[1], value), dim=2)
+        end = self.length + key.shape[2]
+        if self._key.shape[2] < end or self._key.dtype != key.dtype:
+            self._key, self._value = self._key.to(key.dtype), self._value.to(value.dtype)
+            self._grow(key.shape[2])
+        self._key[:, :, self.length : end] = key
+        self._value[:, :, self.length : end] = value
+        return self._key[:, :, :end], self._value[:, :, :end]
+
+    def _grow(self, reserve: int) -> None:
+        room = self._key.new_empty((*self._key.shape[:2], self.length + reserve, self._key.shape[3]))
+        laid_out = room, torch.empty_like(room)
+        laid_out[0][:, :, : self.length] = self.key.detach()
+        laid_out[1][:, :, : self.length] = self.value.detach()
+        self._key, self._value = laid_out
+
+
+class RotaryModel(Protocol):
+    """What laying out a context needs of a model."""
+
+    @property
+    def compute_dtype(self) -> torch.dtype:
+        """Dtype in which the model attends."""
+
+    def rotate(
+        self, x: Float[Tensor, "*batch tokens dh"], position: Int[Tensor, "tokens 3"]
+    ) -> Float[Tensor, "*batch tokens dh"]:
+        """Apply rotary positions."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Context:
+    """Earlier chunks as one generated chunk sees them: constant while that chunk is denoised."""
+
+    layers: tuple[ContextLayer, ...]
+    """One for each layer of the model; empty when there is nothing to see."""
+    positions: Literal["slots", "absolute"]
+    """`slots`: run the chunk with `start=0`. `absolute`: with `start=index * frames_per_chunk`."""
+
+
+def slots(kinds: Sequence[str]) -> tuple[int, ...]:
+    """Where chunks sit relative to the current one, at 0: recent ones at -1, -2, ..., the others right before them.
+
+    Both groups keep their chronological order, in which `kinds` lists them: of three recalled and two recent chunks
+    the slots are -5, -4, -3, -2, -1.
+    """
+    num_recent = sum(kind == "recent" for kind in kinds)
+    next_recent, next_other = -num_recent, -len(kinds)
+    placed = []
+    for kind in kinds:
+        if kind == "recent":
+            placed.append(next_recent)
+            next_recent += 1
+        else:
+            placed.append(next_other)
+            next_other += 1
+    return tuple(placed)
+
+
+def _frames_per_chunk(recall: Recall) -> int:
+    """Frames of a chunk, read from one that was stored whole."""
+    spans = recall.spans[0]
+    for position in recall.layers[0].position.split(list(spans)):
+        if len(position):
+            extent = position.amax(0) - position.amin(0) + 1
+            if int(extent.prod()) == len(position):
+                return int(extent[0])
+    raise ValueError("no recalled chunk is stored whole, so its length is unknown: pass frames_per_chunk")
+
+
+def prepare_context(
+    recall: Recall,
+    *,
+    model: RotaryModel,
+    index: int,
+    positions: Literal["slots", "absolute"] = "slots",
+    frames_per_chunk: int | None = None,
+    reserve: int = 0,
+) -> Context:
+    """Place recalled keys and rotate them, once for all denoising steps of a chunk.
+
+    *Slots* puts recent chunks at -1, -2, ... and the others chronologically right before them, wherever in the video
+    they come from (see `slots`); run the chunk itself with `start=0`. Only time moves: a token keeps its frame within
+    its chunk, its row and its column. *Absolute* uses positions as they were stored; run the chunk with
+    `start=index * frames_per_chunk`, there and when storing it.
+
+    Args:
+        recall: What the memory hands out for this chunk.
+        model: The model whose rotary positions and dtype are used.
+        index: Number of the chunk to come; all recalled chunks must be earlier.
+        positions: `slots` or `absolute`.
+        frames_per_chunk: Latent frames of every chunk, for `slots`. None: read from a chunk that was stored whole.
+        reserve: Tokens of the chunk to come, to make room for its own keys at once; with 0 the first step does it.
+    """
+    if positions not in ("slots", "absolute"):
+        raise ValueError(f"positions is {positions!r}; expected 'slots' or 'absolute'")
+    late = [chunk for chunk in recall.chunks if chunk >= index]
+    if late:
+        raise ValueError(f"chunk {index} cannot see chunks {late}: a context holds earlier chunks only")
+    if not recall.layers:
+        return Context(layers=(), positions=positions)
+    if positions == "slots":
+        frames_per_chunk = frames_per_chunk or _frames_per_chunk(recall)
+        placed = slots(recall.kinds)
+    layers = []
+    for stored, spans in zip(recall.layers, recall.spans, strict=True):
+        position = stored.position
+        if positions == "slots":
+            slot = torch.tensor(placed, device=position.device).repeat_interleave(
+                torch.tensor(list(spans), device=position.device)
+            )
+            time = slot * frames_per_chunk + position[:, 0] % frames_per_chunk
+            position = torch.cat((time[:, None], position[:, 1:]), dim=1)
+        key = model.rotate(stored.key.to(model.compute_dtype), position)
+        layers.append(ContextLayer(key, stored.value.to(model.compute_dtype), reserve=reserve))
+    return Context(layers=tuple(layers), positions=positions)

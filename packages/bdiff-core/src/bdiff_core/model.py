@@ -1,0 +1,262 @@
+"""The chunk-causal diffusion transformer."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from bdiff_core.attention import Gather, Layout, TextKV
+from bdiff_core.config import ModelConfig
+from bdiff_core.context import Context, ContextLayer, LayerKV
+from bdiff_core.layers import Block, EmbeddedText, Head, ImageProjection, Patches, TextProjection, TimeEmbedding
+from bdiff_core.rope import rotate, rotation
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TextStates:
+    """Prompts (and image tokens) as every layer's cross attention sees them; made once, used for all steps."""
+
+    layers: tuple[TextKV, ...]
+    num_prompts: int
+    """Prompts a video: 1, or one for each chunk."""
+
+
+class ChunkDiT(nn.Module):
+    """Diffusion transformer of Wan 2.1 and SkyReels-V2, causal over chunks and with a memory of earlier ones.
+
+    Attributes:
+        gradient_checkpointing: Recompute each block in the backward pass instead of keeping its activations.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.gradient_checkpointing = False
+        self.patches = Patches(config)
+        self.time = TimeEmbedding(config)
+        self.text = TextProjection(config)
+        self.image = ImageProjection(config) if config.image_dim is not None else None
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
+        self.head = Head(config)
+        self._initialise()
+
+    def forward(
+        self,
+        latents: Float[Tensor, "b c t h w"],
+        levels: Float[Tensor, "b t"],
+        text: Float[Tensor, "b n d"] | Float[Tensor, "b chunks n d"] | TextStates,
+        *,
+        frames_per_chunk: int | None = None,
+        context: Context | None = None,
+        start: int = 0,
+        extra: Float[Tensor, "b extra t h w"] | None = None,
+        image_tokens: Float[Tensor, "b m clip"] | None = None,
+        gather: Gather | None = None,
+    ) -> Float[Tensor, "b out t h w"]:
+        """Velocity of the latents at the given levels.
+
+        Args:
+            latents: Noisy latents.
+            levels: Flow-matching time of each latent frame: 0 clean, 1 pure noise.
+            text: States of one prompt a video or of one prompt a chunk, zero-padded here to `config.text_length`; or
+                what `embed_text` made of them.
+            frames_per_chunk: Chunks see themselves and earlier chunks; None: everything sees everything.
+            context: Earlier chunks that all latents see, from `prepare_context`.
+            start: Position of the first latent frame.
+            extra: Channels of an image-to-video model, put behind the latents' own.
+            image_tokens: Its CLIP tokens; with `TextStates` give them to `embed_text` instead.
+            gather: For training: which chunks the latents hold, instead of consecutive ones.
+        """
+        x, embedding, time = self._embed(latents, levels, extra)
+        layout = self._layout(latents, frames_per_chunk=frames_per_chunk, start=start, gather=gather, context=context)
+        texts = self._texts(text, image_tokens, latents, frames_per_chunk=frames_per_chunk)
+        for block, states, past in zip(self.blocks, texts, self._past(context), strict=True):
+            if self.gradient_checkpointing and torch.is_grad_enabled():
+                x = checkpoint(block, x, time, states, layout=layout, past=past, use_reentrant=False)
+            else:
+                x = block(x, time, states, layout=layout, past=past)
+        return self._unpatch(self.head(x, embedding), latents)
+
+    def keys_values(
+        self,
+        latents: Float[Tensor, "b c t h w"],
+        levels: Float[Tensor, "b t"],
+        text: Float[Tensor, "b n d"] | Float[Tensor, "b chunks n d"] | TextStates,
+        *,
+        frames_per_chunk: int | None = None,
+        context: Context | None = None,
+        start: int = 0,
+        extra: Float[Tensor, "b extra t h w"] | None = None,
+        image_tokens: Float[Tensor, "b m clip"] | None = None,
+    ) -> Iterator[LayerKV]:
+        """Each layer's keys, values and queries before rotary positions, one layer at a time.
+
+        The arguments are those of `forward`. A layer is computed when the iterator is asked for it, so only one
+        layer's tensors need to exist; the last block's feed-forward and the head are never computed.
+        """
+        x, _, time = self._embed(latents, levels, extra)
+        layout = self._layout(latents, frames_per_chunk=frames_per_chunk, start=start, gather=None, context=context)
+        texts = self._texts(text, image_tokens, latents, frames_per_chunk=frames_per_chunk)
+        position = self.positions(latents, start=start)
+        last = self.blocks[-1]
+        for block, states, past in zip(self.blocks, texts, self._past(context), strict=True):
+            modulation = block.modulation(time)
+            qkv = block.project(x, modulation)
+            q, k, v = (rearrange(y, "b n h d -> b h n d") for y in qkv)
+            yield LayerKV(key=k, value=v, position=position, query=q)
+            if block is not last:
+                x = block.finish(x, modulation, qkv, text=states, layout=layout, past=past)
+
+    def embed_text(
+        self,
+        text: Float[Tensor, "b n d"] | Float[Tensor, "b chunks n d"],
+        *,
+        image_tokens: Float[Tensor, "b m clip"] | None = None,
+    ) -> TextStates:
+        """Keys and values of the prompts in every layer, accepted wherever `text` is: once a chunk, not once a step."""
+        embedded = self._embed_text(text, image_tokens)
+        num_prompts = text.shape[1] if text.ndim == 4 else 1
+        layers = tuple(block.cross_attention.keys_values(*embedded) for block in self.blocks)
+        return TextStates(layers=layers, num_prompts=num_prompts)
+
+    def positions(self, latents: Float[Tensor, "b c t h w"], *, start: int = 0) -> Int[Tensor, "tokens 3"]:
+        """Time, row and column of each token."""
+        _, rows, columns = self.config.patch_size
+        frames, height, width = latents.shape[2:]
+        axes = (torch.arange(start, start + frames), torch.arange(height // rows), torch.arange(width // columns))
+        return torch.cartesian_prod(*axes).to(latents.device)
+
+    def rotate(
+        self, x: Float[Tensor, "*batch tokens dh"], position: Int[Tensor, "tokens 3"]
+    ) -> Float[Tensor, "*batch tokens dh"]:
+        """Apply rotary positions to queries or keys of `keys_values`."""
+        return rotate(x, *rotation(position, self.config.head_dim, self.config.rope_theta))
+
+    @property
+    def compute_dtype(self) -> torch.dtype:
+        """Dtype in which attention runs: that of the weights, or autocast's."""
+        weight = self.patches.project.weight
+        if torch.is_autocast_enabled(weight.device.type):
+            return torch.get_autocast_dtype(weight.device.type)
+        return weight.dtype
+
+    def _embed(
+        self, latents: Tensor, levels: Tensor, extra: Tensor | None
+    ) -> tuple[Float[Tensor, "b t s d"], Float[Tensor, "b t d"], Float[Tensor, "b t 6 d"]]:
+        _, rows, columns = self.config.patch_size
+        given = latents if extra is None else torch.cat((latents, extra.to(latents.dtype)), dim=1)
+        if given.shape[1] != self.config.in_channels:
+            raise ValueError(f"latents (with extra) have {given.shape[1]} channels, expected {self.config.in_channels}")
+        if latents.shape[3] % rows or latents.shape[4] % columns:
+            raise ValueError(f"latents are {tuple(latents.shape[3:])} high and wide; patches are {rows} by {columns}")
+        if levels.shape != (latents.shape[0], latents.shape[2]):
+            raise ValueError(
+                f"levels are {tuple(levels.shape)}; expected one a video and frame, "
+                f"{(latents.shape[0], latents.shape[2])}"
+            )
+        embedding, time = self.time(levels)
+        # Under autocast the patches come out in half precision; the residual stream keeps the dtype of the weights.
+        return self.patches(given).to(self.patches.project.weight.dtype), embedding, time
+
+    def _layout(
+        self,
+        latents: Tensor,
+        *,
+        frames_per_chunk: int | None,
+        start: int,
+        gather: Gather | None,
+        context: Context | None,
+    ) -> Layout:
+        frames = latents.shape[2]
+        if frames_per_chunk is not None and (frames_per_chunk < 1 or frames % frames_per_chunk):
+            raise ValueError(f"{frames} latent frames do not divide into chunks of {frames_per_chunk} frames_per_chunk")
+        position, mask, chunk_tokens = self.positions(latents, start=start), None, None
+        if frames_per_chunk is not None:
+            chunk_tokens = len(position) // frames * frames_per_chunk
+        if gather is not None:
+            if frames_per_chunk is None or start or context is not None:
+                raise ValueError("gather needs frames_per_chunk, and neither start nor context: slots place its chunks")
+            if gather.slots.shape != (latents.shape[0], frames // frames_per_chunk):
+                raise ValueError(
+                    f"gather.slots is {tuple(gather.slots.shape)}; the latents are {latents.shape[0]} videos of "
+                    f"{frames // frames_per_chunk} chunks"
+                )
+            position = self._gathered_positions(latents, gather.slots, frames_per_chunk)
+            mask = torch.zeros((), dtype=self.compute_dtype, device=latents.device)
+            mask = mask.where(gather.mask(chunk_tokens), float("-inf"))
+            chunk_tokens = None
+        cos, sin = rotation(position, self.config.head_dim, self.config.rope_theta)
+        cos, sin = (y.unsqueeze(-2) if gather is not None else y[None, :, None] for y in (cos, sin))
+        return Layout(cos=cos, sin=sin, mask=mask, chunk_tokens=chunk_tokens)
+
+    def _gathered_positions(self, latents: Tensor, slots: Tensor, frames_per_chunk: int) -> Int[Tensor, "b n 3"]:
+        chunk = self.positions(latents[:, :, :frames_per_chunk])
+        shift = F.pad(slots[..., None] * frames_per_chunk, (0, 2))
+        return rearrange(shift[:, :, None] + chunk, "b chunks n axis -> b (chunks n) axis")
+
+    def _embed_text(self, text: Tensor, image_tokens: Tensor | None) -> EmbeddedText:
+        config = self.config
+        if text.shape[-1] != config.text_dim or text.shape[-2] > config.text_length:
+            raise ValueError(
+                f"text is {tuple(text.shape)}; expected at most {config.text_length} tokens (text_length) of width "
+                f"{config.text_dim} (text_dim)"
+            )
+        if (image_tokens is None) != (self.image is None):
+            raise ValueError("image_tokens go with config.image_dim: give both or neither")
+        padded = F.pad(text, (0, 0, 0, config.text_length - text.shape[-2]))
+        prompts = self.text(padded.flatten(0, -3))
+        return prompts, None if image_tokens is None else self.image(image_tokens)
+
+    def _texts(
+        self,
+        text: Tensor | TextStates,
+        image_tokens: Tensor | None,
+        latents: Tensor,
+        *,
+        frames_per_chunk: int | None,
+    ) -> tuple[TextKV | EmbeddedText, ...]:
+        """What each block's cross attention gets."""
+        if isinstance(text, TextStates):
+            if image_tokens is not None:
+                raise ValueError("image_tokens are part of the text states: give them to embed_text")
+            num_prompts, batch, texts = text.num_prompts, text.layers[0].key.shape[0] // text.num_prompts, text.layers
+        else:
+            num_prompts, batch = text.shape[1] if text.ndim == 4 else 1, text.shape[0]
+            texts = (self._embed_text(text, image_tokens),) * len(self.blocks)
+        frames = latents.shape[2]
+        if batch != latents.shape[0]:
+            raise ValueError(f"text has a batch of {batch}, latents of {latents.shape[0]}")
+        if num_prompts > 1 and (frames_per_chunk is None or num_prompts * frames_per_chunk != frames):
+            raise ValueError(
+                f"{num_prompts} prompts a video, one a chunk, need frames_per_chunk * {num_prompts} latent frames; "
+                f"there are {frames} and frames_per_chunk is {frames_per_chunk}"
+            )
+        return texts
+
+    def _past(self, context: Context | None) -> tuple[ContextLayer | None, ...]:
+        if context is None or not context.layers:
+            return (None,) * len(self.blocks)
+        if len(context.layers) != len(self.blocks):
+            raise ValueError(f"context has {len(context.layers)} layers, the model {len(self.blocks)}")
+        return context.layers
+
+    def _unpatch(self, patches: Float[Tensor, "b t s patch"], latents: Tensor) -> Float[Tensor, "b c t h w"]:
+        _, p, q = self.config.patch_size
+        rows = latents.shape[3] // p
+        velocity = rearrange(patches, "b t (h w) (p q c) -> b c t (h p) (w q)", h=rows, p=p, q=q)
+        return velocity.to(latents.dtype)
+
+    def _initialise(self) -> None:
+        """Wan's: Xavier everywhere, small embeddings, and a head that answers zero."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+        for module in (self.time.hidden, self.time.out, self.text.hidden, self.text.out):
+            nn.init.normal_(module.weight, std=0.02)
+        nn.init.zeros_(self.head.project.weight)

@@ -9,9 +9,7 @@ from safetensors.torch import save_file
 
 from bdiff_core.text import MINILM, SentenceTextEncoder, find_model
 
-PROMPTS = [
-    f"the red fox walks {way} through the {place}" for way in ("left", "right") for place in ("meadow", "desert")
-]
+PROMPTS = [f"the fox walks {way} through the {place}" for way in ("left", "right") for place in ("meadow", "desert")]
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +51,7 @@ def test_states_have_the_promised_form(encoder):
     assert states.tokens.shape == (4, 32, 384)
     filled = states.tokens.abs().sum(-1) > 0
     torch.testing.assert_close(states.embedding.norm(dim=-1), torch.ones(4))
-    assert filled.sum(dim=1).tolist() == [9, 9, 9, 9]  # seven words and the two marks of BERT
+    assert filled.sum(dim=1).tolist() == [9, 9, 9, 9]  # seven words and BERT's two marks
     assert filled[:, :9].all()
     assert 0.8 < states.tokens[filled].std() < 1.2
 
@@ -70,7 +68,7 @@ def test_states_do_not_depend_on_the_batch(encoder):
 def test_embedding_sees_what_token_states_cut(encoder, caplog):
     story = "a fox walks through the meadow and the meadow and the meadow " * 4
     one, other = encoder.encode([story + "by day", story + "in a spaceship full of rockets"]).embedding
-    assert "longer than 32 tokens" in caplog.text
+    assert "cut to 32 tokens" in caplog.text
     assert one @ other < 0.98
 
 

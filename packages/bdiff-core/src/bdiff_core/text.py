@@ -64,7 +64,7 @@ class SentenceTextEncoder:
         """Loads the model from a folder, the hub's cache, an installed package, or else from the hub, in this order.
 
         Args:
-            name: a folder with config.json, tokenizer.json and model.safetensors, or a repository on the Hugging Face hub.
+            name: a folder with config.json, tokenizer.json and model.safetensors, or a repository on the hub.
             text_length: rows of the token states; longer prompts are cut there (the embedding sees 256 tokens).
             scale: factor that brings token states to about unit variance: MiniLM's have a standard deviation of 0.45.
             device: where to compute; states are returned there.
@@ -99,9 +99,7 @@ class SentenceTextEncoder:
         ids = [encoding.ids for encoding in self._tokenizer.encode_batch(list(prompts))]
         cut = [prompt for prompt, row in zip(prompts, ids, strict=True) if len(row) > self.text_length]
         if cut:
-            logger.warning(
-                "%d prompts are longer than %d tokens and are cut: %.60s…", len(cut), self.text_length, cut[0]
-            )
+            logger.warning("%d prompts are cut to %d tokens: %.60s…", len(cut), self.text_length, cut[0])
         tokens = torch.zeros(len(ids), self.text_length, self.width, device=self._device)
         embedding = torch.zeros(len(ids), self.width, device=self._device)
         # The padded length of a prompt follows from the prompt alone.

@@ -197,7 +197,7 @@ class ChunkDiT(nn.Module):
     def _gathered_positions(self, latents: Tensor, slots: Tensor, frames_per_chunk: int) -> Int[Tensor, "b n 3"]:
         chunk = self.positions(latents[:, :, :frames_per_chunk])
         shift = F.pad(slots[..., None] * frames_per_chunk, (0, 2))
-        return rearrange(shift[:, :, None] + chunk, "b chunks n axis -> b (chunks n) axis")
+        return rearrange(shift[:, :, None] + chunk, "b chunks n txy -> b (chunks n) txy")
 
     def _embed_text(self, text: Tensor, image_tokens: Tensor | None) -> EmbeddedText:
         config = self.config

@@ -6,7 +6,7 @@ from bdiff_core.config import ModelConfig
 
 
 def tiny() -> ModelConfig:
-    """The model that ships with the project: the architecture of the large ones at 9 million parameters."""
+    """The model that ships with the project: the architecture of the large ones at 7 million parameters."""
     return ModelConfig(dim=256, num_layers=6, num_heads=4, ffn_dim=1024, text_dim=384, text_length=32)
 
 

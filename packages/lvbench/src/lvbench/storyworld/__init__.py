@@ -7,7 +7,8 @@ Example:
     ((3, 57, 64, 64), 3)
 """
 
+from lvbench.storyworld.judge import Verdict, judge
 from lvbench.storyworld.plot import ACTIONS, PLACES, SCROLL_FRAMES, SPECIES
 from lvbench.storyworld.story import FPS, StoryVideo, Truth, render
 
-__all__ = ["ACTIONS", "FPS", "PLACES", "SCROLL_FRAMES", "SPECIES", "StoryVideo", "Truth", "render"]
+__all__ = ["ACTIONS", "FPS", "PLACES", "SCROLL_FRAMES", "SPECIES", "StoryVideo", "Truth", "Verdict", "judge", "render"]

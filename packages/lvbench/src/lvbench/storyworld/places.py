@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lvbench.storyworld.paint import Array, blend, box, convex, coverage, ellipse, segment
 
@@ -69,7 +70,7 @@ def draw_place(name: str, rng: np.random.Generator, *, avoid: list[Array], richn
 
 def _paint(
     name: str, rng: np.random.Generator, *, sky: Array, ground: Array, colours: tuple, horizon: float, richness: int
-):
+) -> tuple[Array, NDArray[np.uint8]]:
     grid = np.arange(SIZE, dtype=np.float32) + 0.5
     x, y = np.broadcast_arrays(grid[None, :], grid[:, None])
     down = np.clip((y - horizon) / (SIZE - horizon), 0.0, 1.0)[..., None] if richness else np.ones((SIZE, SIZE, 1))

@@ -1,6 +1,6 @@
 """The plot of a story: who travels where, chunk by chunk, and the words that say so.
 
-Everything is a pure function of (seed, chunk): the first five chunks of a long story are the five chunks of the short one.
+Everything is a pure function of (seed, chunk): the first chunks of a long story are the shorter story.
 """
 
 from dataclasses import dataclass

@@ -102,6 +102,7 @@ def test_the_input_is_left_alone():
     assert torch.equal(noise, torch.arange(32.0).reshape(4, 8))
 
 
+@pytest.mark.usefixtures("unhooked")
 @pytest.mark.parametrize(
     ("window", "options", "message"),
     [

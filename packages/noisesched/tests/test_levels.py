@@ -88,6 +88,7 @@ def test_plain_grid_is_linear_and_in_float64():
     assert grid.tolist() == [1, 0.75, 0.5, 0.25, 0]
 
 
+@pytest.mark.usefixtures("unhooked")
 @pytest.mark.parametrize(
     ("call", "message"),
     [

@@ -75,6 +75,7 @@ def test_levels_keep_shape_and_dtype(dtype):
     assert t.dtype == dtype
 
 
+@pytest.mark.usefixtures("unhooked")
 @pytest.mark.parametrize(
     ("levels", "options", "message"),
     [

@@ -82,6 +82,7 @@ def test_defaults_are_a_cosine_from_half_to_shift_five():
     assert shifts[-1].item() == pytest.approx(5, abs=0.2)
 
 
+@pytest.mark.usefixtures("unhooked")
 @pytest.mark.parametrize(
     ("options", "message"),
     [

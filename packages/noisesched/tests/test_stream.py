@@ -143,6 +143,7 @@ def test_streams_compare_copy_and_pickle_by_value():
     assert noise != stream(base="shared")
 
 
+@pytest.mark.usefixtures("unhooked")
 @pytest.mark.parametrize(
     ("options", "message"),
     [

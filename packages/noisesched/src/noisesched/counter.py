@@ -2,7 +2,7 @@
 
 `torch.Generator` cannot serve here: on CPU it uses only the low 32 bits of its seed, so among tens of thousands of keys
 (seed, chunk, step) some pairs would share their noise. A key here is 128 bits wide, mixed from any tuple of integers by
-SplitMix64 (Steele, Lea and Flood, 2014). The random bits are plain integer arithmetic, and only their transform to normal
+SplitMix64 (Steele, Lea and Flood, 2014). The random bits are plain integer arithmetic; only their transform to normal
 numbers is floating point, in float64 and rounded to float32.
 """
 
@@ -40,7 +40,7 @@ def derive_key(*words: int) -> Key:
     return lanes[0], lanes[1]
 
 
-def random_words(key: Key, count: int) -> Int64[Tensor, " count"]:
+def random_words(key: Key, count: int) -> Int64[Tensor, " {count}"]:
     """First `count` 64-bit words of a key, as signed integers.
 
     A SplitMix64 sequence that starts at the key's first half, mixed once more with the second.
@@ -62,7 +62,7 @@ def normal(key: Key, shape: tuple[int, ...]) -> Float[Tensor, "*shape"]:
     return pairs.flatten()[:count].float().reshape(shape)
 
 
-def permutation(key: Key, length: int) -> Int64[Tensor, " length"]:
+def permutation(key: Key, length: int) -> Int64[Tensor, " {length}"]:
     """Uniformly random permutation: the ranks of as many random words."""
     return random_words(key, length).argsort()
 

@@ -66,7 +66,7 @@ def shift_levels(
     return pushed / (pushed + (1 - levels))
 
 
-def denoising_grid(num_steps: int, *, level_max: float = 1.0, shift: float = 1.0) -> Float[Tensor, " num_steps+1"]:
+def denoising_grid(num_steps: int, *, level_max: float = 1.0, shift: float = 1.0) -> Float[Tensor, " {num_steps}+1"]:
     """Levels that a sampler visits, from `level_max` down to 0: evenly spaced before the shift.
 
     One grid serves every chunk: the schedules of `chunk_levels` shape training only.

@@ -18,7 +18,7 @@ def sample_levels(
     *,
     coupling: Coupling = "shift",
     generator: torch.Generator,
-) -> Float[Tensor, "batch num_chunks"]:
+) -> Float[Tensor, " {batch_size} num_chunks"]:
     """Training levels t of every chunk, drawn around the schedule's level of that chunk (BlockVid section 3.5).
 
     The paper does not say how a chunk's level enters training. With u uniform in [0, 1) and l the chunk's level:

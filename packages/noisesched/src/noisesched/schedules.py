@@ -18,7 +18,7 @@ def chunk_levels(
     level_max: float = 0.83,
     steepness: float = 10.0,
     normalize: bool = False,
-) -> Float[Tensor, " num_chunks"]:
+) -> Float[Tensor, " {num_chunks}"]:
     """Noise level of every chunk of a training video, growing with the chunk index (BlockVid Eqs. 11, 26, 27).
 
     The paper's index runs from 1 to n over n - 1, which overshoots its own end; we count c = 0..n-1, so that the first

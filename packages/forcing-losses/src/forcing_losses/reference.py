@@ -1,0 +1,84 @@
+"""The semantic reference x_cond: what the chunks with the most similar prompts looked like (BlockVid section 3.3)."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from forcing_losses.flow_matching import widened
+
+
+def semantic_reference(
+    history: Sequence[Float[Tensor, "b c _ h w"]],
+    similarity: Float[Tensor, "b chunks"],
+    *,
+    top_l: int,
+    num_frames: int,
+) -> Float[Tensor, "b c {num_frames} h w"] | None:
+    """Mean of the `top_l` most similar past chunks, each resampled to the current chunk's length (x_cond of Eq. 5).
+
+    All past chunks are candidates, the two most recent included. Resampling is linear in time and keeps the first
+    and the last frame; a single frame is taken from the middle.
+
+    Args:
+        history: Clean latents [b c t h w] of every past chunk, oldest first; lengths in time may differ. A stacked
+            tensor [b chunks c t h w] becomes such a list by `.unbind(1)`.
+        similarity: Similarity of the current prompt to the prompt of each past chunk, for every video of the batch.
+            Ties go to the newest chunk.
+        top_l: Number of chunks in the mean, at least 1. Where the past is shorter, the mean of what there is.
+        num_frames: Length t of the current chunk.
+
+    Returns:
+        The reference in the dtype of the history, or None if there is no past chunk.
+    """
+    _check(history, similarity, top_l, num_frames)
+    if not history:
+        return None
+    chosen = _newest_of_the_most_similar(similarity, min(top_l, len(history)))
+    batch, channels, _, height, width = history[0].shape
+    total = widened(history[0]).new_zeros(batch, channels, num_frames, height, width)
+    for index in chosen.unique().tolist():
+        videos = (chosen == index).any(dim=1).to(total.device)
+        total[videos] += _resample_time(widened(history[index][videos]), num_frames)
+    return (total / chosen.shape[1]).to(history[0].dtype)
+
+
+def _newest_of_the_most_similar(similarity: Float[Tensor, "b chunks"], count: int) -> Int64[Tensor, "b count"]:
+    # A stable sort of the reversed past meets the newest of equals first.
+    order = similarity.flip(1).sort(dim=1, descending=True, stable=True).indices[:, :count]
+    return similarity.shape[1] - 1 - order
+
+
+def _resample_time(latents: Float[Tensor, "b c t h w"], num_frames: int) -> Float[Tensor, "b c {num_frames} h w"]:
+    length = latents.shape[2]
+    if length == num_frames:
+        return latents
+    last = length - 1
+    if num_frames == 1:
+        position = torch.tensor([last / 2], dtype=torch.float64)
+    else:
+        position = torch.linspace(0, last, num_frames, dtype=torch.float64)
+    before = position.floor().long().clamp(max=last)
+    after = (before + 1).clamp(max=last)
+    share = (position - before).to(latents)[:, None, None]
+    return torch.lerp(latents[:, :, before], latents[:, :, after], share)
+
+
+def _check(history: Sequence[Tensor], similarity: Tensor, top_l: int, num_frames: int) -> None:
+    if isinstance(history, Tensor):
+        raise TypeError("history is one tensor; expected a list of chunks [b c t h w], such as stacked.unbind(1)")
+    if top_l < 1:
+        raise ValueError(f"top_l is {top_l}; expected at least 1 (for no reference, leave Eq. 5 out of the objective)")
+    if num_frames < 1:
+        raise ValueError(f"num_frames is {num_frames}; a chunk has at least 1 frame")
+    if similarity.ndim != 2 or similarity.shape[1] != len(history):
+        raise ValueError(
+            f"similarity has shape {tuple(similarity.shape)} for {len(history)} past chunks; expected [batch, chunks]"
+        )
+    sizes = {(chunk.shape[0], chunk.shape[1], *chunk.shape[3:]) for chunk in history}
+    if len(sizes) > 1 or any(batch != similarity.shape[0] for batch, *_ in sizes):
+        raise ValueError(
+            f"past chunks have sizes [b c h w] of {sorted(sizes)} and similarity a batch of {similarity.shape[0]}; "
+            "chunks may differ in their number of frames only"
+        )

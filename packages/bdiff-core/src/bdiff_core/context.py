@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LayerKV:
     """Keys and values of one layer before rotary positions, so that they can be placed anywhere later."""
@@ -113,7 +114,7 @@ class Context:
     """`slots`: run the chunk with `start=0`. `absolute`: with `start=index * frames_per_chunk`."""
 
 
-def slots(kinds: Sequence[str]) -> tuple[int, ...]:
+def chunk_slots(kinds: Sequence[str]) -> tuple[int, ...]:
     """Where chunks sit relative to the current one, at 0: recent ones at -1, -2, ..., the others right before them.
 
     Both groups keep their chronological order, in which `kinds` lists them: of three recalled and two recent chunks
@@ -155,7 +156,7 @@ def prepare_context(
     """Place recalled keys and rotate them, once for all denoising steps of a chunk.
 
     *Slots* puts recent chunks at -1, -2, ... and the others chronologically right before them, wherever in the video
-    they come from (see `slots`); run the chunk itself with `start=0`. Only time moves: a token keeps its frame within
+    they come from (see `chunk_slots`); run the chunk itself with `start=0`. Only time moves: a token keeps its frame within
     its chunk, its row and its column. *Absolute* uses positions as they were stored; run the chunk with
     `start=index * frames_per_chunk`, there and when storing it.
 
@@ -176,7 +177,7 @@ def prepare_context(
         return Context(layers=(), positions=positions)
     if positions == "slots":
         frames_per_chunk = frames_per_chunk or _frames_per_chunk(recall)
-        placed = slots(recall.kinds)
+        placed = chunk_slots(recall.kinds)
     layers = []
     for stored, spans in zip(recall.layers, recall.spans, strict=True):
         position = stored.position

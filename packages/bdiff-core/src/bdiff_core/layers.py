@@ -79,13 +79,14 @@ class TimeEmbedding(nn.Module):
         half = self.freq_dim // 2
         frequency = 10000.0 ** (-torch.arange(half, dtype=exact, device=levels.device) / half)
         angle = 1000.0 * levels[..., None].to(exact) * frequency
-        x = torch.cat((angle.cos(), angle.sin()), dim=-1)
-        embedding = self.out(F.silu(self.hidden(_cast(x, self.hidden))))
-        modulation = self.modulation(F.silu(embedding))
+        x = torch.cat((angle.cos(), angle.sin()), dim=-1).float()
+        with torch.autocast(levels.device.type, enabled=False):  # half precision would blur the level itself
+            x = F.silu(F.linear(x, self.hidden.weight.float(), self.hidden.bias.float()))
+            embedding = F.linear(x, self.out.weight.float(), self.out.bias.float())
+        modulation = self.modulation(F.silu(_cast(embedding, self.modulation)))
         if self.fps is not None:
             modulation = modulation + self.fps_out(F.silu(self.fps_hidden(self.fps.weight[self.fps_index])))
-        # The modulations scale float32 numbers; under autocast they would come out in half precision.
-        return embedding.float(), modulation.float().unflatten(-1, (6, -1))
+        return embedding, modulation.float().unflatten(-1, (6, -1))
 
 
 class TextProjection(nn.Module):
@@ -190,9 +191,7 @@ class Head(nn.Module):
         self.table = nn.Parameter(torch.randn(2, config.dim) / config.dim**0.5)
         self.project = nn.Linear(config.dim, config.patch_dim)
 
-    def forward(
-        self, x: Float[Tensor, "b t s d"], embedding: Float[Tensor, "b t d"]
-    ) -> Float[Tensor, "b t s patch"]:
+    def forward(self, x: Float[Tensor, "b t s d"], embedding: Float[Tensor, "b t d"]) -> Float[Tensor, "b t s patch"]:
         """Modulate by the level of each frame and project."""
         shift, scale = (self.table.float() + embedding.unsqueeze(2)).unsqueeze(3).unbind(2)
         return self.project(_cast(modulated_norm(x, shift, scale, eps=self.eps), self.project))

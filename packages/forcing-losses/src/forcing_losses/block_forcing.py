@@ -3,7 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from forcing_losses.flow_matching import flow_matching_loss, mean_squared_error, widened
+from forcing_losses.flow_matching import flow_matching_loss, mean_squared_error, require_same_shape, widened
 
 
 def block_forcing_loss(
@@ -29,6 +29,7 @@ def block_forcing_loss(
     """
     if not 0 <= gamma <= 1:
         raise ValueError(f"gamma is {gamma}; Eq. 5 expects a weight in [0, 1]")
+    require_same_shape(noise, reference, names="noise and reference")
     return mean_squared_error(pred, widened(noise) - gamma * widened(reference))
 
 

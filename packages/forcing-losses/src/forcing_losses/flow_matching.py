@@ -18,7 +18,7 @@ def interpolate(
     Returns:
         Noisy latents in the dtype of `clean`; the mixing is done in float32 or better.
     """
-    _require_same_shape(clean, noise, names="clean and noise")
+    require_same_shape(clean, noise, names="clean and noise")
     start = widened(clean)
     t = per_frame(level, clean, name="level").to(start.dtype)
     return ((1 - t) * start + t * noise).to(clean.dtype)
@@ -31,7 +31,7 @@ def velocity(clean: Float[Tensor, "b c t h w"], noise: Float[Tensor, "b c t h w"
         clean: Clean latents.
         noise: The noise that `interpolate` mixed in.
     """
-    _require_same_shape(clean, noise, names="clean and noise")
+    require_same_shape(clean, noise, names="clean and noise")
     return noise - clean
 
 
@@ -64,7 +64,7 @@ def mean_squared_error(
     weight: Float[Tensor, "#b #t"] | None = None,
 ) -> Float[Tensor, ""]:
     """Mean over all elements of weight * (pred - target)^2, in float32 or better."""
-    _require_same_shape(pred, target, names="pred and its target")
+    require_same_shape(pred, target, names="pred and its target")
     squared = (widened(pred) - target).square()
     if weight is not None:
         squared = squared * per_frame(weight, pred, name="weight").to(squared.dtype)
@@ -87,7 +87,7 @@ def per_frame(values: Float[Tensor, "#b #t"], latents: Float[Tensor, "b c t h w"
     return values[:, None, :, None, None]
 
 
-def _require_same_shape(first: Tensor, second: Tensor, *, names: str) -> None:
+def require_same_shape(first: Tensor, second: Tensor, *, names: str) -> None:
     """Raise where arithmetic would broadcast and train on the wrong pairs."""
     if first.shape != second.shape:
         raise ValueError(f"{names} have shapes {tuple(first.shape)} and {tuple(second.shape)}; expected one shape")

@@ -10,27 +10,30 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("noisesched", "kvbank", "bdiff-core", "forcing-losses", "vde-metrics", "lvbench")
 
 
-def documented_names(page, import_name):
-    """Names that mkdocstrings blocks of a page show: `::: package.name`, `::: package.module.name` or members lists."""
-    names, members = set(), False
+def documented_paths(page, import_name):
+    """Dotted paths below the package that mkdocstrings blocks of a page show: `::: package.path` and members lists."""
+    paths, block, members = set(), None, False
     for line in page.read_text().splitlines():
-        if block := re.match(rf":::\s+{import_name}((?:\.\w+)+)\s*$", line):
-            names.add(block[1].rpartition(".")[2])
+        if start := re.match(rf":::\s+{import_name}((?:\.\w+)*)\s*$", line):
+            block, members = start[1].lstrip("."), False
+            paths |= {block} - {""}
         elif re.match(r"\s+members:\s*$", line):
             members = True
         elif members and (member := re.match(r"\s+-\s+(\w+)\s*$", line)):
-            names.add(member[1])
+            paths.add(f"{block}.{member[1]}".lstrip("."))
         elif line.strip():
             members = False
-    return names
+    return paths
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_api_page_shows_every_public_name_and_no_other(package):
+def test_api_page_shows_every_public_name_and_nothing_private(package):
     import_name = package.replace("-", "_")
     public = set(importlib.import_module(import_name).__all__) - {"__version__"}
-    documented = documented_names(ROOT / "docs" / "api" / f"{package}.md", import_name)
-    assert documented == public
+    paths = documented_paths(ROOT / "docs" / "api" / f"{package}.md", import_name)
+    ends = {path.rpartition(".")[2] for path in paths}
+    assert not public - ends, "public names without a place on the page"
+    assert not {p for p in paths if not public & {p.partition(".")[0], p.rpartition(".")[2]}}, "names that are private"
 
 
 @pytest.mark.parametrize("package", PACKAGES)

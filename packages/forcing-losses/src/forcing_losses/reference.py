@@ -65,7 +65,7 @@ def _resample_time(latents: Float[Tensor, "b c t h w"], num_frames: int) -> Floa
     return torch.lerp(latents[:, :, before], latents[:, :, after], share)
 
 
-def _check(history: Sequence[Tensor], similarity: Tensor, top_l: int, num_frames: int) -> None:
+def _check(history: Sequence[Tensor] | Tensor, similarity: Tensor, top_l: int, num_frames: int) -> None:
     if isinstance(history, Tensor):
         raise TypeError("history is one tensor; expected a list of chunks [b c t h w], such as stacked.unbind(1)")
     if top_l < 1:

@@ -54,9 +54,9 @@ class NoiseStream:
             raise ValueError(f"seed is {self.seed}; expected an integer from 0 to 2**64 - 1")
         if self.base not in get_args(Base):
             raise ValueError(f"base is {self.base!r}; choose one of {', '.join(get_args(Base))}")
-        if self.window is None:
-            object.__setattr__(self, "window", min(4, self.frames_per_chunk // 2))
-        check_window(self.window, frames=self.frames_per_chunk, overlap=self.overlap)
+        window = min(4, self.frames_per_chunk // 2) if self.window is None else self.window
+        object.__setattr__(self, "window", window)
+        check_window(window, frames=self.frames_per_chunk, overlap=self.overlap)
 
     def chunk(self, index: int) -> Float[Tensor, "frames ..."]:
         """Noise that chunk `index` (counted from 0) starts from."""
@@ -77,6 +77,7 @@ class NoiseStream:
             raise ValueError(f"index is {index}; chunks are counted from 0, and a stream has no last one")
         owner = 0 if self.base == "shared" else index + 1
         frames = normal(derive_key(self.seed, draw, owner, _BASE_NOISE), (self.frames_per_chunk, *self.frame_shape))
+        assert self.window is not None  # __post_init__ resolves it
         root = draw_root(torch.Generator().manual_seed(self.seed))
         order = boundary_order(
             self.frames_per_chunk, self.window, key=(root, draw, index), prefix=index > 0, suffix=True

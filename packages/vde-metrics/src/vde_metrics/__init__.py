@@ -1,1 +1,71 @@
-"""Video Drift Error: how much a long video drifts, chunk by chunk."""
+"""Video Drift Error: how much a long video drifts, chunk by chunk.
+
+Example:
+    >>> from vde_metrics import measure, vde
+    >>> vde([4.0, 4.0, 3.0])  # one chunk of three lost a quarter of its score
+    0.25
+    >>> report = measure("film.mp4")  # doctest: +SKIP
+    >>> report.vde["clarity"], report.is_frozen  # doctest: +SKIP
+
+The names below are imported when they are first used, so that ``vde --help`` and ``import vde_metrics`` load neither
+torch nor a video library.
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vde_metrics.clarity import Clarity
+    from vde_metrics.drift import vde
+    from vde_metrics.measurement import chunk_boundaries, measure
+    from vde_metrics.motion import Motion
+    from vde_metrics.page import html_page
+    from vde_metrics.protocols import Meter, Metric, StreamingMetric
+    from vde_metrics.report import DriftReport, MetricDrift
+
+__version__ = version("vde-metrics")
+
+__all__ = [  # noqa: RUF022 (grouped by use)
+    # the error and the whole measurement
+    "vde",
+    "measure",
+    "chunk_boundaries",
+    # metrics
+    "Clarity",
+    "Motion",
+    "Metric",
+    "StreamingMetric",
+    "Meter",
+    # results
+    "DriftReport",
+    "MetricDrift",
+    "html_page",
+]
+
+_MODULES = {
+    "vde": "drift",
+    "measure": "measurement",
+    "chunk_boundaries": "measurement",
+    "Clarity": "clarity",
+    "Motion": "motion",
+    "Metric": "protocols",
+    "StreamingMetric": "protocols",
+    "Meter": "protocols",
+    "DriftReport": "report",
+    "MetricDrift": "report",
+    "html_page": "page",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use (PEP 562)."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,99 @@
+"""Frames from files and iterables, one at a time."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VideoFile:
+    """A video on disk; `frames` decodes it as a stream."""
+
+    path: Path
+    fps: float | None
+    source: dict[str, str]
+    """Codec, pixel format, container and encoder: compression changes what the metrics see."""
+
+    @classmethod
+    def probe(cls, path: Path) -> "VideoFile":
+        """Read the header. Raises FileNotFoundError, or ValueError where the file is no readable video."""
+        with _open(path) as container:
+            stream = container.streams.video[0]
+            source = {
+                "codec": stream.codec_context.name,
+                "pixel_format": stream.codec_context.pix_fmt or "unknown",
+                "container": container.format.name,
+            }
+            encoder = stream.metadata.get("encoder") or container.metadata.get("encoder")
+            if encoder:
+                source["encoder"] = encoder
+            fps = float(stream.average_rate) if stream.average_rate else None
+        return cls(path=path, fps=fps, source=source)
+
+    def count_frames(self) -> int:
+        """Number of frames, by decoding: the header's number is often missing or wrong."""
+        with _open(self.path) as container:
+            return sum(1 for _ in container.decode(video=0))
+
+    def frames(self) -> Iterator[UInt8[Tensor, "h w 3"]]:
+        """RGB frames in order."""
+        with _open(self.path) as container:
+            for frame in container.decode(video=0):
+                yield torch.from_numpy(frame.to_ndarray(format="rgb24"))
+
+
+@contextmanager
+def _open(path: Path) -> "Iterator[InputContainer]":
+    """Open a container that has a video stream; errors of the library become ValueErrors that name the file."""
+    import av
+
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file")
+    if not path.is_file():
+        raise ValueError(f"{path}: not a file; expected a video file")
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video or container.format.name == "tty":  # text files decode as teletype art
+                raise ValueError(f"{path}: has no video stream")
+            container.streams.video[0].thread_type = "AUTO"
+            yield container
+    except av.error.FFmpegError as error:
+        raise ValueError(f"{path}: cannot be decoded as video ({error.strerror})") from error
+
+
+def checked_frames(frames: Iterable[Any]) -> Iterator[UInt8[Tensor, "h w 3"]]:
+    """Frames as uint8 tensors of one size; numpy arrays are accepted too."""
+    size: tuple[int, ...] | None = None
+    for index, given in enumerate(frames):
+        frame = _as_tensor(given, index)
+        if size is None:
+            size = tuple(frame.shape)
+        elif tuple(frame.shape) != size:
+            raise ValueError(f"frame {index} has shape {tuple(frame.shape)}; the frames before it have {size}")
+        yield frame
+
+
+def _as_tensor(given: Any, index: int) -> Tensor:
+    if isinstance(given, np.ndarray):
+        # torch wants memory that is writable and runs forwards
+        given = torch.from_numpy(np.require(given, requirements=["C", "W"]))
+    if not isinstance(given, Tensor):
+        raise TypeError(f"frame {index} is a {type(given).__name__}; expected a torch tensor or a numpy array")
+    if given.dtype != torch.uint8:
+        raise TypeError(
+            f"frame {index} is {given.dtype}; expected uint8 RGB, 0 to 255. "
+            "From pixels x in [-1, 1]: ((x + 1) * 127.5).round().clamp(0, 255).byte()"
+        )
+    if given.ndim != 3 or given.shape[-1] != 3:
+        raise ValueError(f"frame {index} has shape {tuple(given.shape)}; expected (height, width, 3)")
+    return given

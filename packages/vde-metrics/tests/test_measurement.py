@@ -1,0 +1,248 @@
+import math
+import weakref
+
+import av
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vde_metrics import Clarity, DriftReport, Motion, chunk_boundaries, measure, vde
+from vde_metrics.video import VideoFile
+
+
+class Brightness:
+    """A metric as a user writes it: a name and a score of whole chunks."""
+
+    name = "brightness"
+
+    def score(self, frames):
+        return frames.float().mean().item()
+
+
+def flat(values, *, size=(12, 12)):
+    """Grey frames, one per value."""
+    return torch.tensor(values, dtype=torch.uint8)[:, None, None, None].expand(-1, *size, 3)
+
+
+@given(st.integers(2, 50), st.integers(0, 400))
+def test_chunks_cover_the_video_and_differ_by_one_frame_at_most(num_chunks, extra):
+    num_frames = 2 * num_chunks + extra
+    boundaries = chunk_boundaries(num_frames, num_chunks)
+    lengths = np.diff(boundaries)
+    assert boundaries == [round(i * num_frames / num_chunks) for i in range(num_chunks + 1)]
+    assert (boundaries[0], boundaries[-1], len(lengths)) == (0, num_frames, num_chunks)
+    assert lengths.min() >= 2
+    assert lengths.max() - lengths.min() <= 1
+
+
+def test_streaming_equals_scoring_each_chunk_whole(tools):
+    frames = torch.cat([tools.panning(9, 24, 36, shift=(0, i + 1), seed=i) for i in range(3)])
+    metrics = [Clarity(), Motion(), Motion(form="smoothness"), Brightness()]
+    report = measure(frames, metrics=metrics, num_chunks=4)
+    chunks = [frames[a:b] for a, b in zip(report.chunk_frames, report.chunk_frames[1:], strict=False)]
+    for metric in metrics:
+        assert report.scores[metric.name] == tuple(metric.score(chunk) for chunk in chunks)
+
+
+@pytest.mark.parametrize("weights", ["linear", "log"])
+def test_errors_are_those_of_the_scores(tools, weights):
+    report = measure(tools.panning(20, 16, 16), num_chunks=5, weights=weights)
+    assert report.weights == weights
+    for name, scores in report.scores.items():
+        assert len(scores) == 5
+        assert report.vde[name] == vde(scores, weights)
+        assert report.vde_normalized[name] == vde(scores, weights, normalize=True)
+
+
+def test_a_file_is_measured_as_its_decoded_frames(film):
+    with av.open(str(film)) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    from_file, from_frames = measure(film), measure(iter(frames), num_frames=24, fps=8.0, name="film.mp4")
+    assert from_file.metrics == from_frames.metrics
+    assert (from_file.video, from_file.fps, from_file.num_frames) == ("film.mp4", 8.0, 24)
+    assert (from_file.height, from_file.width) == (32, 48)
+    assert from_file.source["codec"] == "mpeg4"
+    assert from_frames.source == {}
+    assert measure(str(film)).metrics == from_file.metrics
+
+
+def test_given_boundaries_replace_equal_chunks(film):
+    report = measure(film, metrics=[Brightness()], chunk_frames=[0, 4, 14, 24])
+    assert report.chunk_frames == (0, 4, 14, 24)
+    frames = torch.stack(list(VideoFile.probe(film).frames()))
+    assert report.scores["brightness"] == tuple(Brightness().score(frames[a:b]) for a, b in ((0, 4), (4, 14), (14, 24)))
+
+
+def test_a_longer_video_takes_no_more_memory():
+    """Frames must be dropped as they come: count those alive while streaming."""
+    alive, most = 0, 0
+
+    def released():
+        nonlocal alive
+        alive -= 1
+
+    def frames():
+        nonlocal alive, most
+        for t in range(120):
+            frame = torch.full((12, 12, 3), t, dtype=torch.uint8)
+            alive += 1
+            weakref.finalize(frame, released)
+            most = max(most, alive)
+            yield frame
+
+    measure(frames(), num_frames=120, num_chunks=3, metrics=[Clarity(), Motion(), Motion(form="smoothness")])
+    assert most <= 3
+
+
+def test_blurring_video_drifts_in_clarity(tools):
+    frames = torch.stack([tools.texture(24, 24, seed=0, smooth=1 + t / 20) for t in range(40)])
+    clarity = measure(frames, metrics=[Clarity()]).metrics[0]
+    assert clarity.slope < 0
+    assert clarity.worst_chunk == 9
+    assert 0 < clarity.vde_normalized < 1
+
+
+def test_a_frozen_video_scores_zero_and_the_report_says_so(tools):
+    report = measure(tools.texture(16, 16, seed=0).expand(20, -1, -1, -1))
+    assert report.vde == {"clarity": 0, "motion": 0}
+    assert report.is_frozen
+    assert report.still_pairs == (1.0,) * 10
+    for text in (report.to_json(), report.to_markdown(), report.to_html()):
+        assert "video is frozen" in text
+
+
+def test_a_video_that_freezes_names_the_chunks(tools):
+    frames = tools.panning(20, 16, 16)
+    frames[12:] = frames[12]
+    report = measure(frames, num_chunks=5)
+    assert not report.is_frozen
+    assert report.frozen_chunks == (3, 4)
+    assert "3, 4" in report.remarks[0]
+    assert measure(tools.panning(20, 16, 16)).remarks == ()
+
+
+def test_an_infinite_error_warns_with_the_metric_name(tools):
+    frames = tools.panning(12, 16, 16)
+    frames[:4] = frames[0]
+    with pytest.warns(RuntimeWarning, match="motion: the first chunk scores 0"):
+        report = measure(frames, num_chunks=3, metrics=[Motion()])
+    assert report.vde["motion"] == math.inf
+
+
+def test_numpy_views_are_frames_too():
+    frames = np.random.default_rng(0).integers(0, 256, (8, 12, 12, 3), dtype=np.uint8)
+    frozen = frames.copy()
+    frozen.flags.writeable = False
+    backwards = frames[..., ::-1].copy()[..., ::-1]
+    expected = measure(torch.from_numpy(frames), num_chunks=2).metrics
+    assert measure(frozen, num_chunks=2).metrics == measure(backwards, num_chunks=2).metrics == expected
+
+
+def test_measuring_leaves_the_frames_as_they_are(tools):
+    frames = tools.panning(8, 16, 16)
+    before = frames.clone()
+    measure(frames, num_chunks=2)
+    assert torch.equal(frames, before)
+
+
+def test_too_few_frames():
+    with pytest.raises(ValueError, match=r"7 frames are too few for 10 chunks.*num_chunks=3 or fewer"):
+        measure(flat(range(7)))
+    with pytest.raises(ValueError, match="needs 4 frames or more"):
+        measure(flat(range(3)), num_chunks=2)
+    with pytest.raises(ValueError, match="num_chunks is 1; drift needs at least 2"):
+        measure(flat(range(30)), num_chunks=1)
+
+
+def test_wrong_lengths():
+    with pytest.raises(ValueError, match="length of a generator is unknown; give num_frames"):
+        measure(frame for frame in flat(range(30)))
+    with pytest.raises(ValueError, match="30 frames, fewer than the 31 announced"):
+        measure(iter(flat(range(30))), num_frames=31)
+    with pytest.raises(ValueError, match="more frames than the 29 announced"):
+        measure(iter(flat(range(30))), num_frames=29)
+    with pytest.raises(ValueError, match="a file has its own"):
+        measure("film.mp4", num_frames=3)
+
+
+@pytest.mark.parametrize("boundaries", [[], [0, 30], [17, 20, 20], [2, 10, 30]])
+def test_lengths_instead_of_boundaries_are_refused(boundaries):
+    with pytest.raises(ValueError, match="expected boundaries: 0, the first frame"):
+        measure(flat(range(30)), chunk_frames=boundaries)
+
+
+def test_wrong_boundaries():
+    with pytest.raises(ValueError, match="chunk 1 goes from 10 to 11"):
+        measure(flat(range(30)), chunk_frames=[0, 10, 11, 30])
+    with pytest.raises(ValueError, match="num_chunks is 4, but chunk_frames has 2"):
+        measure(flat(range(30)), chunk_frames=[0, 10, 30], num_chunks=4)
+    with pytest.raises(ValueError, match="more frames than the 20"):
+        measure(flat(range(30)), metrics=[Brightness()], chunk_frames=[0, 10, 20])
+
+
+def test_wrong_frames():
+    with pytest.raises(TypeError, match=r"frame 0 is torch\.float32; expected uint8 RGB.*127\.5"):
+        measure(flat(range(30)).float())
+    with pytest.raises(ValueError, match=r"frame 0 has shape \(3, 12, 12\); expected \(height, width, 3\)"):
+        measure(flat(range(30)).permute(0, 3, 1, 2))
+    with pytest.raises(ValueError, match=r"frame 1 has shape \(12, 13, 3\); the frames before it have \(12, 12, 3\)"):
+        measure([flat([1])[0], *flat([1] * 29, size=(12, 13))])
+    with pytest.raises(TypeError, match="frame 0 is a list"):
+        measure([[1, 2, 3]] * 30)
+    with pytest.raises(TypeError, match="video is a int"):
+        measure(3)
+
+
+def test_wrong_metrics_and_weights():
+    frames = flat(range(30))
+    with pytest.raises(ValueError, match="metrics is empty"):
+        measure(frames, metrics=[])
+    with pytest.raises(ValueError, match="same name"):
+        measure(frames, metrics=[Clarity(), Clarity()])
+    with pytest.raises(TypeError, match="is no metric"):
+        measure(frames, metrics=[Clarity])
+    with pytest.raises(TypeError, match="is no metric"):
+        measure(frames, metrics=["clarity"])
+    with pytest.raises(ValueError, match="weights is 'flat'"):
+        measure(frames, weights="flat")
+    with pytest.raises(ValueError, match="log weights of 2 chunks are all 0"):
+        measure(frames, num_chunks=2, weights="log")
+
+
+def test_unreadable_files(tmp_path, film):
+    with pytest.raises(FileNotFoundError, match=r"none\.mp4: no such file"):
+        measure(tmp_path / "none.mp4")
+    with pytest.raises(ValueError, match="not a file"):
+        measure(tmp_path)
+    for name, content in {
+        "empty.mp4": b"",
+        "noise.mp4": b"no video at all" * 100,
+        "cut.mp4": film.read_bytes()[:2000],
+        "notes.txt": b"words words words\n" * 200,
+    }.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=name):
+            measure(tmp_path / name)
+
+
+def test_a_file_without_pictures(tmp_path):
+    path = tmp_path / "sound.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=16000)
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), dtype=np.float32), format="fltp", layout="mono")
+        silence.sample_rate = 16000
+        container.mux(stream.encode(silence))
+        container.mux(stream.encode())
+    with pytest.raises(ValueError, match=r"sound\.mp4: has no video stream"):
+        measure(path)
+
+
+def test_the_report_is_a_report(film):
+    report = measure(film, num_chunks=4)
+    assert isinstance(report, DriftReport)
+    assert report.protocol == "paper"
+    assert {"vde-metrics", "torch", "av"} <= report.versions.keys()
+    assert report.metrics[0].settings == "Clarity()"
+    assert report.metrics[1].settings == "Motion(form='energy', preset='fast')"

@@ -1,0 +1,144 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vde_metrics import Clarity, Meter, Motion, StreamingMetric
+from vde_metrics.motion import EnergyMeter
+
+
+def grey(picture):
+    """A picture (h, w) as one RGB frame."""
+    return picture.byte()[..., None].expand(-1, -1, 3).contiguous()
+
+
+def noise(*shape, seed=0):
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(1, 3), st.integers(2, 7), st.integers(2, 7), st.integers(0, 2**31))
+def test_clarity_equals_the_paper_written_as_loops(reference, t, h, w, seed):
+    frames = noise(t, h, w, 3, seed=seed)
+    assert Clarity().score(frames) == pytest.approx(reference.clarity(frames.tolist()), rel=1e-5)
+
+
+def test_clarity_of_flat_frames_is_zero():
+    # 100 and not 255: the sum of the luminance weights is 1 only up to rounding, which a flat picture cancels
+    assert Clarity().score(torch.full((2, 8, 8, 3), 100, dtype=torch.uint8)) == pytest.approx(0, abs=1e-6)
+
+
+def test_clarity_of_a_checkerboard():
+    # every neighbour differs by 255, so the Laplacian is +-4 * 255 in equal numbers
+    board = (torch.arange(8)[:, None] + torch.arange(8)) % 2 * 255
+    assert Clarity().score(grey(board)[None]) == pytest.approx((4 * 255) ** 2, rel=1e-5)
+
+
+def test_clarity_of_stripes():
+    # mirrored borders continue stripes of period 2: the Laplacian is +-2 * 200
+    stripes = (torch.arange(8) % 2 * 200).expand(6, 8)
+    assert Clarity().score(grey(stripes)[None]) == pytest.approx(400**2, rel=1e-5)
+
+
+def test_clarity_equals_opencv_up_to_rounding_of_the_luminance():
+    cv2 = pytest.importorskip("cv2")
+    frame = grey(noise(20, 30))
+    theirs = cv2.Laplacian(frame[..., 0].numpy(), cv2.CV_64F).var()
+    assert Clarity().score(frame[None]) == pytest.approx(theirs, rel=1e-5)
+
+
+def test_blur_lowers_clarity(tools):
+    sharp, soft = (tools.texture(40, 40, seed=1, smooth=s)[None] for s in (1, 3))
+    assert Clarity().score(soft) < 0.1 * Clarity().score(sharp)
+
+
+def test_clarity_needs_two_pixels_a_side():
+    with pytest.raises(ValueError, match="1x9 has no Laplacian"):
+        Clarity().score(noise(2, 1, 9, 3))
+
+
+@pytest.mark.parametrize("preset", ["ultrafast", "fast", "medium"])
+@pytest.mark.parametrize("shift", [(0, 1), (2, 0), (3, 4)])
+def test_energy_of_a_shifted_texture_is_the_length_of_the_shift(tools, preset, shift):
+    frames = tools.panning(4, 64, 80, shift=shift)
+    length = math.hypot(*shift)
+    assert Motion(preset=preset).score(frames) == pytest.approx(length, rel=0.15)
+
+
+def test_energy_does_not_depend_on_the_direction(tools):
+    ahead, back = (Motion().score(tools.panning(3, 64, 64, shift=s)) for s in ((1, 2), (-1, -2)))
+    assert ahead == pytest.approx(back, rel=0.1)
+
+
+def test_a_still_picture_has_no_energy_and_full_smoothness(tools):
+    frames = tools.texture(32, 32, seed=0).expand(4, -1, -1, -1)
+    assert Motion().score(frames) == 0
+    assert Motion(form="smoothness").score(frames) == 1
+
+
+@pytest.mark.parametrize(
+    "size", [(12, 12), (12, 64), (20, 100), (31, 200), (12, 854), (100, 12), (48, 854), (40, 1000)]
+)
+def test_flow_survives_every_shape(tools, size):
+    # OpenCV crashes the process on wide strips unless they are turned
+    assert Motion().score(tools.panning(2, *size, shift=(0, 1))) == pytest.approx(1, rel=0.35)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(3, 5), st.integers(1, 5), st.integers(1, 5), st.integers(0, 2**31))
+def test_smoothness_equals_slow_loops(reference, t, h, w, seed):
+    frames = noise(t, h, w, 3, seed=seed)
+    assert Motion(form="smoothness").score(frames) == pytest.approx(reference.smoothness(frames.tolist()), rel=1e-5)
+
+
+def test_linear_change_is_perfectly_smooth_and_flicker_is_not():
+    rising = torch.stack([torch.full((4, 4, 3), 10 * t, dtype=torch.uint8) for t in range(5)])
+    flicker = torch.stack([torch.full((4, 4, 3), 100 * (t % 2), dtype=torch.uint8) for t in range(5)])
+    assert Motion(form="smoothness").score(rising) == pytest.approx(1, abs=1e-6)
+    assert Motion(form="smoothness").score(flicker) == pytest.approx(1 - 100 / 255, abs=1e-6)
+
+
+@pytest.mark.parametrize("metric", [Clarity(), Motion(), Motion(form="smoothness")])
+def test_a_meter_forgets_the_chunk_it_closed(tools, metric):
+    chunks = [tools.panning(4, 24, 24, shift=(i, 1), seed=i) for i in range(3)]
+    meter = metric.meter()
+    streamed = []
+    for chunk in chunks:
+        for frame in chunk:
+            meter.add(frame)
+        streamed.append(meter.close_chunk())
+    assert streamed == [metric.score(chunk) for chunk in chunks]
+
+
+def test_too_short_chunks():
+    frames = noise(2, 16, 16, 3)
+    with pytest.raises(ValueError, match="motion: a chunk needs at least 2 frames"):
+        Motion().score(frames[:1])
+    with pytest.raises(ValueError, match="motion_smoothness: a chunk needs at least 3 frames"):
+        Motion(form="smoothness").score(frames)
+    with pytest.raises(ValueError, match="clarity: the chunk has no frames"):
+        Clarity().score(frames[:0])
+
+
+def test_pictures_too_small_for_flow():
+    with pytest.raises(ValueError, match="frames are 11x40; optical flow needs sides of at least 12"):
+        Motion().score(noise(2, 11, 40, 3))
+
+
+def test_wrong_settings():
+    with pytest.raises(ValueError, match="form is 'jerk'"):
+        Motion(form="jerk")
+    with pytest.raises(ValueError, match="preset is 'slow'"):
+        Motion(preset="slow")
+    with pytest.raises(ValueError, match="computes no optical flow"):
+        Motion(form="smoothness", preset="medium")
+
+
+def test_built_in_metrics_stream_and_have_names_of_their_own():
+    metrics = [Clarity(), Motion(), Motion(form="smoothness")]
+    assert all(isinstance(metric, StreamingMetric) for metric in metrics)
+    assert [metric.name for metric in metrics] == ["clarity", "motion", "motion_smoothness"]
+    meter: Meter = metrics[1].meter()
+    assert isinstance(meter, EnergyMeter)

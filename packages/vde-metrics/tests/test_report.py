@@ -1,0 +1,129 @@
+import json
+import math
+import xml.etree.ElementTree as ET
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vde_metrics import DriftReport, MetricDrift, html_page
+from vde_metrics.page import nice_ticks
+
+
+def drift(name="clarity", *, scores=(4.0, 2.0, 3.0), vde=1.25):
+    return MetricDrift(
+        name=name, settings="S()", scores=scores, vde=vde, vde_normalized=vde / 3, slope=-0.5, worst_chunk=1
+    )
+
+
+def report(**changes):
+    given_fields = {
+        "video": "a.mp4",
+        "fps": 8.0,
+        "height": 32,
+        "width": 48,
+        "chunk_frames": (0, 10, 20, 30),
+        "weights": "linear",
+        "metrics": (drift(), drift("motion", scores=(1.0, 1.0, 5.0))),
+        "still_pairs": (0.0, 0.5, 0.9),
+        "source": {"codec": "h264"},
+        "versions": {"torch": "2.0"},
+    }
+    return DriftReport(**{**given_fields, **changes})
+
+
+def test_json_holds_everything():
+    found = json.loads(report().to_json())
+    assert found["metrics"]["clarity"] == {
+        "settings": "S()",
+        "scores": [4.0, 2.0, 3.0],
+        "vde": 1.25,
+        "vde_normalized": 1.25 / 3,
+        "slope": -0.5,
+        "worst_chunk": 1,
+    }
+    assert (found["video"], found["fps"], found["num_frames"], found["protocol"]) == ("a.mp4", 8.0, 30, "paper")
+    assert (found["num_chunks"], found["chunk_frames"]) == (3, [0, 10, 20, 30])
+    assert (found["source"], found["versions"], found["is_frozen"]) == ({"codec": "h264"}, {"torch": "2.0"}, False)
+
+
+def test_json_of_an_infinite_error_is_valid():
+    text = report(metrics=(drift(vde=math.inf),)).to_json()
+    found = json.loads(text, parse_constant=pytest.fail)
+    assert float(found["metrics"]["clarity"]["vde"]) == math.inf
+
+
+def test_markdown_shows_errors_and_scores():
+    text = report().to_markdown()
+    assert text.startswith("## a.mp4\n\n48x32, 30 frames (3.8 s at 8 fps), 3 chunks, linear weights, protocol paper\n")
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
+    assert rows[2] == ["clarity", "1.2500", "0.4167", "-0.5", "1"]
+    assert ["1", "10-19", "2", "1", "50%"] in rows
+    assert len({len(line) for line in text.splitlines() if line.startswith("| ")}) == 2
+    assert "codec h264" in text
+
+
+def test_a_report_without_frame_rate():
+    assert report(fps=None).summary.startswith("48x32, 30 frames, 3 chunks")
+
+
+def charts(page):
+    return [
+        ET.fromstring(part[: part.index("</svg>")] + "</svg>")
+        for part in page.split("<svg")[1:]
+        for part in ["<svg" + part]
+    ]
+
+
+def test_the_page_has_a_curve_per_metric_and_needs_no_network():
+    page = report().to_html()
+    pictures = charts(page)
+    assert [picture.get("aria-label") for picture in pictures] == ["clarity of every chunk", "motion of every chunk"]
+    for picture in pictures:
+        (curve,) = picture.findall("polyline")
+        assert len(curve.get("points").split()) == 3
+    assert "http" not in page
+    assert "<script" not in page
+    assert page.startswith("<!doctype html>")
+
+
+def test_curves_rise_where_scores_rise():
+    (curve,) = charts(report(metrics=(drift(scores=(1.0, 2.0, 1.5)),)).to_html())[0].findall("polyline")
+    x, y = zip(*(map(float, point.split(",")) for point in curve.get("points").split()), strict=True)
+    assert x[0] < x[1] < x[2]
+    assert y[1] < y[2] < y[0]
+
+
+def test_several_videos_share_a_chart():
+    page = html_page([report(), report(video="b.mp4", metrics=(drift(scores=(1.0,) * 3),))])
+    clarity, motion = charts(page)
+    assert len(clarity.findall("polyline")) == 2
+    assert len(motion.findall("polyline")) == 1
+    assert "Drift of 2 videos" in page
+
+
+def test_names_cannot_break_the_page():
+    page = report(video="<b>&\"x'.mp4", metrics=(drift("<i>"),)).to_html()
+    assert "<b>" not in page
+    assert "<i>" not in page
+    assert "&lt;b&gt;&amp;" in page
+
+
+def test_a_page_of_nothing():
+    with pytest.raises(ValueError, match="reports is empty"):
+        html_page([])
+
+
+def test_frozen_chunks_are_those_almost_without_change():
+    assert report(still_pairs=(0.94, 0.95, 1.0)).frozen_chunks == (1, 2)
+    assert report(still_pairs=(0.95, 0.95, 1.0)).is_frozen
+
+
+@given(st.floats(-1e6, 1e6), st.floats(0, 1e6))
+def test_ticks_enclose_the_range(low, span):
+    ticks = nice_ticks(low, low + span)
+    assert ticks[0] <= low
+    assert ticks[-1] >= low + span
+    assert 2 <= len(ticks) <= 8
+    assert all(a < b for a, b in pairwise(ticks))

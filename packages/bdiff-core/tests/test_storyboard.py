@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from bdiff_core.plan import ChunkCondition, chunk_shots, count_chunks, plan_chunks
 from bdiff_core.storyboard import Shot, Storyboard
-from bdiff_core.text import TextStates
+from bdiff_core.text import EncodedText
 
 CAPTIONS = """"captions": [ "A swan glides across a misty lake (00s - 03s).", "It dips its head (04s - 07s).",
 “A man ‘leans’ in (08s–11s).”, "It says \\"hi\\" (12s - 15s)" ]"""
@@ -23,7 +23,7 @@ class CountingEncoder:
     def encode(self, prompts):
         self.asked.append(prompts)
         tokens = torch.tensor([[[float(len(prompt))] * 3] * 4 for prompt in prompts])
-        return TextStates(tokens=tokens, embedding=tokens[:, 0])
+        return EncodedText(tokens=tokens, embedding=tokens[:, 0])
 
 
 def test_captions_of_the_paper_are_read_with_their_ranges():

@@ -27,7 +27,7 @@ _BATCH = 16
 
 
 @dataclass(frozen=True, slots=True)
-class TextStates:
+class EncodedText:
     """Encoded prompts."""
 
     tokens: Float[Tensor, "b n d"]
@@ -39,7 +39,7 @@ class TextStates:
 class TextEncoder(Protocol):
     """What `plan_chunks` needs to know of a text encoder."""
 
-    def encode(self, prompts: list[str]) -> TextStates:
+    def encode(self, prompts: list[str]) -> EncodedText:
         """Encodes prompts; a prompt's states do not depend on the prompts beside it."""
         ...
 
@@ -92,7 +92,7 @@ class SentenceTextEncoder:
         return self._weights.width
 
     @torch.no_grad()
-    def encode(self, prompts: list[str]) -> TextStates:
+    def encode(self, prompts: list[str]) -> EncodedText:
         """Token states [b text_length d] and unit embeddings [b d] of prompts."""
         if isinstance(prompts, str) or not prompts:
             raise ValueError(f"prompts is {prompts!r}; expected a list of at least one prompt")
@@ -111,7 +111,7 @@ class SentenceTextEncoder:
                 states, means = self._encode_rows([ids[row] for row in rows], length)
                 tokens[rows] = states[: len(rows), : self.text_length] * self.scale
                 embedding[rows] = means[: len(rows)]
-        return TextStates(tokens=tokens, embedding=embedding)
+        return EncodedText(tokens=tokens, embedding=embedding)
 
     def _encode_rows(self, ids: list[list[int]], length: int) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b d"]]:
         """States of up to _BATCH rows in a batch that is always full: matmuls of one shape give one result."""

@@ -1,0 +1,5 @@
+"""`python -m bdiff`."""
+
+from bdiff.cli import main
+
+main()

@@ -1,0 +1,181 @@
+"""What a run leaves beside the video: run.json to repeat it, trace.json of what was remembered, drift.json and .html."""
+
+import hashlib
+import json
+import os
+import platform
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from bdiff_core import Chunk
+
+if TYPE_CHECKING:
+    from bdiff.sample import Parts
+
+_PACKAGES = ("bdiff", "bdiff-core", "kvbank", "noisesched", "vde-metrics", "torch", "av")
+
+
+class Record:
+    """Collects what a run did, chunk by chunk."""
+
+    def __init__(self, parts: "Parts", *, command: str) -> None:
+        self._parts, self._command = parts, command
+        self._started_at = datetime.now(UTC)
+        self._started = self._last = time.perf_counter()
+        self._weights = {file.relative_to(parts.config.model).as_posix(): _sha256(file) for file in _files(parts)}
+        self._chunks: list[dict[str, Any]] = []
+        self.drift: dict[str, Any] | None = None
+        """VDE by metric, once measured."""
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of the chunks so far."""
+        return sum(chunk["frames"] for chunk in self._chunks)
+
+    @property
+    def boundaries(self) -> list[int]:
+        """0, the first frame of every later chunk, the number of frames."""
+        bounds = [0]
+        for chunk in self._chunks:
+            bounds.append(bounds[-1] + chunk["frames"])
+        return bounds
+
+    def add(self, chunk: Chunk, *, num_frames: int) -> None:
+        """Notes a finished chunk."""
+        now = time.perf_counter()
+        recall = chunk.recall
+        spans = list(zip(*recall.spans, strict=True)) if recall.spans else [()] * len(recall.chunks)
+        tokens = self._parts.model.config.num_tokens(*chunk.latents.shape[2:])
+        shown = zip(recall.chunks, recall.kinds, recall.similarity, spans, strict=True)
+        self._chunks.append(
+            {
+                "index": chunk.index,
+                "prompt": self._parts.prompts[chunk.index],
+                "frames": num_frames,
+                "given": self._parts.prefix is not None and chunk.index == 0,
+                "shown": [
+                    {
+                        "chunk": past,
+                        "kind": kind,
+                        "similarity": None if similarity is None else round(float(similarity), 6),
+                        "share_of_tokens": round(sum(span) / max(1, len(span)) / tokens, 4),
+                    }
+                    for past, kind, similarity, span in shown
+                ],
+                "seconds": round(now - self._last, 3),
+                "memory_bytes": self._parts.bank.nbytes,
+            }
+        )
+        self._last = now
+
+    def write(self, folder: Path) -> None:
+        """Writes run.json and trace.json."""
+        _write_json(folder / "run.json", self.to_dict())
+        timeless = [{k: v for k, v in chunk.items() if k != "seconds"} for chunk in self._chunks]
+        _write_json(folder / "trace.json", {"policy": repr(self._parts.bank.policy), "chunks": timeless})
+
+    def to_dict(self) -> dict[str, Any]:
+        """All that is needed to make the video again, and what it cost."""
+        config, sampling = self._parts.config, self._parts.sampling
+        shots = [{"prompt": shot.prompt, "start": shot.start, "end": shot.end} for shot in config.storyboard.shots]
+        seconds = sum(chunk["seconds"] for chunk in self._chunks)
+        length = self.num_frames / sampling.fps
+        return {
+            "complete": len(self._chunks) == len(self._parts.plan),
+            "out": str(config.out),
+            "command": self._command,
+            "started": self._started_at.isoformat(timespec="seconds"),
+            "seed": config.seed,
+            "policy": repr(self._parts.bank.policy),
+            "image": None if config.image is None else {"path": str(config.image), "sha256": _sha256(config.image)},
+            "sampling": {name: getattr(sampling, name) for name in sampling.__slots__},
+            "device": config.device,
+            "dtype": config.dtype,
+            "storyboard": {"title": config.storyboard.title, "shots": shots},
+            "prompts": self._parts.prompts,
+            "weights": self._weights,
+            "video": {
+                "chunks": len(self._chunks),
+                "frames": self.num_frames,
+                "seconds": round(length, 3),
+                "height": sampling.height * sampling.scale,
+                "width": sampling.width * sampling.scale,
+            },
+            "timing": {
+                "load_seconds": round(self._parts.seconds_to_load, 3),
+                "generate_seconds": round(seconds, 3),
+                "seconds_per_chunk": round(seconds / max(1, len(self._chunks)), 3),
+                "seconds_per_second_of_video": round(seconds / length, 3) if length else None,
+            },
+            "memory": {"kv_bytes": self._parts.bank.nbytes, "peak_process_bytes": _peak_memory()},
+            "drift": self.drift,
+            "versions": _versions(),
+            "machine": {
+                "python": platform.python_version(),
+                "threads": torch.get_num_threads(),
+                "cpus": os.cpu_count(),
+            },
+        }
+
+
+def write_drift(video: Path, folder: Path, *, boundaries: Sequence[int]) -> dict[str, Any]:
+    """Measures a video chunk by chunk, writes drift.json and drift.html, returns the errors by metric."""
+    from vde_metrics import measure
+
+    report = measure(video, chunk_frames=boundaries)
+    (folder / "drift.json").write_text(report.to_json() + "\n", encoding="utf-8")
+    (folder / "drift.html").write_text(report.to_html(), encoding="utf-8")
+    return {"vde": report.vde, "vde_normalized": report.vde_normalized, "frozen_chunks": list(report.frozen_chunks)}
+
+
+def _files(parts: "Parts") -> list[Path]:
+    folder = parts.config.model
+    found = [*folder.glob("*.safetensors"), *folder.glob("*.json"), *(folder / "transformer").iterdir()]
+    return sorted(path for path in found if path.is_file())
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(
+        json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+    )
+    partial.replace(path)
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinity: a drift from zero is written as the word."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return str(value) if isinstance(value, float) and value in (float("inf"), float("-inf")) else value
+
+
+def _peak_memory() -> int | None:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if platform.system() == "Darwin" else peak * 1024
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "unknown"
+    return found

@@ -1,0 +1,111 @@
+"""Writing a video chunk by chunk, so that whatever is written can be watched."""
+
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import av
+import torch
+from av.codec.context import Flags
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from av.video.codeccontext import VideoCodecContext
+
+# zerolatency turns off the look-ahead (and macroblock trees), whose AVX-512 code is not reproducible; without scene cuts
+# and B-frames a chunk is exactly one closed group of pictures.
+_X264 = {
+    "crf": "16",
+    "preset": "medium",
+    "tune": "zerolatency",
+    "x264-params": "keyint=infinite:scenecut=0:bframes=0:open-gop=0",
+}
+
+
+def to_uint8(frames: Float[Tensor, "3 t h w"], *, scale: int = 1) -> UInt8[Tensor, "t H W 3"]:
+    """Pixels in [-1, 1] to bytes; each becomes a square of `scale` x `scale`."""
+    pixels = ((frames.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 3, 0)
+    return pixels.repeat_interleave(scale, dim=1).repeat_interleave(scale, dim=2).contiguous()
+
+
+class VideoWriter:
+    """Writes an H.264 mp4: every chunk is one closed group of pictures from an encoder of its own.
+
+    So the bytes of a chunk depend on its frames alone. While it grows, the file is made of fragments and can be played up
+    to the last frame but one; `close` turns it into an ordinary mp4 without touching the pictures.
+    """
+
+    def __init__(self, path: str | Path, *, fps: int, height: int, width: int) -> None:
+        """Opens the file; frames must have the given size, which must be even."""
+        if height % 2 or width % 2:
+            raise ValueError(f"frames are {height}x{width}; H.264 needs even sides: crop them or scale by 2")
+        self.path = Path(path)
+        self.num_frames = 0
+        self._fps, self._size = fps, (height, width)
+        movflags = "frag_every_frame+empty_moov+default_base_moof"
+        self._container = av.open(
+            str(self.path), "w", format="mp4", options={"movflags": movflags, "flush_packets": "1"}
+        )
+        # This stream's own encoder only writes the header; it is set up as those of the chunks are.
+        self._stream = self._container.add_stream("libx264", rate=fps)
+        self._set_up(self._stream.codec_context)
+        self._container.start_encoding()
+
+    def add(self, frames: UInt8[Tensor, "t h w 3"]) -> None:
+        """Appends the frames of one chunk."""
+        if tuple(frames.shape[1:3]) != self._size:
+            raise ValueError(f"frames are {tuple(frames.shape[1:3])}; this video is {self._size}")
+        encoder = av.CodecContext.create("libx264", "w")
+        self._set_up(encoder)
+        for index, pixels in enumerate(frames.cpu().numpy()):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame.pts, frame.time_base = index, encoder.time_base
+            self._mux(encoder.encode(frame))
+        self._mux(encoder.encode(None))
+        self.num_frames += len(frames)
+
+    def close(self) -> None:
+        """Finishes the file."""
+        self._container.close()
+        if not self.num_frames:
+            return
+        whole = self.path.with_name(f".{self.path.name}.whole")
+        try:
+            with (
+                av.open(str(self.path)) as parts,
+                av.open(str(whole), "w", format="mp4", options={"movflags": "faststart"}) as out,
+            ):
+                stream = out.add_stream_from_template(parts.streams.video[0])
+                for packet in parts.demux(video=0):
+                    if packet.dts is not None:
+                        packet.stream = stream
+                        out.mux(packet)
+            whole.replace(self.path)
+        finally:
+            whole.unlink(missing_ok=True)
+
+    def __enter__(self) -> "VideoWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _set_up(self, encoder: "VideoCodecContext") -> None:
+        encoder.height, encoder.width = self._size
+        encoder.pix_fmt = "yuv420p"
+        encoder.time_base, encoder.framerate = Fraction(1, self._fps), Fraction(self._fps)
+        encoder.thread_count = 1
+        encoder.options = _X264
+        encoder.flags |= Flags.global_header
+
+    def _mux(self, packets: list[av.Packet]) -> None:
+        for packet in packets:
+            packet.stream = self._stream
+            packet.pts += self.num_frames
+            packet.dts += self.num_frames
+            packet.time_base = Fraction(1, self._fps)
+            self._container.mux(packet)

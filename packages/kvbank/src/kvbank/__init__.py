@@ -1,1 +1,47 @@
-"""A sparse semantic key/value memory for chunk-by-chunk video transformers."""
+"""A sparse semantic key/value memory for chunk-by-chunk video transformers.
+
+Example:
+    >>> bank = KVBank(policy=SemanticSparse(top_l=2, num_recent=2, coverage=0.98), rotate=model.rotate)
+    >>> for index, embedding in enumerate(embeddings):
+    ...     recall = bank.read(index, embedding=embedding)
+    ...     layers = make_chunk(index, recall.layers)  # your model: keys, values, queries of each layer, before RoPE
+    ...     bank.write(index, layers, embedding=embedding)
+"""
+
+from importlib.metadata import version
+
+from kvbank.bank import KVBank
+from kvbank.index import ExactIndex, FaissIndex, Index
+from kvbank.policies import DynamicSparse, Full, Kind, Policy, Rolling, SemanticSparse, Sink
+from kvbank.recall import LayerKV, LayerLike, Recall, RecallTrace
+from kvbank.salience import SalienceOptions, cover_count, salient_tokens
+from kvbank.store import MemoryStore, Store
+
+__version__ = version("kvbank")
+
+__all__ = [  # noqa: RUF022
+    # The memory
+    "KVBank",
+    "LayerKV",
+    "LayerLike",
+    "Recall",
+    "RecallTrace",
+    # Which chunks are seen
+    "DynamicSparse",
+    "Full",
+    "Kind",
+    "Policy",
+    "Rolling",
+    "SemanticSparse",
+    "Sink",
+    # Which tokens are kept
+    "SalienceOptions",
+    "cover_count",
+    "salient_tokens",
+    # Where prompts are compared and chunks are held
+    "ExactIndex",
+    "FaissIndex",
+    "Index",
+    "MemoryStore",
+    "Store",
+]

@@ -1,0 +1,213 @@
+"""Which past chunks the current one sees: pure functions of its number and of prompt similarity."""
+
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
+from typing import ClassVar, Literal, Protocol, runtime_checkable
+
+Kind = Literal["recent", "recalled", "sink"]
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """What a bank asks of a policy; trainers need only `select`."""
+
+    @property
+    def coverage(self) -> float | None:
+        """Fraction of attention that the stored tokens of a chunk cover; None stores all of its tokens."""
+
+    @property
+    def drop(self) -> float:
+        """Probability of dropping a token at read."""
+
+    @property
+    def uses_similarity(self) -> bool:
+        """Whether `select` looks at the similarities."""
+
+    def select(self, index: int, similarity: Sequence[float] = ()) -> tuple[int, ...]:
+        """Ids of the chunks that chunk `index` sees, ascending."""
+
+    def kind(self, index: int, chunk: int) -> Kind:
+        """Why chunk `index` sees `chunk`."""
+
+    def retains(self, index: int, chunk: int) -> bool:
+        """Whether chunk `index` or a later one may see `chunk`; if not, a bank frees it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SemanticSparse:
+    """The recent chunks and the most similar older ones, salient tokens only (section 3.4, Eqs. 8-9)."""
+
+    top_l: int = 2
+    """Older chunks recalled by similarity; the recent ones are no candidates."""
+    num_recent: int = 2
+    """Chunks right before the current one."""
+    coverage: float | None = 0.98
+    """The paper's tau; None stores whole chunks."""
+    _: KW_ONLY
+    drop: float = 0.0
+    """Algorithm 1's p_drop: each token is hidden with this probability, anew for every reading chunk; for training."""
+
+    def __post_init__(self) -> None:
+        _check_count("top_l", self.top_l)
+        _check_count("num_recent", self.num_recent)
+        if self.coverage is not None:
+            _check_coverage(self.coverage)
+        if not 0.0 <= self.drop < 1.0:
+            raise ValueError(f"drop is {self.drop}; expected a probability in [0, 1)")
+
+    @property
+    def uses_similarity(self) -> bool:
+        """Without recall no similarity is needed."""
+        return self.top_l > 0
+
+    def select(self, index: int, similarity: Sequence[float] = ()) -> tuple[int, ...]:
+        """The recent chunks and the `top_l` most similar older ones; ties go to the newest.
+
+        Args:
+            index: The chunk that reads.
+            similarity: Cosine similarity of its prompt to those of chunks 0 .. index - 1.
+        """
+        recent = _last(index, self.num_recent)
+        if not self.uses_similarity:
+            return tuple(recent)
+        if len(similarity) != index:
+            raise ValueError(
+                f"got {len(similarity)} similarities for chunk {index}; "
+                f"expected one for each of the {index} chunks before it"
+            )
+        ranked = sorted(range(recent.start), key=lambda chunk: (float(similarity[chunk]), chunk), reverse=True)
+        return (*sorted(ranked[: self.top_l]), *recent)
+
+    def kind(self, index: int, chunk: int) -> Kind:
+        """`recent` or `recalled`."""
+        return "recent" if chunk >= index - self.num_recent else "recalled"
+
+    def retains(self, index: int, chunk: int) -> bool:
+        """Any chunk may be recalled, as long as there is recall."""
+        return self.uses_similarity or chunk >= index - self.num_recent
+
+
+@dataclass(frozen=True, slots=True)
+class DynamicSparse:
+    """The last chunks, salient tokens only (Table 5's dynamic sparse KV)."""
+
+    num_chunks: int
+    """Chunks right before the current one."""
+    coverage: float
+    """Fraction of attention that the stored tokens cover."""
+
+    drop: ClassVar[float] = 0.0
+    uses_similarity: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        _check_count("num_chunks", self.num_chunks, least=1)
+        _check_coverage(self.coverage)
+
+    def select(self, index: int, similarity: Sequence[float] = ()) -> tuple[int, ...]:
+        """The last `num_chunks` chunks."""
+        return tuple(_last(index, self.num_chunks))
+
+    def kind(self, index: int, chunk: int) -> Kind:
+        """Always `recent`."""
+        return "recent"
+
+    def retains(self, index: int, chunk: int) -> bool:
+        """Nothing that has left the window."""
+        return chunk >= index - self.num_chunks
+
+
+@dataclass(frozen=True, slots=True)
+class Rolling:
+    """The last chunks, whole (Table 5's rolling KV)."""
+
+    num_chunks: int
+    """Chunks right before the current one."""
+
+    coverage: ClassVar[None] = None
+    drop: ClassVar[float] = 0.0
+    uses_similarity: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        _check_count("num_chunks", self.num_chunks, least=1)
+
+    def select(self, index: int, similarity: Sequence[float] = ()) -> tuple[int, ...]:
+        """The last `num_chunks` chunks."""
+        return tuple(_last(index, self.num_chunks))
+
+    def kind(self, index: int, chunk: int) -> Kind:
+        """Always `recent`."""
+        return "recent"
+
+    def retains(self, index: int, chunk: int) -> bool:
+        """Nothing that has left the window."""
+        return chunk >= index - self.num_chunks
+
+
+@dataclass(frozen=True, slots=True)
+class Sink:
+    """The first chunks and the last ones, whole."""
+
+    num_sink: int
+    """Chunks from the start of the film, always seen."""
+    num_recent: int
+    """Chunks right before the current one."""
+
+    coverage: ClassVar[None] = None
+    drop: ClassVar[float] = 0.0
+    uses_similarity: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        _check_count("num_sink", self.num_sink)
+        _check_count("num_recent", self.num_recent)
+
+    def select(self, index: int, similarity: Sequence[float] = ()) -> tuple[int, ...]:
+        """The first `num_sink` and the last `num_recent` chunks, each once."""
+        recent = _last(index, self.num_recent)
+        return (*range(min(self.num_sink, recent.start)), *recent)
+
+    def kind(self, index: int, chunk: int) -> Kind:
+        """`recent` or `sink`; a chunk that is both is recent."""
+        return "recent" if chunk >= index - self.num_recent else "sink"
+
+    def retains(self, index: int, chunk: int) -> bool:
+        """The sink and the window."""
+        return chunk < self.num_sink or chunk >= index - self.num_recent
+
+
+@dataclass(frozen=True, slots=True)
+class Full:
+    """All past chunks, whole: what a dense block-causal model sees."""
+
+    coverage: ClassVar[None] = None
+    drop: ClassVar[float] = 0.0
+    uses_similarity: ClassVar[bool] = False
+
+    def select(self, index: int, similarity: Sequence[float] = ()) -> tuple[int, ...]:
+        """Every chunk before `index`."""
+        return tuple(_last(index, index))
+
+    def kind(self, index: int, chunk: int) -> Kind:
+        """Always `recent`: the window is as long as the film."""
+        return "recent"
+
+    def retains(self, index: int, chunk: int) -> bool:
+        """Everything."""
+        return True
+
+
+def _last(index: int, count: int) -> range:
+    if index < 0:
+        raise ValueError(f"chunk number is {index}; chunks count from 0")
+    return range(max(0, index - count), index)
+
+
+def _check_count(name: str, value: int, *, least: int = 0) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} is {value!r}; expected an integer")
+    if value < least:
+        raise ValueError(f"{name} is {value}; expected at least {least}")
+
+
+def _check_coverage(value: float) -> None:
+    if not 0.0 < value <= 1.0:
+        raise ValueError(f"coverage is {value}; expected a fraction in (0, 1]")

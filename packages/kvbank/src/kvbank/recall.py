@@ -1,0 +1,121 @@
+"""What goes into a memory and what comes out of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from kvbank.policies import Kind
+
+
+@runtime_checkable
+class LayerLike(Protocol):
+    """Anything with the attributes of `LayerKV`; a model may bring a class of its own."""
+
+    @property
+    def key(self) -> Float[Tensor, "branches heads tokens dh"]:
+        """Keys before RoPE."""
+
+    @property
+    def value(self) -> Float[Tensor, "branches heads tokens dh"]:
+        """Values."""
+
+    @property
+    def position(self) -> Int[Tensor, "tokens 3"]:
+        """Position (t, h, w) of each token."""
+
+    @property
+    def query(self) -> Float[Tensor, "branches heads tokens dh"] | None:
+        """Queries before RoPE, if there are any."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LayerKV:
+    """Keys and values of one layer, before the rotary embedding."""
+
+    key: Float[Tensor, "branches heads tokens dh"]
+    """Keys before RoPE; branches are the guidance pair of one video."""
+    value: Float[Tensor, "branches heads tokens dh"]
+    """Values."""
+    position: Int[Tensor, "tokens 3"]
+    """Position (t, h, w) of each token, int64."""
+    query: Float[Tensor, "branches heads tokens dh"] | None = field(default=None, kw_only=True)
+    """Queries before RoPE, to find salient tokens by; never stored."""
+
+    def __post_init__(self) -> None:
+        if self.key.ndim != 4:
+            raise ValueError(f"key has shape {tuple(self.key.shape)}; expected [branches, heads, tokens, dh]")
+        for name in ("value", "query"):
+            other = getattr(self, name)
+            if other is not None and other.shape != self.key.shape:
+                raise ValueError(f"{name} has shape {tuple(other.shape)}; the key has {tuple(self.key.shape)}")
+        if self.position.shape != (self.key.shape[2], 3) or self.position.dtype != torch.int64:
+            raise ValueError(
+                f"position is {tuple(self.position.shape)} {self.position.dtype}; "
+                f"expected [{self.key.shape[2]}, 3] torch.int64, a (t, h, w) for each token"
+            )
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens in this layer."""
+        return self.key.shape[2]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of keys, values and positions."""
+        return self.key.nbytes + self.value.nbytes + self.position.nbytes
+
+
+def gather_tokens(layer: LayerKV, tokens: Int[Tensor, " kept"] | None) -> LayerKV:
+    """A copy of some tokens (None: of all) without queries; it shares no memory with the model's buffers."""
+    if tokens is None:
+        parts = (layer.key, layer.value, layer.position)
+        return LayerKV(*(part.clone(memory_format=torch.contiguous_format) for part in parts))
+    tokens = tokens.to(layer.key.device)
+    key, value = layer.key.index_select(2, tokens), layer.value.index_select(2, tokens)
+    return LayerKV(key, value, layer.position.index_select(0, tokens))
+
+
+def concatenate(layers: Sequence[LayerKV]) -> LayerKV:
+    """ConcatKV (Eq. 9): the tokens of one layer, chunk after chunk, as a copy."""
+    key, value = (torch.cat([getattr(layer, name) for layer in layers], dim=2) for name in ("key", "value"))
+    return LayerKV(key, value, torch.cat([layer.position for layer in layers]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Recall:
+    """What one chunk is shown of the past."""
+
+    chunks: tuple[int, ...]
+    """Ids of the chunks shown, in chronological order."""
+    kinds: tuple[Kind, ...]
+    """Why each of them is shown."""
+    similarity: tuple[float | None, ...]
+    """Cosine similarity of each one's prompt to the reader's; None where an embedding is missing."""
+    spans: tuple[tuple[int, ...], ...]
+    """`spans[layer][i]`: how many tokens of `chunks[i]` the layer shows."""
+    layers: tuple[LayerKV, ...]
+    """Their tokens, concatenated; empty if no chunk is shown. The reader owns these tensors."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecallTrace:
+    """A recall without its tensors: which tokens of which chunks were shown, and why."""
+
+    index: int
+    """The chunk that read."""
+    chunks: tuple[int, ...]
+    """Ids of the chunks shown, in chronological order."""
+    kinds: tuple[Kind, ...]
+    """Why each of them was shown."""
+    similarity: tuple[float | None, ...]
+    """Cosine similarity of each one's prompt to the reader's; None where an embedding is missing."""
+    spans: tuple[tuple[int, ...], ...]
+    """`spans[layer][i]`: how many tokens of `chunks[i]` the layer showed."""
+    shares: tuple[float, ...]
+    """Share of each chunk's tokens that was shown, mean over the layers."""
+    kept: tuple[tuple[Sequence[int], ...], ...]
+    """`kept[layer][i]`: which tokens of `chunks[i]` the layer showed, ascending; a range where it is all of them."""

@@ -1,0 +1,96 @@
+"""Where the keys and values of chunks are held."""
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+import torch
+
+from kvbank.recall import LayerKV
+
+
+@runtime_checkable
+class Store(Protocol):
+    """Holds chunks by id; a bank decides what is put and removed."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of keys, values and positions held."""
+
+    def put(self, chunk: int, layers: tuple[LayerKV, ...]) -> None:
+        """Hold a chunk; it must not be held already."""
+
+    def get(self, chunk: int, *, home: bool = True) -> tuple[LayerKV, ...]:
+        """The layers of a held chunk, on the device they came from or else where they are; not to be modified."""
+
+    def prefetch(self, chunks: Sequence[int]) -> None:
+        """Start to bring these chunks to where `get` returns them, and no others."""
+
+    def remove(self, chunk: int) -> None:
+        """Let go of a held chunk."""
+
+
+class MemoryStore:
+    """Holds chunks in memory: where they were made, or on another device.
+
+    With `MemoryStore(device="cpu")` a model on a GPU keeps its past in host memory (pinned), and `prefetch` starts the
+    copies of what the next chunk will see before that chunk reads.
+
+    Args:
+        device: Where to hold; None leaves every chunk on the device it comes from.
+    """
+
+    def __init__(self, *, device: torch.device | str | None = None) -> None:
+        self._device = None if device is None else torch.device(device)
+        self._layers: dict[int, tuple[LayerKV, ...]] = {}
+        self._home: dict[int, torch.device] = {}
+        self._fetched: dict[int, tuple[LayerKV, ...]] = {}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of keys, values and positions held; copies under way by `prefetch` are not counted."""
+        return sum(layer.nbytes for layers in self._layers.values() for layer in layers)
+
+    def put(self, chunk: int, layers: tuple[LayerKV, ...]) -> None:
+        """Hold a chunk; it must not be held already."""
+        if chunk in self._layers:
+            raise ValueError(f"chunk {chunk} is held already; remove it first")
+        home = layers[0].key.device
+        if self._device is not None and self._device != home:
+            pin = self._device.type == "cpu" and home.type == "cuda"
+            layers = tuple(_moved(layer, self._device, pin=pin) for layer in layers)
+        self._layers[chunk], self._home[chunk] = layers, home
+
+    def get(self, chunk: int, *, home: bool = True) -> tuple[LayerKV, ...]:
+        """The layers of a held chunk, on the device they came from or else where they are; not to be modified."""
+        self._check_held(chunk)
+        if not home:
+            return self._layers[chunk]
+        if chunk in self._fetched:
+            return self._fetched.pop(chunk)
+        return tuple(_moved(layer, self._home[chunk]) for layer in self._layers[chunk])
+
+    def prefetch(self, chunks: Sequence[int]) -> None:
+        """Start to copy these chunks home, and forget earlier copies of others."""
+        fetched = {}
+        for chunk in chunks:
+            self._check_held(chunk)
+            if self._layers[chunk][0].key.device != self._home[chunk]:
+                fetched[chunk] = self._fetched.get(chunk) or self.get(chunk)
+        self._fetched = fetched
+
+    def remove(self, chunk: int) -> None:
+        """Let go of a held chunk."""
+        self._check_held(chunk)
+        del self._layers[chunk], self._home[chunk]
+        self._fetched.pop(chunk, None)
+
+    def _check_held(self, chunk: int) -> None:
+        if chunk not in self._layers:
+            raise ValueError(f"chunk {chunk} is not held; the store has {sorted(self._layers)}")
+
+
+def _moved(layer: LayerKV, device: torch.device, *, pin: bool = False) -> LayerKV:
+    parts = (layer.key, layer.value, layer.position)
+    if pin:
+        return LayerKV(*(torch.empty_like(part, device="cpu", pin_memory=True).copy_(part) for part in parts))
+    return LayerKV(*(part.to(device, non_blocking=part.is_pinned()) for part in parts))

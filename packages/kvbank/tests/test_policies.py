@@ -1,0 +1,136 @@
+import dataclasses
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kvbank import DynamicSparse, Full, Policy, Rolling, SemanticSparse, Sink
+
+COUNTS = st.integers(0, 5)
+# Few values, so that ties are common.
+SIMILARITY = st.lists(st.sampled_from([-1.0, 0.0, 0.25, 0.5, 1.0]), max_size=14)
+POLICIES = st.one_of(
+    st.builds(SemanticSparse, top_l=COUNTS, num_recent=COUNTS),
+    st.builds(DynamicSparse, num_chunks=st.integers(1, 5), coverage=st.just(0.9)),
+    st.builds(Rolling, num_chunks=st.integers(1, 5)),
+    st.builds(Sink, num_sink=COUNTS, num_recent=COUNTS),
+    st.just(Full()),
+)
+
+
+@given(similarity=SIMILARITY, top_l=COUNTS, num_recent=COUNTS)
+def test_semantic_sparse_takes_the_recent_and_then_the_best_one_by_one(similarity, top_l, num_recent):
+    index = len(similarity)
+    recent = [chunk for chunk in range(index) if chunk >= index - num_recent]
+    candidates = [chunk for chunk in range(index) if chunk not in recent]
+    recalled = []
+    for _ in range(min(top_l, len(candidates))):
+        best = candidates[0]
+        for chunk in candidates:
+            if similarity[chunk] >= similarity[best]:
+                best = chunk
+        recalled.append(best)
+        candidates.remove(best)
+    policy = SemanticSparse(top_l, num_recent)
+    chunks = policy.select(index, similarity)
+    assert chunks == tuple(sorted(recent + recalled))
+    assert [policy.kind(index, chunk) for chunk in chunks] == [
+        "recent" if chunk in recent else "recalled" for chunk in chunks
+    ]
+
+
+def test_the_paper_sees_the_last_two_and_ties_go_to_the_newest():
+    assert SemanticSparse().select(6, [0.5, 0.9, 0.5, 0.5, 1.0, 1.0]) == (1, 3, 4, 5)
+    assert SemanticSparse().select(6, torch.tensor([0.5, 0.9, 0.5, 0.5, 1.0, 1.0])) == (1, 3, 4, 5)
+    assert SemanticSparse().select(1, [0.3]) == (0,)
+    assert SemanticSparse().select(0, []) == ()
+
+
+@given(index=st.integers(0, 12), sink=COUNTS, count=COUNTS)
+def test_windows_are_what_a_loop_over_all_chunks_says(index, sink, count):
+    window = tuple(chunk for chunk in range(index) if index - chunk <= count)
+    if count:
+        assert Rolling(count).select(index) == window
+        assert DynamicSparse(count, 0.9).select(index) == window
+    policy = Sink(sink, count)
+    expected = tuple(chunk for chunk in range(index) if chunk < sink or chunk in window)
+    assert policy.select(index) == expected
+    assert [policy.kind(index, chunk) for chunk in expected] == [
+        "recent" if chunk in window else "sink" for chunk in expected
+    ]
+    assert Full().select(index) == tuple(range(index))
+    assert {Full().kind(index, chunk) for chunk in range(index)} <= {"recent"}
+
+
+@given(policy=POLICIES, index=st.integers(0, 10), later=st.integers(0, 6), data=st.data())
+def test_what_is_not_retained_is_never_selected_again(policy, index, later, data):
+    reader = index + later
+    similarity = data.draw(st.lists(st.floats(-1, 1), min_size=reader, max_size=reader))
+    for chunk in policy.select(reader, similarity):
+        assert chunk >= index or policy.retains(index, chunk)
+
+
+@given(policy=POLICIES, index=st.integers(0, 10), data=st.data())
+def test_selection_is_chronological_without_repeats_and_pure(policy, index, data):
+    similarity = data.draw(st.lists(st.floats(-1, 1), min_size=index, max_size=index))
+    chunks = policy.select(index, similarity)
+    assert list(chunks) == sorted(set(chunks))
+    assert set(chunks) <= set(range(index))
+    assert policy.select(index, tuple(similarity)) == chunks
+
+
+def test_windows_let_go_and_recall_does_not():
+    assert [chunk for chunk in range(9) if Rolling(2).retains(9, chunk)] == [7, 8]
+    assert [chunk for chunk in range(9) if Sink(1, 2).retains(9, chunk)] == [0, 7, 8]
+    assert all(SemanticSparse().retains(9, chunk) for chunk in range(9))
+    assert [chunk for chunk in range(9) if SemanticSparse(0, 2).retains(9, chunk)] == [7, 8]
+
+
+@given(policy=POLICIES)
+def test_policies_satisfy_the_protocol_and_are_values(policy):
+    assert isinstance(policy, Policy)
+    assert {policy: 1}[dataclasses.replace(policy)] == 1
+
+
+def test_policies_are_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        SemanticSparse().coverage = 0.5
+
+
+def test_similarities_must_be_one_a_chunk():
+    with pytest.raises(ValueError, match="got 2 similarities for chunk 3; expected one for each of the 3 chunks"):
+        SemanticSparse().select(3, [0.1, 0.2])
+
+
+def test_chunks_count_from_zero():
+    with pytest.raises(ValueError, match="chunk number is -1; chunks count from 0"):
+        Rolling(2).select(-1)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: SemanticSparse(top_l=-1), "top_l is -1; expected at least 0"),
+        (lambda: SemanticSparse(num_recent=-2), "num_recent is -2; expected at least 0"),
+        (lambda: SemanticSparse(coverage=0.0), "coverage is 0.0"),
+        (lambda: SemanticSparse(coverage=1.5), "coverage is 1.5"),
+        (lambda: SemanticSparse(drop=1.0), "drop is 1.0; expected a probability"),
+        (lambda: SemanticSparse(drop=-0.1), "drop is -0.1"),
+        (lambda: DynamicSparse(0, 0.9), "num_chunks is 0; expected at least 1"),
+        (lambda: DynamicSparse(2, 0.0), "coverage is 0.0"),
+        (lambda: Rolling(0), "num_chunks is 0; expected at least 1"),
+        (lambda: Sink(-1, 2), "num_sink is -1"),
+        (lambda: Sink(1, -2), "num_recent is -2"),
+    ],
+)
+def test_values_out_of_range_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.usefixtures("unhooked")
+@pytest.mark.parametrize("value", [2.0, True, "2"])
+def test_counts_that_are_no_integers_are_refused(value):
+    with pytest.raises(TypeError, match=r"num_chunks is .*; expected an integer"):
+        Rolling(value)

@@ -1,0 +1,143 @@
+import json
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from kvbank import DynamicSparse, ExactIndex, FaissIndex, Full, KVBank, Rolling, SalienceOptions, SemanticSparse, Sink
+
+POLICIES = [
+    SemanticSparse(top_l=1, num_recent=1, coverage=0.8),
+    SemanticSparse(top_l=2, num_recent=1, coverage=None, drop=0.3),
+    DynamicSparse(2, 0.7),
+    Rolling(2),
+    Sink(1, 1),
+    Full(),
+]
+
+
+def embedding(chunk):
+    return torch.eye(3)[chunk % 3] + 0.1
+
+
+def step(bank, make_layers, chunk):
+    recall = bank.read(chunk, embedding=embedding(chunk))
+    bank.write(chunk, make_layers(chunk), embedding=embedding(chunk), metadata={"prompt": f"chunk {chunk}"})
+    return recall
+
+
+def same(left, right):
+    assert (left.chunks, left.kinds, left.similarity, left.spans) == (
+        right.chunks,
+        right.kinds,
+        right.similarity,
+        right.spans,
+    )
+    for a, b in zip(left.layers, right.layers, strict=True):
+        assert a.key.dtype == b.key.dtype
+        assert torch.equal(a.key, b.key)
+        assert torch.equal(a.value, b.value)
+        assert torch.equal(a.position, b.position)
+
+
+@pytest.mark.parametrize("index", [ExactIndex, FaissIndex])
+@pytest.mark.parametrize("policy", POLICIES, ids=repr)
+def test_a_loaded_bank_goes_on_as_if_it_had_never_stopped(make_layers, tmp_path, policy, index):
+    options = SalienceOptions(num_recent_probes=1, num_random_probes=2, mask="token")
+    bank = KVBank(policy=policy, index=index(), seed=5, salience=options)
+    for chunk in range(4):
+        step(bank, make_layers, chunk)
+    # Twice, the second time from a loaded one and over the first file.
+    for _ in range(2):
+        bank.save(tmp_path / "bank.safetensors")
+        loaded = KVBank.load(tmp_path / "bank.safetensors")
+        assert (loaded.policy, loaded.chunks, loaded.next_index) == (bank.policy, bank.chunks, bank.next_index)
+        assert (loaded.nbytes, loaded.metadata, loaded.trace) == (bank.nbytes, bank.metadata, bank.trace)
+        assert type(loaded._index) is index
+        for chunk in range(bank.next_index, bank.next_index + 2):
+            same(step(loaded, make_layers, chunk), step(bank, make_layers, chunk))
+        assert loaded.trace == bank.trace
+        bank = loaded
+
+
+def test_an_empty_bank_survives(tmp_path):
+    KVBank(policy=SemanticSparse(), seed=3).save(tmp_path / "bank")
+    loaded = KVBank.load(tmp_path / "bank")
+    assert (len(loaded), loaded.trace, loaded.policy) == (0, (), SemanticSparse())
+    assert loaded.read(0, embedding=torch.ones(2)).layers == ()
+
+
+def test_bfloat16_and_missing_embeddings_survive(make_layers, tmp_path):
+    bank = KVBank(policy=Full())
+    half = [type(layer)(layer.key.bfloat16(), layer.value.bfloat16(), layer.position) for layer in make_layers(0)]
+    bank.write(0, half, embedding=None)
+    bank.save(str(tmp_path / "bank"))
+    loaded = KVBank.load(str(tmp_path / "bank"))
+    same(loaded.read(1, embedding=None), bank.read(1, embedding=None))
+
+
+def test_the_file_is_plain_safetensors_with_json(make_layers, tmp_path):
+    bank = KVBank(policy=SemanticSparse())
+    step(bank, make_layers, 0)
+    bank.save(tmp_path / "bank")
+    with safe_open(tmp_path / "bank", framework="pt") as file:
+        header = json.loads(file.metadata()["kvbank"])
+        assert torch.equal(file.get_tensor("embedding.0"), embedding(0))
+    assert header["policy"] == ["SemanticSparse", {"top_l": 2, "num_recent": 2, "coverage": 0.98, "drop": 0.0}]
+    assert header["records"][0]["metadata"] == {"prompt": "chunk 0"}
+
+
+def test_a_failed_save_leaves_the_old_file_and_no_other(make_layers, tmp_path, monkeypatch):
+    bank = KVBank(policy=Full())
+    step(bank, make_layers, 0)
+    bank.save(tmp_path / "bank")
+    old = (tmp_path / "bank").read_bytes()
+    step(bank, make_layers, 1)
+
+    def full_disk(descriptor):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("os.fsync", full_disk)
+    with pytest.raises(OSError, match="no space left"):
+        bank.save(tmp_path / "bank")
+    assert (tmp_path / "bank").read_bytes() == old
+    assert [path.name for path in tmp_path.iterdir()] == ["bank"]
+
+
+def test_a_bank_with_a_rotate_wants_it_back_before_it_selects(make_layers, tmp_path):
+    def rotate(x, position):
+        return x * (1 + position[:, 2:].to(x.dtype))
+
+    bank = KVBank(policy=DynamicSparse(1, 0.7), rotate=rotate)
+    step(bank, make_layers, 0)
+    bank.save(tmp_path / "bank")
+    without, given = KVBank.load(tmp_path / "bank"), KVBank.load(tmp_path / "bank", rotate=rotate)
+    same(without.read(1, embedding=None), bank.read(1, embedding=None))
+    with pytest.raises(ValueError, match=r"give it to KVBank.load\(path, rotate=...\)"):
+        step(without, make_layers, 1)
+    step(given, make_layers, 1)
+    step(bank, make_layers, 1)
+    assert given.trace == bank.trace
+    same(given.read(2, embedding=None), bank.read(2, embedding=None))
+
+
+def test_what_a_snapshot_cannot_name_is_refused(make_layers, tmp_path):
+    class Mine(ExactIndex):
+        pass
+
+    bank = KVBank(policy=Full(), index=Mine())
+    with pytest.raises(ValueError, match=r"cannot save the index .*a snapshot knows ExactIndex, FaissIndex"):
+        bank.save(tmp_path / "bank")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_foreign_files_are_refused(tmp_path):
+    (tmp_path / "text").write_text("hello, this is no tensor file at all")
+    with pytest.raises(ValueError, match="is no safetensors file"):
+        KVBank.load(tmp_path / "text")
+    save_file({"x": torch.ones(1)}, tmp_path / "weights")
+    with pytest.raises(ValueError, match="has format None; this version reads format 1"):
+        KVBank.load(tmp_path / "weights")
+    with pytest.raises(FileNotFoundError):
+        KVBank.load(tmp_path / "nothing")

@@ -156,8 +156,8 @@ def prepare_context(
     """Place recalled keys and rotate them, once for all denoising steps of a chunk.
 
     *Slots* puts recent chunks at -1, -2, ... and the others chronologically right before them, wherever in the video
-    they come from (see `chunk_slots`); run the chunk itself with `start=0`. Only time moves: a token keeps its frame within
-    its chunk, its row and its column. *Absolute* uses positions as they were stored; run the chunk with
+    they come from (see `chunk_slots`); run the chunk itself with `start=0`. Only time moves: a token keeps its frame
+    within its chunk, its row and its column. *Absolute* uses positions as they were stored; run the chunk with
     `start=index * frames_per_chunk`, there and when storing it.
 
     Args:

@@ -62,3 +62,10 @@ def film(tmp_path_factory):
     """A file of 24 panning frames, 48x32, 8 fps."""
     frames = panning(24, 32, 48).numpy()
     return write_video(tmp_path_factory.mktemp("film") / "film.mp4", frames)
+
+
+@pytest.fixture
+def unchecked(request):
+    """Skip a test of our own errors for wrong types where a type checker refuses the call before us."""
+    if request.config.getoption("jaxtyping_packages", None):
+        pytest.skip("calls are type-checked")

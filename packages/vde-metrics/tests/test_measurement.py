@@ -191,8 +191,6 @@ def test_wrong_frames():
         measure([flat([1])[0], *flat([1] * 29, size=(12, 13))])
     with pytest.raises(TypeError, match="frame 0 is a list"):
         measure([[1, 2, 3]] * 30)
-    with pytest.raises(TypeError, match="video is a int"):
-        measure(3)
 
 
 def test_wrong_metrics_and_weights():
@@ -201,14 +199,19 @@ def test_wrong_metrics_and_weights():
         measure(frames, metrics=[])
     with pytest.raises(ValueError, match="same name"):
         measure(frames, metrics=[Clarity(), Clarity()])
-    with pytest.raises(TypeError, match="is no metric"):
-        measure(frames, metrics=[Clarity])
-    with pytest.raises(TypeError, match="is no metric"):
-        measure(frames, metrics=["clarity"])
-    with pytest.raises(ValueError, match="weights is 'flat'"):
-        measure(frames, weights="flat")
     with pytest.raises(ValueError, match="log weights of 2 chunks are all 0"):
         measure(frames, num_chunks=2, weights="log")
+
+
+def test_wrong_types(unchecked):
+    frames = flat(range(30))
+    with pytest.raises(TypeError, match="video is a int"):
+        measure(3)
+    for metric in (Clarity, "clarity"):
+        with pytest.raises(TypeError, match="is no metric"):
+            measure(frames, metrics=[metric])
+    with pytest.raises(ValueError, match="weights is 'flat'"):
+        measure(frames, weights="flat")
 
 
 def test_unreadable_files(tmp_path, film):

@@ -127,7 +127,7 @@ def test_pictures_too_small_for_flow():
         Motion().score(noise(2, 11, 40, 3))
 
 
-def test_wrong_settings():
+def test_wrong_settings(unchecked):
     with pytest.raises(ValueError, match="form is 'jerk'"):
         Motion(form="jerk")
     with pytest.raises(ValueError, match="preset is 'slow'"):

@@ -125,6 +125,7 @@ def _chart(name: str, curves: Sequence[tuple[int, Sequence[float]]]) -> str:
             f'<text x="{LEFT - 8}" y="{y(tick) + 4:.1f}" text-anchor="end">{tick:.6g}</text>'
         )
     step = max(1, math.ceil(most / 20))
+    parts.append(f'<text x="{LEFT - 20}" y="{HEIGHT - 12}" text-anchor="end">chunk</text>')
     parts += [
         f'<text x="{x(chunk):.1f}" y="{HEIGHT - 12}" text-anchor="middle">{chunk}</text>'
         for chunk in range(0, most, step)

@@ -61,7 +61,7 @@ def forward(model, latents, levels, prompts, *, chunk_of_frame, position, masks)
     """
     config = model.config
     w = {name: p.detach().double() for name, p in model.state_dict().items()}
-    c, t, h, width = latents.shape
+    _, t, h, width = latents.shape
     _, p, q = config.patch_size
     spots = [(f, i, j) for f in range(t) for i in range(h // p) for j in range(width // q)]
     cut = [latents.double()[:, f, i * p : i * p + p, j * q : j * q + q].reshape(-1) for f, i, j in spots]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from vde_metrics.drift import Weights
     from vde_metrics.protocols import Metric
     from vde_metrics.report import DriftReport
 
@@ -34,7 +35,13 @@ METRICS = ("clarity", "motion", "motion-smoothness")
 @click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Also write a page with curves.")
 @click.version_option(version("vde-metrics"), prog_name="vde")
 def command(
-    videos: tuple[str, ...], *, num_chunks: int, weights: str, names: tuple[str, ...], as_json: bool, html: Path | None
+    videos: tuple[str, ...],
+    *,
+    num_chunks: int,
+    weights: "Weights",
+    names: tuple[str, ...],
+    as_json: bool,
+    html: Path | None,
 ) -> None:
     """Measure how much long videos drift, chunk by chunk.
 
@@ -90,7 +97,7 @@ def _metric(name: str) -> "Metric":
     return makers[name]()
 
 
-def _measured(video: str, *, metrics: "list[Metric]", num_chunks: int, weights: str) -> "DriftReport | None":
+def _measured(video: str, *, metrics: "list[Metric]", num_chunks: int, weights: "Weights") -> "DriftReport | None":
     """The report, or None after saying on stderr what is wrong with the video."""
     from vde_metrics.measurement import measure
 

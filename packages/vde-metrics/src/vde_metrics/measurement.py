@@ -1,6 +1,6 @@
 """Measuring the drift of a video, chunk by chunk."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
@@ -133,7 +133,7 @@ class _FrameSource:
     def num_frames(self) -> int:
         if self.length is not None:
             return self.length
-        if not hasattr(self.given, "__len__"):
+        if not isinstance(self.given, Sized):
             raise ValueError(f"the length of a {type(self.given).__name__} is unknown; give num_frames or chunk_frames")
         return len(self.given)
 

@@ -118,4 +118,4 @@ def dis_flow(preset: Preset) -> Any:
         "fast": cv2.DISOPTICAL_FLOW_PRESET_FAST,
         "medium": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM,
     }
-    return cv2.DISOpticalFlow_create(presets[preset])
+    return cv2.DISOpticalFlow.create(presets[preset])

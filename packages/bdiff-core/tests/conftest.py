@@ -62,3 +62,10 @@ def film():
 def relative():
     """Norm of a difference over the norm of what was expected."""
     return lambda found, expected: ((found - expected).norm() / expected.norm()).item()
+
+
+@pytest.fixture
+def plain_errors(request):
+    """For tests of what a user sees: with the test hook, jaxtyping would answer before the library does."""
+    if request.config.getoption("--jaxtyping-packages", None):
+        pytest.skip("the hook that checks shapes answers first; the run without it covers this")

@@ -85,6 +85,11 @@ def test_a_context_is_of_earlier_chunks(config, random_model, film):
     recall = recall_of(model, video, chunks=(3, 4), kinds=("recent",) * 2, frames=2)
     with pytest.raises(ValueError, match=r"chunk 4 cannot see chunks \[4\]"):
         prepare_context(recall, model=model, index=4)
+
+
+def test_positions_are_slots_or_absolute(plain_errors, config, random_model, film):
+    model, video = random_model(config), film(config, chunks=1, frames=2)
+    recall = recall_of(model, video, chunks=(3, 4), kinds=("recent",) * 2, frames=2)
     with pytest.raises(ValueError, match="expected 'slots' or 'absolute'"):
         prepare_context(recall, model=model, index=5, positions="relative")
 

@@ -253,7 +253,7 @@ def test_a_config_that_does_not_fit_is_an_error(config, change, message):
         ({"gather": "keep"}, "keep has 5 tokens a chunk; the latents make 12"),
     ],
 )
-def test_inputs_that_do_not_fit_are_errors(config, random_model, change, message):
+def test_inputs_that_do_not_fit_are_errors(plain_errors, config, random_model, change, message):
     given_ = {"latents": torch.zeros(2, 3, 4, 4, 6), "levels": torch.zeros(2, 4), "text": torch.zeros(2, 4, 12)}
     given_ = given_ | {"frames_per_chunk": 2} | change
     if "gather" in change:
@@ -265,7 +265,7 @@ def test_inputs_that_do_not_fit_are_errors(config, random_model, change, message
         random_model(config)(**given_)
 
 
-def test_a_gather_that_does_not_fit_itself_is_an_error():
+def test_a_gather_that_does_not_fit_itself_is_an_error(plain_errors):
     slots = torch.zeros(2, 3, dtype=torch.long)
     with pytest.raises(ValueError, match=r"visible is \(2, 3, 2\)"):
         Gather(slots=slots, visible=torch.ones(2, 3, 2, dtype=torch.bool))

@@ -36,7 +36,7 @@ def pair(tmp_path):
     return make
 
 
-def inputs(sizes, *, batch, frames, height, width, tokens=9, seed=0):
+def inputs(sizes, batch, frames, height, width, *, tokens=9, seed=0):
     sizes, generator = SMALL | sizes, torch.Generator().manual_seed(seed)
     latents = torch.randn(batch, sizes["in_channels"], frames, height, width, generator=generator)
     text = torch.randn(batch, tokens, sizes["text_dim"], generator=generator)
@@ -44,22 +44,23 @@ def inputs(sizes, *, batch, frames, height, width, tokens=9, seed=0):
     return latents, torch.rand(batch, frames, generator=generator), text, F.pad(text, (0, 0, 0, 512 - tokens))
 
 
+# Sizes of the model; batch, frames, height and width of the latents.
 CAUSAL = [
-    ({"attention_head_dim": 12, "num_frame_per_block": 2}, {"batch": 2, "frames": 4, "height": 4, "width": 6}),
-    ({"attention_head_dim": 20, "num_frame_per_block": 3}, {"batch": 1, "frames": 9, "height": 2, "width": 8}),
-    ({"attention_head_dim": 36, "num_frame_per_block": 5}, {"batch": 2, "frames": 10, "height": 6, "width": 2}),
-    ({"num_attention_heads": 3, "num_layers": 4, "num_frame_per_block": 2}, {"batch": 1, "frames": 8, "height": 4, "width": 4}),
-    ({"text_dim": 33, "ffn_dim": 31, "num_frame_per_block": 3}, {"batch": 3, "frames": 6, "height": 2, "width": 4}),
-    ({"cross_attn_norm": False, "num_frame_per_block": 5}, {"batch": 1, "frames": 5, "height": 8, "width": 2}),
-    ({"eps": 1e-3, "out_channels": 6, "in_channels": 5, "num_frame_per_block": 2}, {"batch": 2, "frames": 6, "height": 2, "width": 2}),
-    ({"num_attention_heads": 1, "attention_head_dim": 64, "num_layers": 1, "num_frame_per_block": 3}, {"batch": 1, "frames": 6, "height": 4, "width": 10}),
-]  # fmt: skip
+    ({"attention_head_dim": 12, "num_frame_per_block": 2}, (2, 4, 4, 6)),
+    ({"attention_head_dim": 20, "num_frame_per_block": 3}, (1, 9, 2, 8)),
+    ({"attention_head_dim": 36, "num_frame_per_block": 5}, (2, 10, 6, 2)),
+    ({"num_attention_heads": 3, "num_layers": 4, "num_frame_per_block": 2}, (1, 8, 4, 4)),
+    ({"text_dim": 33, "ffn_dim": 31, "num_frame_per_block": 3}, (3, 6, 2, 4)),
+    ({"cross_attn_norm": False, "num_frame_per_block": 5}, (1, 5, 8, 2)),
+    ({"eps": 1e-3, "out_channels": 6, "in_channels": 5, "num_frame_per_block": 2}, (2, 6, 2, 2)),
+    ({"num_attention_heads": 1, "attention_head_dim": 64, "num_frame_per_block": 3}, (1, 6, 4, 10)),
+]
 
 
 @pytest.mark.parametrize(("sizes", "shape"), CAUSAL)
 def test_block_causal_skyreels(pair, relative, sizes, shape):
     theirs, ours = pair("SkyReelsV2Transformer3DModel", **sizes)
-    latents, levels, text, padded = inputs(sizes, **shape)
+    latents, levels, text, padded = inputs(sizes, *shape)
     with torch.no_grad():
         expected = theirs(latents, levels * 1000, padded, enable_diffusion_forcing=True).sample
         found = ours(latents, levels, text, frames_per_chunk=sizes["num_frame_per_block"])
@@ -68,7 +69,7 @@ def test_block_causal_skyreels(pair, relative, sizes, shape):
 
 def test_the_frame_rate_of_skyreels(pair, relative):
     theirs, ours = pair("SkyReelsV2Transformer3DModel", inject_sample_info=True, num_frame_per_block=2)
-    latents, levels, text, padded = inputs({}, batch=1, frames=4, height=4, width=4)
+    latents, levels, text, padded = inputs({}, 1, 4, 4, 4)
     with torch.no_grad():
         at_24 = theirs(latents, levels * 1000, padded, enable_diffusion_forcing=True, fps=[1]).sample
         at_16 = theirs(latents, levels * 1000, padded, enable_diffusion_forcing=True, fps=[0]).sample
@@ -81,16 +82,16 @@ def test_the_frame_rate_of_skyreels(pair, relative):
 BIDIRECTIONAL = [
     ("WanTransformer3DModel", {"attention_head_dim": 12, "num_layers": 3}),
     ("WanTransformer3DModel", {"attention_head_dim": 20, "text_dim": 11, "cross_attn_norm": False}),
-    ("WanTransformer3DModel", {"num_attention_heads": 4, "attention_head_dim": 36, "in_channels": 7, "out_channels": 3}),
+    ("WanTransformer3DModel", {"attention_head_dim": 36, "in_channels": 7, "out_channels": 3}),
     ("SkyReelsV2Transformer3DModel", {"attention_head_dim": 44, "freq_dim": 20}),
     ("SkyReelsV2Transformer3DModel", {"patch_size": (1, 1, 3), "num_layers": 1}),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("kind", "sizes"), BIDIRECTIONAL)
 def test_one_level_a_video(pair, relative, kind, sizes):
     theirs, ours = pair(kind, **sizes)
-    latents, levels, text, padded = inputs(sizes, batch=2, frames=3, height=4, width=6)
+    latents, levels, text, padded = inputs(sizes, 2, 3, 4, 6)
     levels = levels[:, :1].expand(-1, 3)
     with torch.no_grad():
         expected = theirs(latents, levels[:, 0] * 1000, padded).sample
@@ -101,7 +102,7 @@ def test_one_level_a_video(pair, relative, kind, sizes):
 def test_a_level_for_each_frame_of_wan(pair, relative):
     """Wan 2.2 takes one level a token: here all tokens of a frame share theirs."""
     theirs, ours = pair("WanTransformer3DModel", attention_head_dim=20)
-    latents, levels, text, padded = inputs({}, batch=2, frames=3, height=4, width=6)
+    latents, levels, text, padded = inputs({}, 2, 3, 4, 6)
     with torch.no_grad():
         expected = theirs(latents, levels.repeat_interleave(6, dim=1) * 1000, padded).sample
         found = ours(latents, levels, text)
@@ -114,7 +115,7 @@ def test_image_to_video(pair, relative, kind, learned_positions):
     sizes = {"in_channels": 9, "image_dim": 14, "added_kv_proj_dim": 32}
     sizes |= {"pos_embed_seq_len": 10} if learned_positions else {}
     theirs, ours = pair(kind, **sizes)
-    latents, levels, text, padded = inputs(sizes, batch=2, frames=3, height=4, width=6)
+    latents, levels, text, padded = inputs(sizes, 2, 3, 4, 6)
     images = torch.randn(2, 10, 14, generator=torch.Generator().manual_seed(1))
     levels = levels[:, :1].expand(-1, 3)
     with torch.no_grad():
@@ -127,7 +128,7 @@ def test_image_to_video(pair, relative, kind, learned_positions):
 
 def test_sharded_checkpoints(pair, relative):
     theirs, ours = pair("WanTransformer3DModel", max_shard_size="20KB")
-    latents, levels, text, padded = inputs({}, batch=1, frames=2, height=4, width=4)
+    latents, levels, text, padded = inputs({}, 1, 2, 4, 4)
     levels = levels[:, :1].expand(-1, 2)
     with torch.no_grad():
         expected = theirs(latents, levels[:, 0] * 1000, padded).sample

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -21,6 +21,7 @@ class LayerKV:
     """The chunk's own queries, for whoever decides which tokens to keep."""
 
 
+@runtime_checkable
 class Recall(Protocol):
     """What a memory hands out for one chunk; `kvbank.Recall` is one."""
 
@@ -91,6 +92,7 @@ class ContextLayer:
         self._key, self._value = laid_out
 
 
+@runtime_checkable
 class RotaryModel(Protocol):
     """What laying out a context needs of a model."""
 

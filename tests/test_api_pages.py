@@ -41,9 +41,3 @@ def test_public_names_are_listed_once_and_exist(package):
     module = importlib.import_module(package.replace("-", "_"))
     assert len(set(module.__all__)) == len(module.__all__)
     assert not [name for name in module.__all__ if not hasattr(module, name)]
-
-
-@pytest.mark.parametrize("package", PACKAGES)
-def test_package_docstring_shows_an_example(package):
-    module = importlib.import_module(package.replace("-", "_"))
-    assert f"from {module.__name__} import" in module.__doc__ or f"import {module.__name__}" in module.__doc__

@@ -1,0 +1,1 @@
+"""Measurements: what a model gets right, story by story."""

@@ -1,0 +1,157 @@
+"""How well a model tells stories whose truth is known.
+
+Every held-out story is sampled with its first chunk given (so that the model knows the protagonist's looks) and judged
+by the world's truth. A line of JSON a story is kept as it is finished, so a stopped run goes on where it was.
+"""
+
+import json
+import logging
+import multiprocessing
+import statistics
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bdiff.train.preview import sample_story
+from bdiff_core import SentenceTextEncoder, load_transformer, load_vae
+from kvbank import SemanticSparse
+from lvbench import storyworld
+from vde_metrics import Clarity
+
+logger = logging.getLogger(__name__)
+
+FIRST_STORY = 2_000_000
+"""Stories from here on are neither trained on nor looked at while training."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorldBenchConfig:
+    """What is sampled and measured."""
+
+    out: Path
+    """Directory of the lines and the summary."""
+    transformer: Path
+    vae: Path
+    num_stories: int = 32
+    num_chunks: int = 25
+    num_steps: int = 12
+    guidance: float = 1.0
+    seed: int = 0
+    richness: int = 1
+    workers: int = 2
+    """Processes, each on one core."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoryScore:
+    """One story's figures."""
+
+    story: int
+    visible: float
+    """Share of the frames that should show the protagonist in which it is found."""
+    direction: float
+    """Share of the chunks whose direction of motion is as told."""
+    place: float
+    """Share of the returns to a place that show it again; nan without returns."""
+    clarity_ratio: float
+    """Clarity of the last four chunks over that of chunks 2 to 5."""
+    true_clarity_ratio: float
+    """The same of the truth: places differ in sharpness."""
+    clarity_to_truth: float
+    """Clarity of the generated chunks over that of the same chunks of the truth."""
+
+
+def bench_world(config: WorldBenchConfig) -> dict[str, object]:
+    """Sample and judge the stories that have no line yet; write and return the summary."""
+    config.out.mkdir(parents=True, exist_ok=True)
+    lines = config.out / "stories.jsonl"
+    done = {line["story"] for line in _read(lines)}
+    todo = [s for s in range(FIRST_STORY, FIRST_STORY + config.num_stories) if s not in done]
+    with lines.open("a", encoding="utf-8") as file:
+        for score in _scores(config, todo):
+            file.write(json.dumps(asdict(score)) + "\n")
+            file.flush()
+            logger.info("%s", score)
+    summary = summarise(_read(lines)) | {"config": {k: str(v) for k, v in asdict(config).items()}}
+    (config.out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    return summary
+
+
+def summarise(lines: list[dict[str, float]]) -> dict[str, object]:
+    """Mean of every figure over the stories with its bootstrap 95% interval."""
+    figures = {}
+    for name in StoryScore.__slots__[1:]:
+        values = np.array([line[name] for line in lines if line[name] == line[name]])
+        draws = np.random.default_rng(0).choice(values, (2000, len(values))).mean(1)
+        low, high = np.quantile(draws, (0.025, 0.975))
+        figures[name] = {
+            "mean": float(values.mean()),
+            "low": float(low),
+            "high": float(high),
+            "least": float(values.min()),
+        }
+    return {"stories": len(lines), "figures": figures}
+
+
+def score_story(config: WorldBenchConfig, story_seed: int, parts: tuple) -> StoryScore:
+    """Sample one story and judge it."""
+    model, vae, encoder = parts
+    story = storyworld.render(story_seed, config.num_chunks, richness=config.richness)
+    frames = sample_story(
+        model,
+        vae,
+        encoder,
+        story=story,
+        policy=SemanticSparse(),
+        num_steps=config.num_steps,
+        guidance=config.guidance,
+        seed=config.seed + story_seed,
+    )
+    verdict = storyworld.judge(frames, story)
+    made, true = clarity_curve(frames, story), clarity_curve(story.frames, story)
+    return StoryScore(
+        story=story_seed,
+        visible=verdict.visible_share,
+        direction=verdict.direction_share,
+        place=verdict.place_share,
+        clarity_ratio=statistics.mean(made[-4:]) / statistics.mean(made[1:5]),
+        true_clarity_ratio=statistics.mean(true[-4:]) / statistics.mean(true[1:5]),
+        clarity_to_truth=statistics.mean(made[1:]) / statistics.mean(true[1:]),
+    )
+
+
+def clarity_curve(frames: torch.Tensor, story: storyworld.StoryVideo) -> list[float]:
+    """Clarity of each chunk."""
+    pixels = frames.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 3, 0)
+    return [Clarity().score(chunk.contiguous()) for chunk in pixels.split(list(story.chunk_frames))]
+
+
+def _scores(config: WorldBenchConfig, todo: list[int]) -> Iterator[StoryScore]:
+    if config.workers == 1 or len(todo) < 2:
+        _load_parts(config)
+        yield from (_score(seed) for seed in todo)
+        return
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(config.workers, initializer=_load_parts, initargs=(config,)) as pool:
+        yield from pool.imap_unordered(_score, todo)
+
+
+_PARTS: dict[str, object] = {}  # one process's model and config, filled by _load_parts
+
+
+def _load_parts(config: WorldBenchConfig) -> None:
+    torch.set_num_threads(1 if config.workers > 1 else torch.get_num_threads())
+    model = load_transformer(config.transformer, dtype=torch.float32, device="cpu")
+    parts = (model, load_vae(config.vae), SentenceTextEncoder(text_length=model.config.text_length))
+    _PARTS.update(config=config, parts=parts)
+
+
+def _score(story_seed: int) -> StoryScore:
+    return score_story(_PARTS["config"], story_seed, _PARTS["parts"])
+
+
+def _read(path: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []

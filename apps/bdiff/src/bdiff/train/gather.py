@@ -1,0 +1,153 @@
+"""Training batches: for a target chunk, the chunks its memory would show, and several noisy copies of itself.
+
+A sample is ``[context, oldest first | noisy copies of the target]``. Every clean chunk sees the gathered chunks before
+it, a noisy copy sees the clean ones and itself. Positions are slots, as in sampling, so a sample is as long for the
+hundredth chunk of a film as for the fifth.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bdiff.train.stories import StorySet
+from bdiff_core import Gather
+from forcing_losses import interpolate
+from kvbank import Policy
+from noisesched import sample_levels
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GatherConfig:
+    """How a batch is put together."""
+
+    stories: int = 8
+    """Stories, with one target chunk each."""
+    copies: int = 4
+    """Noisy copies of the target, each at a level of its own."""
+    context: int = 4
+    """Places for context chunks; a policy that shows more is an error."""
+    text_dropout: float = 0.1
+    """Share of samples without any text, for guidance."""
+    token_drop: float = 0.1
+    """Probability that a context token is hidden (p_drop of BlockVid Alg. 1)."""
+    context_noise: float = 0.1
+    """Largest standard deviation of the noise on context latents, against errors that build up."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batch:
+    """One training step's tensors."""
+
+    latents: Float[Tensor, "b c t h w"]
+    levels: Float[Tensor, "b t"]
+    text: Float[Tensor, "b chunks n d"]
+    gather: Gather
+    clean: Float[Tensor, "b c t_target h w"]
+    noise: Float[Tensor, "b c t_target h w"]
+
+
+def make_batch(
+    stories: StorySet,
+    chunk_levels: Float[Tensor, " chunks"],
+    policy: Policy,
+    *,
+    config: GatherConfig,
+    tokens_per_chunk: int,
+    generator: torch.Generator,
+) -> Batch:
+    """The batch of a training step: a function of the generator's state alone.
+
+    Args:
+        stories: Where samples are drawn from.
+        chunk_levels: Noise level of every chunk of a story (BlockVid Eq. 11).
+        policy: Which past chunks a chunk sees.
+        config: Sizes and probabilities.
+        tokens_per_chunk: Tokens of a chunk in the transformer.
+        generator: Every draw comes from it; `bdiff.train.run.step_generator` makes it from (seed, step).
+    """
+    samples = [
+        _Sample.draw(stories, chunk_levels, policy, config=config, generator=generator) for _ in range(config.stories)
+    ]
+    latents = torch.stack([sample.latents for sample in samples])
+    clean = torch.stack([sample.clean for sample in samples])
+    noise = torch.randn(clean.shape, generator=generator)
+    levels = torch.stack([sample.levels for sample in samples])
+    first = latents.shape[1] - clean.shape[1]
+    latents[:, first:] = interpolate(_bcthw(clean), _bcthw(noise), levels[:, first:]).transpose(1, 2)
+    shape = (config.stories, config.context + config.copies, tokens_per_chunk)
+    return Batch(
+        latents=_bcthw(latents),
+        levels=levels,
+        text=torch.stack([sample.text for sample in samples]),
+        gather=Gather(
+            slots=torch.stack([sample.slots for sample in samples]),
+            visible=torch.stack([sample.visible for sample in samples]),
+            keep=torch.rand(shape, generator=generator) >= config.token_drop,
+        ),
+        clean=_bcthw(clean),
+        noise=_bcthw(noise),
+    )
+
+
+def _bcthw(latents: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b c t h w"]:
+    return latents.transpose(1, 2)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Sample:
+    latents: Tensor
+    clean: Tensor
+    levels: Tensor
+    text: Tensor
+    slots: Tensor
+    visible: Tensor
+
+    @classmethod
+    def draw(
+        cls,
+        stories: StorySet,
+        chunk_levels: Tensor,
+        policy: Policy,
+        *,
+        config: GatherConfig,
+        generator: torch.Generator,
+    ) -> "_Sample":
+        story = int(torch.randint(len(stories.latents), (), generator=generator))
+        target = int(torch.randint(stories.num_chunks, (), generator=generator))
+        seen = list(policy.select(target, stories.similarity(story, target)))
+        if len(seen) > config.context:
+            raise ValueError(f"the policy shows {len(seen)} chunks; GatherConfig.context is {config.context}")
+        length, places = stories.frames_per_chunk, config.context + config.copies
+        absent = config.context - len(seen)
+        rows = [*[target] * absent, *seen, *[target] * config.copies]  # absent places hold something nobody sees
+        frames = stories.latents[story].float().unflatten(0, (stories.num_chunks, length))[rows]
+        clean = frames[config.context :].clone()
+        spread = config.context_noise * torch.rand(config.context, 1, 1, 1, 1, generator=generator)
+        frames[: config.context] += spread * torch.randn(frames[: config.context].shape, generator=generator)
+        text = stories.tokens[stories.caption[story][rows]].float()
+        if torch.rand((), generator=generator) < config.text_dropout:
+            text = torch.zeros_like(text)
+        copy_levels = sample_levels(chunk_levels[target : target + 1], config.copies, generator=generator)
+        levels = torch.zeros(places, length)
+        levels[config.context :] = copy_levels.float()
+        slots = torch.zeros(places, dtype=torch.long)
+        # the newest at -1, as prepare_context lays them out
+        slots[absent : config.context] = torch.arange(-len(seen), 0)
+        return cls(
+            latents=frames.flatten(0, 1),
+            clean=clean.flatten(0, 1),
+            levels=levels.flatten(),
+            text=text,
+            slots=slots,
+            visible=_visibility(config.context, config.copies, absent),
+        )
+
+
+def _visibility(context: int, copies: int, absent: int) -> Tensor:
+    visible = torch.eye(context + copies, dtype=torch.bool)
+    visible[:context, :context] |= torch.ones(context, context, dtype=torch.bool).tril()
+    visible[context:, :context] = True
+    visible[:, :absent] = False
+    return visible | torch.eye(context + copies, dtype=torch.bool)

@@ -1,0 +1,156 @@
+"""The loop: one chunk after the other, each denoised under what the memory recalls for it.
+
+Read this file first. Everything else in the package is one line of it: `plan_chunks` makes the chunks, `ChunkDiT` the
+velocity, `prepare_context` the context, a `Decoder` the pixels.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bdiff_core.context import Context, prepare_context
+from bdiff_core.model import ChunkDiT
+from bdiff_core.plan import ChunkCondition
+from bdiff_core.protocols import Decoder, Memory, Noise
+
+Solver = Callable[[Tensor, Tensor, float, float], Tensor]
+"""``solver(x, velocity, level, next_level) -> x`` at the next level."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Chunk:
+    """One finished chunk."""
+
+    index: int
+    latents: Float[Tensor, "1 c t h w"]
+    """Clean latents."""
+    frames: Float[Tensor, "1 3 T h_px w_px"] | None
+    """Pixels in [-1, 1]; None without a decoder."""
+    recall: Any
+    """What the memory gave for this chunk."""
+    decoder_state: Any = None
+    """What the decoder carries on; hand it to `generate` to go on after this chunk."""
+
+
+def euler(x: Tensor, velocity: Tensor, level: float, next_level: float) -> Tensor:
+    """One Euler step of dx/dt = v from ``level`` to ``next_level`` (flow matching, BlockVid Eqs. 2-4)."""
+    return x + (next_level - level) * velocity
+
+
+def generate(
+    model: ChunkDiT,
+    chunks: Iterable[ChunkCondition],
+    *,
+    memory: Memory,
+    noise: Noise,
+    grid: Float[Tensor, " steps"],
+    solver: Solver = euler,
+    decoder: Decoder | None = None,
+    guidance: float = 1.0,
+    positions: str = "slots",
+    prefix: Float[Tensor, "1 c t_given h w"] | None = None,
+    decoder_state: Any = None,
+) -> Iterator[Chunk]:
+    """Generate a video chunk by chunk (BlockVid Alg. 1 and Eq. 10).
+
+    Grad mode is the caller's: training roll-outs run this very loop. Every random draw comes from ``noise`` and is a
+    function of (seed, chunk), so a video may be continued from any chunk: pass the remaining ``chunks``, the memory as
+    it was and the last `Chunk.decoder_state`.
+
+    Args:
+        model: The transformer; its dtype and device are those of the computation.
+        chunks: What each chunk shows, in order, see `plan_chunks`.
+        memory: Read before and written after every chunk.
+        noise: ``noise.chunk(index)`` gives the initial noise ``[frames, c, h, w]``.
+        grid: Levels from 1 down to 0, see ``noisesched.denoising_grid``.
+        solver: One step of the sampler.
+        decoder: Turns latents into pixels, carrying state from chunk to chunk.
+        guidance: Classifier-free guidance scale; 1 runs the conditional branch alone.
+        positions: "slots" (relative, unbounded length) or "absolute", see `prepare_context`.
+        prefix: Latents of the first chunks, given instead of generated; they fill the memory and are decoded.
+        decoder_state: State of the decoder after the chunk before the first of ``chunks``.
+
+    Yields:
+        A `Chunk` for each of ``chunks``.
+
+    Raises:
+        ValueError: If the grid, the prefix or the positions do not fit.
+    """
+    _check_grid(grid)
+    levels = [float(level) for level in grid]
+    weight = next(model.parameters())
+    given = 0
+    for chunk in chunks:
+        x = noise.chunk(chunk.index).to(weight).unsqueeze(0).transpose(1, 2)
+        text = _branches(chunk, guidance).to(weight)
+        recall = memory.read(chunk.index, embedding=chunk.embedding)
+        frames_per_chunk = x.shape[2]
+        context = prepare_context(
+            recall, model=model, index=chunk.index, positions=positions, frames_per_chunk=frames_per_chunk
+        )
+        start = chunk.index * frames_per_chunk if positions == "absolute" else 0
+        step = _Step(model=model, text=model.embed_text(text), context=context, start=start, guidance=guidance)
+        if prefix is not None and given < prefix.shape[2]:
+            x = _given_chunk(prefix, given, like=x)
+            given += frames_per_chunk
+        else:
+            for level, next_level in pairwise(levels):
+                x = solver(x, step.velocity(x, level), level, next_level)
+        memory.write(chunk.index, step.keys_values(x), embedding=chunk.embedding)
+        frames = None
+        if decoder is not None:
+            frames, decoder_state = decoder.decode(x, decoder_state)
+        yield Chunk(index=chunk.index, latents=x, frames=frames, recall=recall, decoder_state=decoder_state)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Step:
+    """What stays the same during the steps of one chunk."""
+
+    model: ChunkDiT
+    text: Any
+    context: Context
+    start: int
+    guidance: float
+
+    def velocity(self, x: Tensor, level: float) -> Tensor:
+        out = self.model(self._per_branch(x), self._levels(x, level), self.text, context=self.context, start=self.start)
+        if self.guidance == 1.0:
+            return out
+        conditional, null = out.chunk(2)
+        return null + self.guidance * (conditional - null)
+
+    def keys_values(self, x: Tensor) -> Iterator[Any]:
+        """Keys and values of the finished chunk, from one clean pass."""
+        return self.model.keys_values(
+            self._per_branch(x), self._levels(x, 0.0), self.text, context=self.context, start=self.start
+        )
+
+    def _per_branch(self, x: Tensor) -> Tensor:
+        return x if self.guidance == 1.0 else x.expand(2, -1, -1, -1, -1)
+
+    def _levels(self, x: Tensor, level: float) -> Tensor:
+        return torch.full((1 if self.guidance == 1.0 else 2, x.shape[2]), level, device=x.device)
+
+
+def _branches(chunk: ChunkCondition, guidance: float) -> Tensor:
+    return chunk.text[None] if guidance == 1.0 else torch.stack([chunk.text, chunk.negative])
+
+
+def _given_chunk(prefix: Tensor, first: int, *, like: Tensor) -> Tensor:
+    taken = prefix[:, :, first : first + like.shape[2]]
+    if taken.shape != like.shape:
+        raise ValueError(
+            f"prefix has shape {tuple(prefix.shape)}; expected whole chunks of {tuple(like.shape)}, joined in time"
+        )
+    return taken.to(like)
+
+
+def _check_grid(grid: Tensor) -> None:
+    if grid.ndim != 1 or len(grid) < 2 or bool((grid[1:] >= grid[:-1]).any()) or float(grid[-1]) != 0.0:
+        raise ValueError(f"grid is {grid.tolist()}; expected at least two decreasing levels that end at 0")

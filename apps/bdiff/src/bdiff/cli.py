@@ -1,23 +1,26 @@
 """The `bdiff` command: reads options, calls what does the work, reports. Heavy imports happen inside commands."""
 
-import math
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from bdiff import __version__, defaults
+from bdiff.terminal import Positive, free_folder, make_folder, one_line_errors, progress_bar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bdiff.sample import Parts, Progress
+    from bdiff.sample import Parts
 
 _DAY = 86_400
+_PATH = click.Path(path_type=Path)
+
+
+_POSITIVE = Positive()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -28,6 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except click.Abort:
         click.echo("bdiff: stopped", err=True)
         sys.exit(130)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        sys.exit(0)
     except click.ClickException as error:
         click.echo(f"bdiff: {' '.join(error.format_message().split())}", err=True)
         sys.exit(2)
@@ -41,11 +47,9 @@ def cli() -> None:
 
 
 @cli.command("sample")
-@click.option(
-    "--storyboard", type=click.Path(path_type=Path), help="YAML, JSON or text file. Default: the one that ships."
-)
+@click.option("--storyboard", type=_PATH, help="YAML, JSON or text file. Default: the one that ships.")
 @click.option("--prompt", "prompts", multiple=True, help="Instead of a storyboard; repeat it for more shots.")
-@click.option("--seconds", type=float, help="Length of the video. Default: the storyboard's.")
+@click.option("--seconds", type=Positive(_DAY), help="Length of the video. Default: the storyboard's.")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
 @click.option(
     "--policy",
@@ -55,15 +59,15 @@ def cli() -> None:
     help="Which past chunks a chunk is shown.",
 )
 @click.option("--steps", type=click.IntRange(1, 1000), help="Denoising steps a chunk. Default: the model's.")
-@click.option("--guidance", type=float, help="Classifier-free guidance, 1 for none. Default: the model's.")
+@click.option("--guidance", type=_POSITIVE, help="Classifier-free guidance, 1 for none. Default: the model's.")
 @click.option("--scale", type=click.IntRange(1, 32), help="Side of a model pixel in the video. Default: the model's.")
-@click.option("--image", type=click.Path(path_type=Path), help="Picture that the first chunk shows.")
-@click.option("--model", type=click.Path(path_type=Path), help="Model folder. Default: the one that ships.")
+@click.option("--image", type=_PATH, help="Picture that the first chunk shows.")
+@click.option("--model", type=_PATH, default=defaults.WEIGHTS, help="Model folder. Default: the one that ships.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, mps, ...")
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", show_default=True)
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=_PATH,
     default=defaults.OUT,
     show_default=True,
     help="Folder to make; if it holds something, -2, -3, ... is added.",
@@ -73,10 +77,7 @@ def cli() -> None:
 def sample_command(
     storyboard: Path | None,
     prompts: tuple[str, ...],
-    seconds: float | None,
-    guidance: float | None,
-    image: Path | None,
-    model: Path | None,
+    model: Path,
     device: str,
     out: Path,
     overwrite: bool,
@@ -90,31 +91,24 @@ def sample_command(
     """
     if storyboard and prompts:
         raise click.UsageError("give --storyboard or --prompt, not both")
-    if seconds is not None and not 0 < seconds <= _DAY:
-        raise click.BadParameter(f"{seconds} is not in the range 0<x<={_DAY}.", param_hint="'--seconds'")
-    if guidance is not None and not (guidance > 0 and math.isfinite(guidance)):
-        raise click.BadParameter(f"{guidance} is not a number above 0.", param_hint="'--guidance'")
-    with _one_line_errors():
+    with one_line_errors():
         from bdiff_core import Storyboard
 
         board = Storyboard.from_prompts(prompts) if prompts else Storyboard.load(storyboard or defaults.STORYBOARD)
         _check_device(device)
-        folder = _free_folder(out, overwrite=overwrite)
+        folder = free_folder(out, overwrite=overwrite)
         from bdiff.sample import SampleConfig, build
 
         parts = build(
             SampleConfig(
                 storyboard=board,
                 out=folder,
-                model=model or defaults.WEIGHTS,
-                seconds=seconds,
-                guidance=guidance,
-                image=image,
+                model=model,
                 device=device,
                 **plain,
             )
         )
-        _make_folder(folder)
+        make_folder(folder)
     record = _run(parts)
     if as_json:
         import json
@@ -124,12 +118,93 @@ def sample_command(
 
 @cli.group("train")
 def train_group() -> None:
-    """Train the autoencoder or the transformer on stories."""
+    """Train the autoencoder, then the transformer, on rendered stories.
+
+    A run that is stopped goes on where it was when it is started again with the same --out.
+    """
+
+
+def _training_options(command: "Callable") -> "Callable":
+    """What both trainers take; an option left out is the trainer's own default."""
+    for option in (
+        click.option("--learning-rate", type=_POSITIVE),
+        click.option("--richness", type=click.IntRange(0, 1), help="Of the stories: 0 flat, 1 with landmarks."),
+        click.option("--num-stories", type=click.IntRange(1), help="Stories to train on."),
+        click.option("--seed", type=click.IntRange(0)),
+        click.option("--max-steps", type=click.IntRange(1), help="Stop after so many steps."),
+        click.option("--minutes", type=_POSITIVE, help="Stop after so much training, resumed parts together."),
+        click.option("--out", type=_PATH, required=True, help="Folder of weights, checkpoint, log and curve."),
+    ):
+        command = option(command)
+    return command
+
+
+@train_group.command("vae")
+@_training_options
+@click.option("--batch-size", type=click.IntRange(1), help="Clips a step.")
+def train_vae_command(**options: Any) -> None:
+    """Train the autoencoder; ends with vae.safetensors."""
+    with one_line_errors():
+        from bdiff.train.vae import VAETrainConfig, train_vae
+
+        config = VAETrainConfig(**_given(options))
+        make_folder(config.out)
+    _report(train_vae(config).evaluation, config.out / "vae.safetensors")
+
+
+@train_group.command("model")
+@_training_options
+@click.option("--vae", type=_PATH, required=True, help="What `bdiff train vae` wrote.")
+@click.option("--stories", type=_PATH, required=True, help="Folder of encoded stories; those missing are made.")
+@click.option("--start-from", type=_PATH, help="Transformer folder whose weights to begin with.")
+def train_model_command(**options: Any) -> None:
+    """Train the transformer; ends with transformer/."""
+    with one_line_errors():
+        from bdiff.train.model import ModelTrainConfig, train_model
+        from bdiff_core import load_vae
+
+        config = ModelTrainConfig(**_given(options))
+        load_vae(config.vae)  # an unreadable file is to be found out now
+        make_folder(config.out)
+    _report(train_model(config).evaluation, config.out / "transformer")
 
 
 @cli.group("bench")
 def bench_group() -> None:
     """Measure a model."""
+
+
+@bench_group.command("world")
+@click.option("--out", type=_PATH, required=True, help="Folder of the figures; a stopped run goes on.")
+@click.option("--model", type=_PATH, default=defaults.WEIGHTS, help="Model folder. Default: the one that ships.")
+@click.option("--num-stories", type=click.IntRange(1), help="Held-out stories to tell.")
+@click.option("--num-chunks", type=click.IntRange(2), help="Chunks of each.")
+@click.option("--num-steps", type=click.IntRange(1, 1000), help="Denoising steps a chunk.")
+@click.option("--guidance", type=_POSITIVE)
+@click.option("--seed", type=click.IntRange(0))
+@click.option("--richness", type=click.IntRange(0, 1))
+@click.option("--workers", type=click.IntRange(1), help="Processes.")
+def bench_world_command(model: Path, **options: Any) -> None:
+    """Let the model tell held-out stories and judge them by their truth; the summary goes to stdout."""
+    import json
+
+    with one_line_errors():
+        from bdiff.bench.world import WorldBenchConfig, bench_world
+        from bdiff_core import load_transformer, load_vae
+
+        load_vae(model), load_transformer(model / "transformer")
+        config = WorldBenchConfig(transformer=model / "transformer", vae=model, **_given(options))
+        make_folder(config.out)
+    click.echo(json.dumps(bench_world(config), indent=2))
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _report(figures: dict[str, float], written: Path) -> None:
+    shown = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
+    click.echo(f"{written}{': ' if shown else ''}{shown}", err=True)
 
 
 def _run(parts: "Parts") -> dict[str, Any]:
@@ -138,7 +213,7 @@ def _run(parts: "Parts") -> dict[str, Any]:
     folder = parts.config.out
     command = shlex.join(["bdiff", *sys.argv[1:]])
     try:
-        with _progress(len(parts.plan)) as show:
+        with progress_bar(len(parts.plan)) as show:
             record = sample(parts, on_chunk=show, command=command)
     except KeyboardInterrupt:
         click.echo(f"bdiff: stopped; the chunks made so far are in {folder}", err=True)
@@ -155,52 +230,6 @@ def _run(parts: "Parts") -> dict[str, Any]:
     return record
 
 
-@contextmanager
-def _progress(total: int) -> "Iterator[Callable[[Progress], None]]":
-    """A bar on a terminal; elsewhere a line a chunk."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-    from rich.progress import Progress as Bar
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda state: click.echo(
-            f"chunk {state.done}/{state.total}, {_clock(state.seconds_left)} left, "
-            f"memory {state.memory_bytes / 1e6:.1f} MB: {state.prompt}",
-            err=True,
-        )
-        return
-    columns = (
-        TextColumn("chunk"),
-        MofNCompleteColumn(),
-        BarColumn(),
-        TextColumn("{task.fields[left]} left, memory {task.fields[memory]} MB  [dim]{task.description}"),
-    )
-    with Bar(*columns, console=console) as bar:
-        task = bar.add_task("", total=total, left="?", memory="0.0")
-        yield lambda state: bar.update(
-            task,
-            completed=state.done,
-            description=state.prompt[:50].replace("[", "\\["),
-            left=_clock(state.seconds_left),
-            memory=f"{state.memory_bytes / 1e6:.1f}",
-        )
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    return f"{minutes}:{seconds:02d}"
-
-
-@contextmanager
-def _one_line_errors() -> Iterator[None]:
-    """While inputs are read and nothing is written: what is wrong with them is the user's to know, in one line."""
-    try:
-        yield
-    except (ValueError, TypeError, OSError, ImportError) as error:
-        raise click.ClickException(str(error)) from error
-
-
 def _check_device(device: str) -> None:
     import torch
 
@@ -208,24 +237,3 @@ def _check_device(device: str) -> None:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from None
-
-
-def _free_folder(out: Path, *, overwrite: bool) -> Path:
-    """The folder itself, or with -2, -3, ... if it holds something."""
-    folder, number = out, 1
-    while not overwrite and folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        if not folder.is_dir():
-            raise ValueError(f"{folder} is a file; --out names a folder")
-        number += 1
-        folder = out.with_name(f"{out.name}-{number}")
-    return folder
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".bdiff"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise ValueError(f"cannot write to {folder}: {(error.strerror or str(error)).lower()}") from None

@@ -1,8 +1,7 @@
-"""What a run leaves beside the video: run.json to repeat it, trace.json of what was remembered, drift.json and .html."""
+"""What a run leaves beside the video: run.json to repeat it, trace.json of what was remembered, and the drift."""
 
 import hashlib
 import json
-import os
 import platform
 import time
 from collections.abc import Sequence
@@ -56,7 +55,7 @@ class Record:
         self._chunks.append(
             {
                 "index": chunk.index,
-                "prompt": self._parts.prompts[chunk.index],
+                "prompt": self._parts.plan[chunk.index].prompt,
                 "frames": num_frames,
                 "given": self._parts.prefix is not None and chunk.index == 0,
                 "shown": [
@@ -98,7 +97,7 @@ class Record:
             "device": config.device,
             "dtype": config.dtype,
             "storyboard": {"title": config.storyboard.title, "shots": shots},
-            "prompts": self._parts.prompts,
+            "prompts": [condition.prompt for condition in self._parts.plan],
             "weights": self._weights,
             "video": {
                 "chunks": len(self._chunks),
@@ -116,11 +115,8 @@ class Record:
             "memory": {"kv_bytes": self._parts.bank.nbytes, "peak_process_bytes": _peak_memory()},
             "drift": self.drift,
             "versions": _versions(),
-            "machine": {
-                "python": platform.python_version(),
-                "threads": torch.get_num_threads(),
-                "cpus": os.cpu_count(),
-            },
+            "python": platform.python_version(),
+            "threads": torch.get_num_threads(),
         }
 
 
@@ -147,9 +143,8 @@ def _sha256(path: Path) -> str:
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(
-        json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
-    )
+    text = json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False)
+    partial.write_text(text + "\n", encoding="utf-8")
     partial.replace(path)
 
 

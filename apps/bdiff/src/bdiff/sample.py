@@ -21,7 +21,6 @@ from bdiff_core import (
     ChunkDiT,
     SentenceTextEncoder,
     Storyboard,
-    chunk_shots,
     count_chunks,
     generate,
     load_transformer,
@@ -74,7 +73,6 @@ class Parts:
     vae: CausalVAE
     bank: KVBank
     plan: list[ChunkCondition]
-    prompts: list[str]
     prefix: Float[Tensor, "1 c t h w"] | None
     seconds_to_load: float
 
@@ -107,7 +105,6 @@ def build(config: SampleConfig) -> Parts:
         )
     rhythm = {"fps": sampling.fps, "frames_per_chunk": sampling.frames_per_chunk}
     num_chunks = None if config.seconds is None else count_chunks(config.seconds, **rhythm)
-    shots = chunk_shots(config.storyboard, num_chunks=num_chunks, **rhythm)
     with torch.no_grad():
         return Parts(
             config=config,
@@ -116,7 +113,6 @@ def build(config: SampleConfig) -> Parts:
             vae=vae,
             bank=KVBank(policy=defaults.policy(config.policy), rotate=model.rotate, seed=config.seed),
             plan=plan_chunks(config.storyboard, encoder, num_chunks=num_chunks, **rhythm),
-            prompts=[config.storyboard.shots[shot].prompt for shot in shots],
             prefix=None if config.image is None else _first_chunk(config.image, vae, sampling),
             seconds_to_load=time.perf_counter() - started,
         )
@@ -143,7 +139,8 @@ def sample(parts: Parts, *, on_chunk: Callable[[Progress], None] = lambda _: Non
         with VideoWriter(path, fps=sampling.fps, **size) as video:
             for chunk in _generate(parts):
                 frames = to_uint8(chunk.frames[0], scale=1)
-                cells.append(_cell(chunk, parts.prompts[chunk.index], frames, start=video.num_frames / sampling.fps))
+                prompt = parts.plan[chunk.index].prompt
+                cells.append(_cell(chunk, prompt, frames, start=video.num_frames / sampling.fps))
                 video.add(to_uint8(chunk.frames[0], scale=sampling.scale))
                 record.add(chunk, num_frames=len(frames))
                 pace = (time.perf_counter() - started) / len(cells)
@@ -153,7 +150,7 @@ def sample(parts: Parts, *, on_chunk: Callable[[Progress], None] = lambda _: Non
                         total=total,
                         seconds_left=pace * (total - len(cells)),
                         memory_bytes=parts.bank.nbytes,
-                        prompt=parts.prompts[chunk.index],
+                        prompt=prompt,
                     )
                 )
     finally:

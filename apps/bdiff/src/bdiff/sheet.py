@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 _PICTURE, _THUMBNAIL = 256, 46
 _GAP, _MARGIN = 24, 40
-_HEADER, _CAPTION, _MEMORY = 104, 62, 70
+_HEADER, _CAPTION, _MEMORY = 104, 68, 70
 _PAPER, _INK, _FAINT = "#fbfaf7", "#1d1f23", "#7a7d85"
 _COLOURS = {"recalled": "#d9480f", "recent": "#adb5bd", "sink": "#1971c2"}
 _MEANING = {"recalled": "recalled by meaning", "recent": "recent", "sink": "first chunks"}
@@ -27,17 +27,16 @@ class Cell:
     """When it starts."""
     prompt: str
     picture: np.ndarray
-    """Its middle frame, uint8 [h w 3]."""
+    """Its middle frame, uint8 [h w 3]; all chunks have frames of one size."""
     recall: Sequence[tuple[int, str]]
     """The chunks it was shown, each with its kind: `recent`, `recalled` or `sink`."""
 
 
 def thumbnail(frame: np.ndarray) -> np.ndarray:
-    """A frame at the size of a cell; small ones are enlarged without smoothing."""
+    """A frame, no larger than a cell."""
     image = Image.fromarray(frame)
-    ratio = _PICTURE / max(image.size)
-    size = tuple(max(1, round(side * ratio)) for side in image.size)
-    return np.asarray(image.resize(size, Image.Resampling.NEAREST if ratio > 1 else Image.Resampling.LANCZOS))
+    image.thumbnail((_PICTURE, _PICTURE), Image.Resampling.LANCZOS)
+    return np.asarray(image)
 
 
 def draw_sheet(cells: Sequence[Cell], *, title: str, subtitle: str, columns: int = 5) -> Image.Image:
@@ -51,11 +50,11 @@ def draw_sheet(cells: Sequence[Cell], *, title: str, subtitle: str, columns: int
     """
     if not cells:
         raise ValueError("cells is empty; a contact sheet needs at least one chunk")
-    pictures = {cell.index: Image.fromarray(thumbnail(cell.picture)) for cell in cells}
+    pictures = {cell.index: Image.fromarray(cell.picture) for cell in cells}
     count = min(len(cells), _MAX_CELLS)
     shown = [cells[round(position * (len(cells) - 1) / max(1, count - 1))] for position in range(count)]
     columns = min(columns, count)
-    picture_height = max(picture.height for picture in pictures.values())
+    picture_height = _enlarged(pictures[cells[0].index]).height
     cell_height = picture_height + _CAPTION + _MEMORY
     rows = -(-count // columns)
     # A sheet of one or two chunks still has to hold the header.
@@ -68,10 +67,17 @@ def draw_sheet(cells: Sequence[Cell], *, title: str, subtitle: str, columns: int
     for place, cell in enumerate(shown):
         x = _MARGIN + place % columns * (_PICTURE + _GAP)
         y = _MARGIN + _HEADER + place // columns * (cell_height + _GAP)
-        sheet.paste(pictures[cell.index], (x, y))
+        sheet.paste(_enlarged(pictures[cell.index]), (x, y))
         _draw_caption(draw, cell, x=x, y=y + picture_height + 8)
         _draw_memory(sheet, draw, cell, pictures, x=x, y=y + picture_height + _CAPTION + 4)
     return sheet
+
+
+def _enlarged(picture: Image.Image) -> Image.Image:
+    """A picture at the size of a cell; small ones keep their pixels visible."""
+    ratio = _PICTURE / max(picture.size)
+    size = tuple(max(1, round(side * ratio)) for side in picture.size)
+    return picture.resize(size, Image.Resampling.NEAREST if ratio > 1 else Image.Resampling.LANCZOS)
 
 
 def _draw_header(draw: ImageDraw.ImageDraw, *, title: str, subtitle: str, kinds: Sequence[str]) -> None:

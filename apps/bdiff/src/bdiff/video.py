@@ -14,8 +14,8 @@ from torch import Tensor
 if TYPE_CHECKING:
     from av.video.codeccontext import VideoCodecContext
 
-# zerolatency turns off the look-ahead (and macroblock trees), whose AVX-512 code is not reproducible; without scene cuts
-# and B-frames a chunk is exactly one closed group of pictures.
+# zerolatency turns off the look-ahead (and macroblock trees), whose AVX-512 code is not reproducible; without scene
+# cuts and B-frames a chunk is exactly one closed group of pictures.
 _X264 = {
     "crf": "16",
     "preset": "medium",
@@ -33,8 +33,8 @@ def to_uint8(frames: Float[Tensor, "3 t h w"], *, scale: int = 1) -> UInt8[Tenso
 class VideoWriter:
     """Writes an H.264 mp4: every chunk is one closed group of pictures from an encoder of its own.
 
-    So the bytes of a chunk depend on its frames alone. While it grows, the file is made of fragments and can be played up
-    to the last frame but one; `close` turns it into an ordinary mp4 without touching the pictures.
+    So the bytes of a chunk depend on its frames alone. While it grows, the file is made of fragments and can be played
+    up to the last frame but one; `close` turns it into an ordinary mp4 without touching the pictures.
     """
 
     def __init__(self, path: str | Path, *, fps: int, height: int, width: int) -> None:

@@ -25,6 +25,8 @@ class ChunkCondition:
     """Unit vector by which past chunks are recalled."""
     image: Float[Tensor, "c h w"] | None = None
     """A picture that the chunk starts from, for models that take one."""
+    prompt: str = ""
+    """The prompt itself, for people and logs."""
 
 
 def chunk_shots(
@@ -88,10 +90,12 @@ def plan_chunks(
     shots = chunk_shots(storyboard, fps=fps, frames_per_chunk=frames_per_chunk, num_chunks=num_chunks)
     prompts = list(dict.fromkeys(storyboard.shots[shot].prompt for shot in shots))
     states = text_encoder.encode(prompts)
-    rows = [prompts.index(storyboard.shots[shot].prompt) for shot in shots]
     # The null branch of training is all-zero text, not an encoded empty prompt.
     negative = torch.zeros_like(states.tokens[0])
-    return [
-        ChunkCondition(index=index, text=states.tokens[row], negative=negative, embedding=states.embedding[row])
-        for index, row in enumerate(rows)
-    ]
+    rows = {prompt: row for row, prompt in enumerate(prompts)}
+    plan = []
+    for index, shot in enumerate(shots):
+        prompt = storyboard.shots[shot].prompt
+        text, embedding = states.tokens[rows[prompt]], states.embedding[rows[prompt]]
+        plan.append(ChunkCondition(index=index, text=text, negative=negative, embedding=embedding, prompt=prompt))
+    return plan

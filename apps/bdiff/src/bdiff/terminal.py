@@ -1,0 +1,101 @@
+"""What commands share: option types, errors in one line, folders to write to, a progress bar."""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from bdiff.sample import Progress
+
+
+class Positive(click.ParamType):
+    """A finite number above 0, and not above a limit."""
+
+    name = "number"
+
+    def __init__(self, most: float = math.inf) -> None:
+        self._most = most
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number."""
+        try:
+            number = float(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        if not (0 < number <= self._most and math.isfinite(number)):
+            self.fail(
+                f"{value} is not in the range 0<x{'' if self._most == math.inf else f'<={self._most:g}'}.", param, ctx
+            )
+        return number
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """While inputs are read and nothing is written: what is wrong with them is the user's to know, in one line."""
+    try:
+        yield
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def free_folder(out: Path, *, overwrite: bool) -> Path:
+    """The folder itself, or with -2, -3, ... if it holds something."""
+    folder, number = out, 1
+    while not overwrite and folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        if not folder.is_dir():
+            raise ValueError(f"{folder} is a file; --out names a folder")
+        number += 1
+        folder = out.with_name(f"{out.name}-{number}")
+    return folder
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder and checks that it can be written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".bdiff"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(f"cannot write to {folder}: {(error.strerror or str(error)).lower()}") from None
+
+
+@contextmanager
+def progress_bar(total: int) -> "Iterator[Callable[[Progress], None]]":
+    """A bar on a terminal; elsewhere a line a chunk."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+    from rich.progress import Progress as Bar
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda state: click.echo(
+            f"chunk {state.done}/{state.total}, {_clock(state.seconds_left)} left, "
+            f"memory {state.memory_bytes / 1e6:.1f} MB: {state.prompt}",
+            err=True,
+        )
+        return
+    columns = (
+        TextColumn("chunk"),
+        MofNCompleteColumn(),
+        BarColumn(),
+        TextColumn("{task.fields[left]} left, memory {task.fields[memory]} MB  [dim]{task.description}"),
+    )
+    with Bar(*columns, console=console) as bar:
+        task = bar.add_task("", total=total, left="?", memory="0.0")
+        yield lambda state: bar.update(
+            task,
+            completed=state.done,
+            description=state.prompt[:50].replace("[", "\\["),
+            left=_clock(state.seconds_left),
+            memory=f"{state.memory_bytes / 1e6:.1f}",
+        )
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes}:{seconds:02d}"

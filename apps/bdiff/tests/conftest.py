@@ -1,0 +1,19 @@
+import pytest
+import torch
+
+from bdiff_core import CausalVAE, ChunkDiT, ModelConfig, VAEConfig, save_transformer, save_vae
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory):
+    """A model folder: random weights, none of them zero, in the format of the shipped one."""
+    folder = tmp_path_factory.mktemp("model")
+    torch.manual_seed(0)
+    model = ChunkDiT(ModelConfig(dim=32, num_layers=2, num_heads=2, ffn_dim=64, text_dim=384, text_length=32))
+    for parameter in model.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.1)
+    save_transformer(model, folder / "transformer")
+    widths = {"encoder_widths": (8, 8), "decoder_widths": (8, 8, 8)}
+    save_vae(CausalVAE(VAEConfig(**widths, encoder_blocks=(1, 1), decoder_blocks=(1, 1, 1))), folder)
+    return folder

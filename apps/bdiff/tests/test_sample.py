@@ -1,0 +1,160 @@
+import json
+from dataclasses import replace
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from bdiff import sample as sampling_module
+from bdiff.cli import main
+from bdiff.sample import SampleConfig, build, sample
+from bdiff_core import Storyboard
+
+WHERE = ("in the meadow", "at the beach", "in the forest", "in a port", "at the beach")
+PROMPTS = [f"a fox {where}" for where in WHERE]
+FILES = {"video.mp4", "sheet.png", "drift.json", "drift.html", "trace.json", "run.json"}
+
+
+@pytest.fixture(scope="module")
+def config(tiny_model, tmp_path_factory):
+    return SampleConfig(
+        storyboard=Storyboard.from_prompts(PROMPTS),
+        out=tmp_path_factory.mktemp("runs") / "first",
+        model=tiny_model,
+        steps=2,
+    )
+
+
+@pytest.fixture(scope="module")
+def parts(config):
+    return build(config)
+
+
+@pytest.fixture(scope="module")
+def progress():
+    return []
+
+
+@pytest.fixture(scope="module")
+def record(parts, progress):
+    return sample(parts, on_chunk=progress.append, command="bdiff sample")
+
+
+def decode(path):
+    with av.open(str(path)) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+
+
+def test_a_run_leaves_its_files_and_nothing_else(record, config):
+    assert {path.name for path in config.out.iterdir()} == FILES
+    assert decode(config.out / "video.mp4").shape == (97, 256, 256, 3)
+    with Image.open(config.out / "sheet.png") as sheet:
+        assert sheet.width > 600
+
+
+def test_the_record_says_how_to_repeat_the_run(record, config):
+    assert json.loads((config.out / "run.json").read_text()) == json.loads(json.dumps(record))
+    assert record["complete"]
+    assert (record["seed"], record["sampling"]["steps"]) == (0, 2)
+    assert record["video"] == {"chunks": 5, "frames": 97, "seconds": 12.125, "height": 256, "width": 256}
+    assert [shot["prompt"] for shot in record["storyboard"]["shots"]] == PROMPTS
+    assert set(record["weights"]) == {"vae.safetensors", "transformer/config.json", "transformer/model.safetensors"}
+    assert set(record["drift"]["vde"]) == {"clarity", "motion"}
+
+
+def test_the_trace_says_what_was_remembered(record, config):
+    chunks = json.loads((config.out / "trace.json").read_text())["chunks"]
+    assert [[(shown["chunk"], shown["kind"]) for shown in chunk["shown"]] for chunk in chunks[:4]] == [
+        [],
+        [(0, "recent")],
+        [(0, "recent"), (1, "recent")],
+        [(0, "recalled"), (1, "recent"), (2, "recent")],
+    ]
+    last = {shown["chunk"]: shown for shown in chunks[4]["shown"]}
+    assert last[1]["similarity"] == pytest.approx(1.0, abs=1e-5)
+    assert all(0 < shown["share_of_tokens"] <= 1 for shown in last.values())
+
+
+def test_drift_is_measured_on_the_chunks_themselves(record, config):
+    drift = json.loads((config.out / "drift.json").read_text())
+    assert drift["chunk_frames"] == [0, 17, 37, 57, 77, 97]
+
+
+def test_progress_counts_down(record, progress):
+    assert [(state.done, state.total) for state in progress] == [(done, 5) for done in range(1, 6)]
+    assert progress[-1].seconds_left == 0
+    assert progress[0].memory_bytes < progress[-1].memory_bytes
+
+
+def test_the_same_seed_gives_the_same_bytes(record, config, tmp_path):
+    again, other = (replace(config, out=tmp_path / str(seed), seed=seed) for seed in (0, 1))
+    sample(build(again))
+    sample(build(other))
+    first = (config.out / "video.mp4").read_bytes()
+    assert (again.out / "video.mp4").read_bytes() == first
+    assert (again.out / "trace.json").read_bytes() == (config.out / "trace.json").read_bytes()
+    assert (other.out / "video.mp4").read_bytes() != first
+
+
+def test_a_stopped_run_leaves_a_video_that_plays(config, tmp_path):
+    def stop(state):
+        if state.done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sample(build(replace(config, out=tmp_path / "x")), on_chunk=stop)
+    assert len(decode(tmp_path / "x" / "video.mp4")) == 37
+    record = json.loads((tmp_path / "x" / "run.json").read_text())
+    assert (record["complete"], record["video"]["chunks"]) == (False, 2)
+    assert (tmp_path / "x" / "sheet.png").exists()
+
+
+def test_a_picture_becomes_the_first_chunk(config, tmp_path):
+    path = tmp_path / "picture.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 80, 3), np.uint8)).save(path)
+    parts = build(replace(config, image=path, out=tmp_path / "x", seconds=4.0))
+    assert parts.prefix.shape == (1, 16, 5, 8, 8)
+    chunks = list(sampling_module._generate(parts))
+    torch.testing.assert_close(chunks[0].latents, parts.prefix)
+    assert not torch.equal(chunks[1].latents, parts.prefix)
+    record = sample(build(replace(config, image=path, out=tmp_path / "x", seconds=4.0)))
+    assert len(record["image"]["sha256"]) == 64
+
+
+def test_a_video_of_one_chunk_has_no_drift(config, tmp_path):
+    record = sample(build(replace(config, out=tmp_path / "x", seconds=1.0)))
+    assert record["drift"] is None
+    assert {path.name for path in (tmp_path / "x").iterdir()} == FILES - {"drift.json", "drift.html"}
+
+
+@pytest.mark.parametrize("policy", ["rolling", "sink", "dynamic", "full"])
+def test_every_policy_runs(config, tmp_path, policy):
+    chunks = list(sampling_module._generate(build(replace(config, policy=policy, out=tmp_path / "x", steps=1))))
+    assert [len(chunk.recall.chunks) for chunk in chunks] == [0, 1, 2, 3, 4]
+
+
+def test_a_model_folder_may_say_how_it_wants_to_be_sampled(config, tiny_model, tmp_path):
+    for name in ("transformer", "vae.safetensors"):
+        (tmp_path / name).symlink_to(tiny_model / name)
+    (tmp_path / "sampling.json").write_text('{"steps": 7, "guidance": 1.5}')
+    found = build(replace(config, model=tmp_path)).sampling
+    assert (found.steps, found.guidance, found.shift) == (2, 1.5, 3.0)
+    (tmp_path / "sampling.json").write_text('{"stepz": 7}')
+    with pytest.raises(ValueError, match=r"sampling.json: no valid sampling settings"):
+        build(replace(config, model=tmp_path))
+
+
+def test_the_command_prints_the_record_and_never_overwrites(tiny_model, tmp_path, capsys):
+    arguments = ["sample", "--model", str(tiny_model), "--out", str(tmp_path / "x"), "--json", "--steps", "1"]
+    arguments += ["--prompt", "a fox", "--prompt", "a cat", "--guidance", "1"]
+    outs = []
+    for extra in ([], [], ["--overwrite"]):
+        with pytest.raises(SystemExit) as stopped:
+            main([*arguments, *extra])
+        assert stopped.value.code == 0
+        captured = capsys.readouterr()
+        outs.append(json.loads(captured.out)["out"])
+        assert "chunk 2/2, 0:00 left" in captured.err
+    assert outs == [str(tmp_path / name) for name in ("x", "x-2", "x")]

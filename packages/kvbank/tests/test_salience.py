@@ -155,7 +155,7 @@ def test_branches_share_one_set_that_covers_both():
 
 
 def test_scores_are_float32_under_autocast_and_for_bfloat16():
-    query, key = (tensor.bfloat16() for tensor in random_pair(5, tokens=60))
+    query, key = (tensor.bfloat16() for tensor in random_pair(5, tokens=400, scale=1.0))
     expected = salient_tokens(query.float(), key.float(), coverage=0.7)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(salient_tokens(query, key, coverage=0.7), expected)
@@ -184,6 +184,12 @@ def test_cover_count_does_not_depend_on_scale_or_order(weights, scale, percent):
     expected = cover_count(scores, percent / 100)
     assert cover_count(scores * scale, percent / 100) == expected
     assert cover_count(scores.flip(0), percent / 100) == expected
+
+
+@pytest.mark.parametrize("percent", range(1, 100))
+def test_rounding_asks_for_no_token_too_many(percent):
+    # 0.07 * 100 is more than 7 in floating point.
+    assert cover_count(torch.ones(100), percent / 100) == percent
 
 
 def test_full_coverage_keeps_every_score_above_zero_however_small():

@@ -77,6 +77,15 @@ def test_bfloat16_and_missing_embeddings_survive(make_layers, tmp_path):
     same(loaded.read(1, embedding=None), bank.read(1, embedding=None))
 
 
+def test_embeddings_are_saved_as_they_were_written(make_layers, tmp_path):
+    bank = KVBank(policy=SemanticSparse(coverage=None))
+    vector = torch.tensor([1.0, 0.0])
+    bank.write(0, make_layers(0), embedding=vector)
+    vector.fill_(1.0)
+    bank.save(tmp_path / "bank")
+    assert KVBank.load(tmp_path / "bank").read(1, embedding=torch.tensor([3.0, 0.0])).similarity == (1.0,)
+
+
 def test_the_file_is_plain_safetensors_with_json(make_layers, tmp_path):
     bank = KVBank(policy=SemanticSparse())
     step(bank, make_layers, 0)

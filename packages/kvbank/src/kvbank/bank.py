@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -207,7 +207,7 @@ class KVBank:
         rotate: Rotate | None = None,
         store: Store | None = None,
         device: torch.device | str = "cpu",
-    ) -> Self:
+    ) -> "KVBank":
         """A bank that continues where the saved one stopped: the same reads, and the same writes from then on.
 
         Args:

@@ -4,7 +4,11 @@ from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
+from jaxtyping import Float
+from torch import Tensor
+
 Kind = Literal["recent", "recalled", "sink"]
+Similarity = Sequence[float] | Float[Tensor, " chunks"]
 
 
 @runtime_checkable
@@ -23,7 +27,7 @@ class Policy(Protocol):
     def uses_similarity(self) -> bool:
         """Whether `select` looks at the similarities."""
 
-    def select(self, index: int, similarity: Sequence[float] = ()) -> tuple[int, ...]:
+    def select(self, index: int, similarity: Similarity = ()) -> tuple[int, ...]:
         """Ids of the chunks that chunk `index` sees, ascending."""
 
     def kind(self, index: int, chunk: int) -> Kind:
@@ -60,7 +64,7 @@ class SemanticSparse:
         """Without recall no similarity is needed."""
         return self.top_l > 0
 
-    def select(self, index: int, similarity: Sequence[float] = ()) -> tuple[int, ...]:
+    def select(self, index: int, similarity: Similarity = ()) -> tuple[int, ...]:
         """The recent chunks and the `top_l` most similar older ones; ties go to the newest.
 
         Args:
@@ -103,7 +107,7 @@ class DynamicSparse:
         _check_count("num_chunks", self.num_chunks, least=1)
         _check_coverage(self.coverage)
 
-    def select(self, index: int, similarity: Sequence[float] = ()) -> tuple[int, ...]:
+    def select(self, index: int, similarity: Similarity = ()) -> tuple[int, ...]:
         """The last `num_chunks` chunks."""
         return tuple(_last(index, self.num_chunks))
 
@@ -130,7 +134,7 @@ class Rolling:
     def __post_init__(self) -> None:
         _check_count("num_chunks", self.num_chunks, least=1)
 
-    def select(self, index: int, similarity: Sequence[float] = ()) -> tuple[int, ...]:
+    def select(self, index: int, similarity: Similarity = ()) -> tuple[int, ...]:
         """The last `num_chunks` chunks."""
         return tuple(_last(index, self.num_chunks))
 
@@ -160,7 +164,7 @@ class Sink:
         _check_count("num_sink", self.num_sink)
         _check_count("num_recent", self.num_recent)
 
-    def select(self, index: int, similarity: Sequence[float] = ()) -> tuple[int, ...]:
+    def select(self, index: int, similarity: Similarity = ()) -> tuple[int, ...]:
         """The first `num_sink` and the last `num_recent` chunks, each once."""
         recent = _last(index, self.num_recent)
         return (*range(min(self.num_sink, recent.start)), *recent)
@@ -182,7 +186,7 @@ class Full:
     drop: ClassVar[float] = 0.0
     uses_similarity: ClassVar[bool] = False
 
-    def select(self, index: int, similarity: Sequence[float] = ()) -> tuple[int, ...]:
+    def select(self, index: int, similarity: Similarity = ()) -> tuple[int, ...]:
         """Every chunk before `index`."""
         return tuple(_last(index, index))
 

@@ -1,0 +1,28 @@
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import kvbank
+
+
+def test_every_public_name_exists_and_no_other_is_imported():
+    assert len(set(kvbank.__all__)) == len(kvbank.__all__)
+    public = {name for name in vars(kvbank) if not name.startswith("_")}
+    modules = {path.stem for path in Path(kvbank.__file__).parent.glob("*.py")}
+    assert public - modules - {"version"} == set(kvbank.__all__)
+
+
+def test_the_docs_page_lists_every_public_name():
+    page = Path(__file__).parents[3] / "docs" / "api" / "kvbank.md"
+    if not page.exists():
+        pytest.skip("the docs are not beside an installed package")
+    assert sorted(re.findall(r"^::: kvbank\.(\w+)$", page.read_text(), re.MULTILINE)) == sorted(kvbank.__all__)
+
+
+def test_importing_the_package_does_not_import_faiss():
+    for path in Path(kvbank.__file__).parent.glob("*.py"):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                assert "faiss" not in ast.unparse(node)

@@ -1,4 +1,4 @@
-"""A synthetic world of long takes whose truth is known: who is where, in which colours, moving which way.
+"""A synthetic world whose truth is known: who is where, in which colours, moving which way.
 
 Example:
     >>> from lvbench import storyworld
@@ -8,7 +8,7 @@ Example:
 """
 
 from lvbench.storyworld.judge import Verdict, judge
-from lvbench.storyworld.plot import ACTIONS, PLACES, SCROLL_FRAMES, SPECIES
+from lvbench.storyworld.plot import ACTIONS, PLACES, SPECIES
 from lvbench.storyworld.story import FPS, StoryVideo, Truth, render
 
-__all__ = ["ACTIONS", "FPS", "PLACES", "SCROLL_FRAMES", "SPECIES", "StoryVideo", "Truth", "Verdict", "judge", "render"]
+__all__ = ["ACTIONS", "FPS", "PLACES", "SPECIES", "StoryVideo", "Truth", "Verdict", "judge", "render"]

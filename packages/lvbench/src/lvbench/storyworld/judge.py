@@ -99,10 +99,10 @@ def _find(frames: Tensor, truth: Truth) -> tuple[Float[Tensor, " t"], Float[Tens
 
 
 def _directions(centre: Tensor, found: Tensor, truth: Truth) -> Int[Tensor, " chunks"]:
-    """Direction of each chunk from where the protagonist is found after any scroll; 2 where it is not found."""
+    """Direction of each chunk from where the protagonist is found; 2 where it is not found."""
     seen = []
     for chunk in range(len(truth.place)):
-        at = centre[(truth.chunk_of_frame == chunk) & ~truth.scroll & found]
+        at = centre[(truth.chunk_of_frame == chunk) & found]
         way = float(at[-2:].mean() - at[:2].mean()) if len(at) >= 4 else float("nan")
         seen.append(2 if way != way else 0 if abs(way) < _LEAST_WAY else 1 if way > 0 else -1)
     return torch.tensor(seen)
@@ -114,7 +114,7 @@ def _places(frames: Tensor, truth: Truth) -> Int[Tensor, " chunks"]:
     answers = []
     previous = -1
     for chunk, place in enumerate(truth.place.tolist()):
-        still = frames[:, (truth.chunk_of_frame == chunk) & ~truth.scroll].median(1).values
+        still = frames[:, truth.chunk_of_frame == chunk].median(1).values
         back = place in looks and previous != place
         answers.append(min(looks, key=lambda p: float((looks[p] - still).abs().mean())) if back else -1)
         looks.setdefault(place, still)

@@ -27,7 +27,7 @@ class Place:
     """Row of the horizon in pixels."""
     picture: Array
     """[h, w, 3] the place without its visitor, RGB in [0, 1]."""
-    region: Array
+    region: NDArray[np.uint8]
     """[h, w] uint8: 0 sky, 1 ground, 2 landmark; 255 where a pixel belongs to several."""
 
 
@@ -49,10 +49,10 @@ def draw_distinct(
 
 def draw_place(name: str, rng: np.random.Generator, *, avoid: list[Array], richness: int) -> Place:
     """Draw a place whose colours keep away from ``avoid`` (the protagonist's) and paint its picture."""
-    sky = draw_distinct(rng, avoid, distance=0.45, saturation=(0.15, 0.6), value=(0.7, 1.0))
-    ground = draw_distinct(rng, [*avoid, sky], distance=0.45, saturation=(0.3, 0.8), value=(0.35, 0.85))
-    main = draw_distinct(rng, [*avoid, sky, ground], distance=0.4, saturation=(0.3, 0.9), value=(0.3, 0.95))
-    detail = draw_distinct(rng, [*avoid, main], distance=0.35, saturation=(0.2, 0.9), value=(0.5, 1.0))
+    sky = draw_distinct(rng, avoid, distance=0.35, saturation=(0.1, 0.45), value=(0.75, 0.95))
+    ground = draw_distinct(rng, [*avoid, sky], distance=0.3, saturation=(0.2, 0.55), value=(0.45, 0.8))
+    main = draw_distinct(rng, [*avoid, sky, ground], distance=0.25, saturation=(0.2, 0.6), value=(0.4, 0.85))
+    detail = draw_distinct(rng, [*avoid, main], distance=0.25, saturation=(0.2, 0.6), value=(0.5, 0.9))
     horizon = float(rng.uniform(27.0, 39.0))
     picture, region = _paint(
         name, rng, sky=sky, ground=ground, colours=(main, detail), horizon=horizon, richness=richness

@@ -10,9 +10,6 @@ import numpy as np
 SPECIES = ("fox", "rabbit", "bear", "duck", "snail", "robot")
 PLACES = ("meadow", "beach", "forest", "desert", "village", "mountains", "castle", "harbor")
 ACTIONS = ("walk", "stand", "jump")
-SCROLL_FRAMES = 8
-"""Frames at the start of an arriving chunk in which the old place scrolls out and the new one in."""
-
 LEFTMOST, RIGHTMOST = 12.0, 52.0
 """Where the protagonist's middle may stand, in pixels of a 64-pixel-wide picture."""
 
@@ -33,9 +30,9 @@ class Beat:
     direction: int
     """1 right, -1 left, 0 for actions on the spot."""
     arrives: bool
-    """The chunk begins with a scroll from the place before."""
+    """The chunk shows another place than the one before it."""
     start: float
-    """Horizontal position of the protagonist once any scroll is over, in pixels."""
+    """Horizontal position of the protagonist before the first frame, in pixels."""
     end: float
     """Horizontal position at the last frame."""
     caption: str
@@ -90,7 +87,7 @@ def _beat(rng: np.random.Generator, *, place: int, arrives: bool, position: floa
         direction = 1 if position >= middle else -1
         entry = rng.uniform(LEFTMOST, LEFTMOST + 4.0)
         start = entry if direction == 1 else LEFTMOST + RIGHTMOST - entry
-        end = start + direction * rng.uniform(14.0, 20.0)
+        end = start + direction * rng.uniform(16.0, 28.0)
         return Beat(
             place=place, action="walk", direction=direction, arrives=True, start=start, end=float(end), caption=""
         )

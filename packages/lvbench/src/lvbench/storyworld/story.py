@@ -9,14 +9,17 @@ from torch import Tensor
 
 from lvbench.storyworld.actors import FEET, PATCH, draw_actor
 from lvbench.storyworld.paint import Array
-from lvbench.storyworld.places import SIZE, Place, draw_colour, draw_distinct, draw_place
-from lvbench.storyworld.plot import SCROLL_FRAMES, Beat, write_plot
+from lvbench.storyworld.places import SIZE, draw_colour, draw_distinct, draw_place
+from lvbench.storyworld.plot import Beat, write_plot
 
 FPS = 8
 """Frames per second of every story."""
 
 BASELINE = 55.0
 """Row of the protagonist's feet."""
+
+_HOP = 9.0  # height of a jump in pixels
+_STRIDE = 0.4  # radians of gait for each pixel walked
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,12 +37,10 @@ class Truth:
     direction: Int[Tensor, " chunks"]
     """1 right, -1 left, 0 on the spot."""
     arrives: Bool[Tensor, " chunks"]
-    """Whether the chunk begins by scrolling in from another place."""
+    """Whether the chunk shows another place than the one before it."""
     actions: tuple[str, ...]
     """walk, stand or jump, per chunk."""
     chunk_of_frame: Int[Tensor, " t"]
-    scroll: Bool[Tensor, " t"]
-    """Frames that show two places at once."""
     position: Float[Tensor, "t 2"]
     """Feet of the protagonist, (x, y) in pixels."""
     subject: Bool[Tensor, "t h w"]
@@ -73,7 +74,7 @@ class StoryVideo:
 def render(
     seed: int, num_chunks: int, *, first_chunk_frames: int = 17, chunk_frames: int = 20, richness: int = 1
 ) -> StoryVideo:
-    """Render the story of ``seed``: a long take in which a protagonist travels between places and comes back.
+    """Render the story of ``seed``: a protagonist travels between a few places and comes back to them.
 
     Colours, horizon and landmarks of a place and the look of the protagonist are drawn per video and are not in the
     captions: only who remembers the first visit can draw the second. A pure function of its arguments; the first
@@ -93,15 +94,15 @@ def render(
     plot = write_plot(seed, num_chunks)
     lengths = [first_chunk_frames] + [chunk_frames] * (num_chunks - 1)
     rng = np.random.default_rng([seed, 2])
-    body = draw_colour(rng, saturation=(0.75, 1.0), value=(0.7, 1.0))
-    accent = draw_distinct(rng, [body], distance=0.5, saturation=(0.0, 0.5), value=(0.75, 1.0))
-    ink = np.full(3, 0.08, dtype=np.float32)
+    body = draw_colour(rng, saturation=(0.6, 0.9), value=(0.65, 0.95))
+    accent = draw_distinct(rng, [body], distance=0.35, saturation=(0.0, 0.35), value=(0.75, 0.95))
+    ink = np.full(3, 0.15, dtype=np.float32)
     places = [
         draw_place(name, np.random.default_rng([seed, 3, i]), avoid=[body, accent], richness=richness)
         for i, name in enumerate(plot.places)
     ]
     motion = _motion(plot.beats, lengths)
-    backdrop = _backdrops(plot.beats, lengths, places, motion["scroll"])
+    backdrop = np.stack([p.picture for p in places])[np.repeat([beat.place for beat in plot.beats], lengths)]
     colours = np.stack([body, accent if richness else body, ink])
     paint, alpha = draw_actor(
         plot.species, colours=colours, facing=motion["facing"], gait=motion["gait"], offset=_subpixel(motion)
@@ -120,7 +121,6 @@ def render(
             arrives=torch.tensor([beat.arrives for beat in plot.beats]),
             actions=tuple(beat.action for beat in plot.beats),
             chunk_of_frame=torch.from_numpy(np.repeat(np.arange(num_chunks), lengths)),
-            scroll=torch.from_numpy(motion["scroll"] < SIZE),
             position=torch.from_numpy(np.stack([motion["x"], motion["y"]], 1)),
             subject=torch.from_numpy(subject > 0.5),
             visible=torch.from_numpy((subject > 0.5).sum((1, 2)) >= 40),
@@ -139,11 +139,8 @@ def _check(seed: int, num_chunks: int, first_chunk_frames: int, chunk_frames: in
         raise ValueError(f"seed is {seed}; expected a non-negative integer")
     if num_chunks < 1:
         raise ValueError(f"num_chunks is {num_chunks}; a story has at least 1 chunk")
-    shortest = SCROLL_FRAMES + 2
-    if min(first_chunk_frames, chunk_frames) < shortest:
-        raise ValueError(
-            f"chunks of {first_chunk_frames} and {chunk_frames} frames; a chunk needs at least {shortest} frames"
-        )
+    if min(first_chunk_frames, chunk_frames) < 4:
+        raise ValueError(f"chunks of {first_chunk_frames} and {chunk_frames} frames; a chunk needs at least 4 frames")
     if richness not in (0, 1):
         raise ValueError(f"richness is {richness}; expected 0 (flat colours) or 1 (gradients and landmarks)")
 
@@ -153,46 +150,18 @@ def _signed(values: Array) -> Tensor:
 
 
 def _motion(beats: tuple[Beat, ...], lengths: list[int]) -> dict[str, Array]:
-    """Position, facing, gait and scroll of every frame."""
+    """Position, facing and gait of every frame."""
     parts: list[dict[str, Array]] = []
-    before, facing, phase = beats[0].start, float(beats[0].direction or 1), 0.0
+    facing, phase = float(beats[0].direction or 1), 0.0
     for beat, length in zip(beats, lengths, strict=True):
-        k = np.arange(1, length + 1, dtype=np.float32)
+        done = np.arange(1, length + 1, dtype=np.float32) / length
         facing = float(beat.direction) if beat.direction else facing
-        ease = np.clip((k - SCROLL_FRAMES * beat.arrives) / (length - SCROLL_FRAMES * beat.arrives), 0.0, 1.0)
-        x = beat.start + (beat.end - beat.start) * ease
-        walked = np.abs(x - before)
-        scroll = np.full(length, float(SIZE), dtype=np.float32)
-        if beat.arrives:
-            share = np.clip(k / SCROLL_FRAMES, 0.0, 1.0)
-            x = np.where(k <= SCROLL_FRAMES, before + (beat.start - before) * share, x)
-            scroll = np.minimum(SIZE, np.round(SIZE * share)).astype(np.float32)
-            walked = 4.0 * np.minimum(k, SCROLL_FRAMES) + np.abs(x - beat.start) * (k > SCROLL_FRAMES)
-        gait = phase + walked * (0.5 if beat.action == "walk" else 0.0)
-        hop = 9.0 * np.abs(np.sin(2.0 * np.pi * k / length)) if beat.action == "jump" else np.zeros_like(k)
-        parts.append({"x": x, "y": BASELINE - hop, "gait": gait, "scroll": scroll, "facing": np.full(length, facing)})
-        before, phase = beat.end, float(gait[-1])
+        x = beat.start + (beat.end - beat.start) * done
+        gait = phase + _STRIDE * np.abs(x - beat.start)
+        hop = _HOP * np.abs(np.sin(2.0 * np.pi * done)) if beat.action == "jump" else np.zeros_like(done)
+        parts.append({"x": x, "y": BASELINE - hop, "gait": gait, "facing": np.full(length, facing)})
+        phase = float(gait[-1])
     return {name: np.concatenate([part[name] for part in parts]).astype(np.float32) for name in parts[0]}
-
-
-def _backdrops(beats: tuple[Beat, ...], lengths: list[int], places: list[Place], scroll: Array) -> Array:
-    """Backgrounds of all frames [t, h, w, 3]; while arriving, the old and the new place stand side by side."""
-    out = np.empty((len(scroll), SIZE, SIZE, 3), dtype=np.float32)
-    frame = 0
-    previous = beats[0]
-    for beat, length in zip(beats, lengths, strict=True):
-        new, old = places[beat.place].picture, places[previous.place].picture
-        for t in range(frame, frame + length):
-            shift = int(scroll[t])
-            if shift >= SIZE:
-                out[t] = new
-            elif beat.direction == 1:
-                out[t, :, : SIZE - shift], out[t, :, SIZE - shift :] = old[:, shift:], new[:, :shift]
-            else:
-                out[t, :, shift:], out[t, :, :shift] = old[:, : SIZE - shift], new[:, SIZE - shift :]
-        frame += length
-        previous = beat
-    return out
 
 
 def _subpixel(motion: dict[str, Array]) -> Array:

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 Kind = Literal["recent", "recalled", "sink"]
+"""Why a chunk is seen: it is right before the reader, its prompt is similar, or it starts the film."""
 Similarity = Sequence[float] | Float[Tensor, " chunks"]
 
 

@@ -1,7 +1,7 @@
 """Which tokens of a chunk are worth remembering (BlockVid, Algorithm 2)."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -34,8 +34,8 @@ class SalienceOptions:
 
     def __post_init__(self) -> None:
         for name, allowed in (("mask", Mask), ("aggregate", Aggregate), ("probes", Probes)):
-            if getattr(self, name) not in allowed.__args__:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(allowed.__args__)}")
+            if getattr(self, name) not in get_args(allowed):
+                raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(get_args(allowed))}")
         if min(self.num_recent_probes, self.num_random_probes) < 0 or self.num_probes < 1:
             raise ValueError(
                 f"got {self.num_recent_probes} recent and {self.num_random_probes} random probes; "

@@ -30,7 +30,7 @@ class ChunkCondition:
 
 
 def chunk_shots(
-    storyboard: Storyboard, *, fps: float, frames_per_chunk: int, num_chunks: int | None = None
+    storyboard: Storyboard, *, fps: float | int, frames_per_chunk: int, num_chunks: int | None = None
 ) -> list[int]:
     """Index of the shot that each chunk shows.
 
@@ -60,7 +60,7 @@ def chunk_shots(
     return [storyboard.shot_at(frame / fps) for frame in middles]
 
 
-def count_chunks(seconds: float, *, fps: float, frames_per_chunk: int) -> int:
+def count_chunks(seconds: float | int, *, fps: float | int, frames_per_chunk: int) -> int:
     """How many chunks it takes to fill a time; the first one has 3 frames fewer than the others.
 
     Up to half a frame may be missing at the end, so that rounded seconds are not filled up by a whole chunk.
@@ -74,7 +74,7 @@ def plan_chunks(
     storyboard: Storyboard,
     text_encoder: TextEncoder,
     *,
-    fps: float,
+    fps: float | int,
     frames_per_chunk: int,
     num_chunks: int | None = None,
 ) -> list[ChunkCondition]:

@@ -26,9 +26,9 @@ class Shot:
 
     prompt: str
     """What is to be seen."""
-    start: float | None = None
+    start: float | int | None = None
     """Seconds from the start of the video; None: the storyboard has no times."""
-    end: float | None = None
+    end: float | int | None = None
     """Seconds from the start of the video; None: until the next shot starts."""
 
 
@@ -63,16 +63,16 @@ class Storyboard:
         return self.shots[0].start is not None
 
     @property
-    def duration(self) -> float | None:
+    def duration(self) -> float | int | None:
         """Seconds to the end of the last shot; None where no times, or no last end, are given."""
         return self.shots[-1].end
 
-    def shot_at(self, seconds: float) -> int:
+    def shot_at(self, seconds: float | int) -> int:
         """Index of the shot seen at a time; in a gap (ranges are often inclusive), of the nearest one."""
         if not self.is_timed:
             raise ValueError("this storyboard has no times: map its shots to chunks by count")
 
-        def distance(index: int) -> float:
+        def distance(index: int) -> float | int:
             shot, following = self.shots[index], self.shots[index + 1 : index + 2]
             end = shot.end if shot.end is not None else (following[0].start if following else math.inf)
             return max(shot.start - seconds, seconds - end, 0.0)
@@ -81,7 +81,7 @@ class Storyboard:
         return min(reversed(range(len(self.shots))), key=distance)
 
     @classmethod
-    def from_prompts(cls, prompts: Sequence[str], seconds: float | None = None) -> "Storyboard":
+    def from_prompts(cls, prompts: Sequence[str], seconds: float | int | None = None) -> "Storyboard":
         """A storyboard of prompts in order; `seconds`: how long each of them is seen."""
         if isinstance(prompts, str):
             raise TypeError("prompts is one string; give a list of prompts")
@@ -242,6 +242,9 @@ def _shot(value: object) -> Shot:
             raise ValueError(f"unknown field {unknown[0]!r}; put a prompt that contains a colon in quotes")
         start, end = value.get("start"), value.get("end")
         value = value.get("prompt", value.get("caption"))
+        for name, given in (("start", start), ("end", end)):
+            if given is not None and not _is_number(given):
+                raise ValueError(f"{name} is {given!r}; expected seconds, 0 or more")
     if not isinstance(value, str):
         raise ValueError(f"prompt is {_kind(value)}; expected a string")
     match = _RANGE.search(value)

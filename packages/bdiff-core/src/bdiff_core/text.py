@@ -3,9 +3,10 @@
 import importlib.metadata
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -36,6 +37,7 @@ class EncodedText:
     """Unit vectors, compared by dot product to find the past chunks that mean the same."""
 
 
+@runtime_checkable
 class TextEncoder(Protocol):
     """What `plan_chunks` needs to know of a text encoder."""
 
@@ -92,7 +94,7 @@ class SentenceTextEncoder:
         return self._weights.width
 
     @torch.no_grad()
-    def encode(self, prompts: list[str]) -> EncodedText:
+    def encode(self, prompts: Sequence[str]) -> EncodedText:
         """Token states [b text_length d] and unit embeddings [b d] of prompts."""
         if isinstance(prompts, str) or not prompts:
             raise ValueError(f"prompts is {prompts!r}; expected a list of at least one prompt")

@@ -1,5 +1,7 @@
 import json
 import re
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -171,3 +173,28 @@ def test_a_crash_while_saving_leaves_the_old_model(saved, config, random_model, 
     assert (saved / "model.safetensors").read_bytes() == before
     assert len(list(saved.iterdir())) == 2
     assert isinstance(load_transformer(saved), ChunkDiT)
+
+
+def test_repositories_of_the_hub_are_fetched_when_no_directory_has_their_name(saved, tmp_path, monkeypatch):
+    asked = {}
+
+    def snapshot_download(repo, allow_patterns):
+        asked[repo] = allow_patterns
+        return str(saved)
+
+    monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(snapshot_download=snapshot_download))
+    monkeypatch.chdir(tmp_path)
+    assert isinstance(load_transformer("owner/name"), ChunkDiT)
+    assert asked == {
+        "owner/name": ["config.json", "model.safetensors", "diffusion_pytorch_model*", "transformer/*"],
+    }
+    saved.rename(tmp_path / "owner")
+    load_transformer("owner")
+    assert list(asked) == ["owner/name"]
+
+
+def test_without_the_hub_extra_the_error_names_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ImportError, match=r"pip install bdiff-core\[hub\]"):
+        load_transformer("owner/name")

@@ -196,6 +196,16 @@ def test_half_precision_stays_near_full_precision(config, random_model, film, re
     assert relative(half.float(), full) < 0.03
 
 
+def test_one_graph_holds_a_training_pass(plain_errors, config, random_model, film):
+    """Nothing in a pass makes torch.compile give up, which would cost more than it gains."""
+    model = random_model(dataclasses.replace(config, num_layers=1))
+    video = film(config, chunks=2, frames=2)
+    gather = Gather(slots=torch.tensor([[-1, 0]] * 2), visible=torch.ones(2, 2, 2).tril().bool())
+    args, options = (video.latents, video.levels, video.prompts), {"frames_per_chunk": 2, "gather": gather}
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(*args, **options), model(*args, **options))
+
+
 def test_a_fresh_model_answers_zero():
     model = ChunkDiT(tiny())
     velocity = model(torch.randn(1, 16, 1, 4, 4), torch.ones(1, 1), torch.randn(1, 3, 384))

@@ -151,7 +151,7 @@ class CrossAttention(nn.Module):
         chunked = rearrange(q, "b (c n) (h d) -> (b c) h n d", c=prompts, h=self.num_heads)
         y = F.scaled_dot_product_attention(chunked, states.key, states.value)
         y = rearrange(y, "(b c) h n d -> b (c n) (h d)", c=prompts)
-        if states.image_key is not None:
+        if states.image_key is not None and states.image_value is not None:
             z = F.scaled_dot_product_attention(self._split(q), states.image_key, states.image_value)
             y = y + rearrange(z, "b h n d -> b n (h d)")
         return self.out(y)

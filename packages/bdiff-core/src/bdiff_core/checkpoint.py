@@ -207,7 +207,7 @@ def _open_weights(path: Path, name: str, stack: ExitStack) -> "dict[str, safe_op
         if not isinstance(weight_map, dict):
             raise ValueError(f"{index} is damaged: it has no weight_map")
         files = {str(file) for file in weight_map.values()}
-    stored = {}
+    stored: "dict[str, safe_open]" = {}
     for file in sorted(files):
         if not (path / file).is_file():
             raise ValueError(f"{path} is incomplete: {file} is missing")

@@ -146,6 +146,15 @@ def _frames_per_chunk(recall: Recall) -> int:
     raise ValueError("no recalled chunk is stored whole, so its length is unknown: pass frames_per_chunk")
 
 
+def _placed(
+    position: Int[Tensor, "tokens 3"], kinds: Sequence[str], spans: Sequence[int], *, frames_per_chunk: int
+) -> Int[Tensor, "tokens 3"]:
+    """Positions with each chunk moved to its slot; whether they were stored absolute or from 0 makes no difference."""
+    slot = torch.tensor(chunk_slots(kinds)).repeat_interleave(torch.tensor(list(spans))).to(position.device)
+    time = slot * frames_per_chunk + position[:, 0] % frames_per_chunk
+    return torch.cat((time[:, None], position[:, 1:]), dim=1)
+
+
 def prepare_context(
     recall: Recall,
     *,
@@ -177,18 +186,13 @@ def prepare_context(
         raise ValueError(f"chunk {index} cannot see chunks {late}: a context holds earlier chunks only")
     if not recall.layers:
         return Context(layers=(), positions=positions)
-    if positions == "slots":
-        frames_per_chunk = frames_per_chunk or _frames_per_chunk(recall)
-        placed = chunk_slots(recall.kinds)
+    if frames_per_chunk is None and positions == "slots":
+        frames_per_chunk = _frames_per_chunk(recall)
     layers = []
     for stored, spans in zip(recall.layers, recall.spans, strict=True):
         position = stored.position
-        if positions == "slots":
-            slot = torch.tensor(placed, device=position.device).repeat_interleave(
-                torch.tensor(list(spans), device=position.device)
-            )
-            time = slot * frames_per_chunk + position[:, 0] % frames_per_chunk
-            position = torch.cat((time[:, None], position[:, 1:]), dim=1)
+        if positions == "slots" and frames_per_chunk is not None:
+            position = _placed(position, recall.kinds, spans, frames_per_chunk=frames_per_chunk)
         key = model.rotate(stored.key.to(model.compute_dtype), position)
         layers.append(ContextLayer(key, stored.value.to(model.compute_dtype), reserve=reserve))
     return Context(layers=tuple(layers), positions=positions)

@@ -105,16 +105,13 @@ class TextProjection(nn.Module):
 class ImageProjection(nn.Module):
     """CLIP tokens of an image -> the width of the model."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, width: int, length: int | None, dim: int) -> None:
         super().__init__()
-        width = config.image_dim
-        self.position = None
-        if config.image_length is not None:
-            self.position = nn.Parameter(torch.zeros(1, config.image_length, width))
+        self.position = nn.Parameter(torch.zeros(1, length, width)) if length is not None else None
         self.norm_in = FloatNorm(width)
         self.hidden = nn.Linear(width, width)
-        self.out = nn.Linear(width, config.dim)
-        self.norm_out = FloatNorm(config.dim)
+        self.out = nn.Linear(width, dim)
+        self.norm_out = FloatNorm(dim)
 
     def forward(self, tokens: Float[Tensor, "b m clip"]) -> Float[Tensor, "b m d"]:
         """Project each token."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -40,7 +41,9 @@ class ChunkDiT(nn.Module):
         self.patches = Patches(config)
         self.time = TimeEmbedding(config)
         self.text = TextProjection(config)
-        self.image = ImageProjection(config) if config.image_dim is not None else None
+        self.image = None
+        if config.image_dim is not None:
+            self.image = ImageProjection(config.image_dim, config.image_length, config.dim)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
         self.head = Head(config)
         self._initialise()
@@ -75,7 +78,7 @@ class ChunkDiT(nn.Module):
         x, embedding, time = self._embed(latents, levels, extra)
         layout = self._layout(latents, frames_per_chunk=frames_per_chunk, start=start, gather=gather, context=context)
         texts = self._texts(text, image_tokens, latents, frames_per_chunk=frames_per_chunk)
-        for block, states, past in zip(self.blocks, texts, self._past(context), strict=True):
+        for block, states, past in zip(self._layers, texts, self._past(context), strict=True):
             if self.gradient_checkpointing and torch.is_grad_enabled():
                 x = checkpoint(block, x, time, states, layout=layout, past=past, use_reentrant=False)
             else:
@@ -100,16 +103,15 @@ class ChunkDiT(nn.Module):
         layer's tensors need to exist; the last block's feed-forward and the head are never computed.
         """
         x, _, time = self._embed(latents, levels, extra)
-        layout = self._layout(latents, frames_per_chunk=frames_per_chunk, start=start, gather=None, context=context)
+        layout = self._layout(latents, frames_per_chunk=frames_per_chunk, start=start, context=context)
         texts = self._texts(text, image_tokens, latents, frames_per_chunk=frames_per_chunk)
         position = self.positions(latents, start=start)
-        last = self.blocks[-1]
-        for block, states, past in zip(self.blocks, texts, self._past(context), strict=True):
+        for block, states, past in zip(self._layers, texts, self._past(context), strict=True):
             modulation = block.modulation(time)
             qkv = block.project(x, modulation)
             q, k, v = (rearrange(y, "b n h d -> b h n d") for y in qkv)
             yield LayerKV(key=k, value=v, position=position, query=q)
-            if block is not last:
+            if block is not self.blocks[-1]:
                 x = block.finish(x, modulation, qkv, text=states, layout=layout, past=past)
 
     def embed_text(
@@ -121,15 +123,15 @@ class ChunkDiT(nn.Module):
         """Keys and values of the prompts in every layer, accepted wherever `text` is: once a chunk, not once a step."""
         embedded = self._embed_text(text, image_tokens)
         num_prompts = text.shape[1] if text.ndim == 4 else 1
-        layers = tuple(block.cross_attention.keys_values(*embedded) for block in self.blocks)
+        layers = tuple(block.cross_attention.keys_values(*embedded) for block in self._layers)
         return TextStates(layers=layers, num_prompts=num_prompts)
 
     def positions(self, latents: Float[Tensor, "b c t h w"], *, start: int = 0) -> Int[Tensor, "tokens 3"]:
         """Time, row and column of each token."""
         _, rows, columns = self.config.patch_size
         frames, height, width = latents.shape[2:]
-        axes = (torch.arange(start, start + frames), torch.arange(height // rows), torch.arange(width // columns))
-        return torch.cartesian_prod(*axes).to(latents.device)
+        ranges = ((start, start + frames), (0, height // rows), (0, width // columns))
+        return torch.cartesian_prod(*(torch.arange(*ends, device=latents.device) for ends in ranges))
 
     def rotate(
         self, x: Float[Tensor, "*batch tokens dh"], position: Int[Tensor, "tokens 3"]
@@ -144,6 +146,10 @@ class ChunkDiT(nn.Module):
         if torch.is_autocast_enabled(weight.device.type):
             return torch.get_autocast_dtype(weight.device.type)
         return weight.dtype
+
+    @property
+    def _layers(self) -> tuple[Block, ...]:
+        return cast("tuple[Block, ...]", tuple(self.blocks))
 
     def _embed(
         self, latents: Tensor, levels: Tensor, extra: Tensor | None
@@ -169,35 +175,36 @@ class ChunkDiT(nn.Module):
         *,
         frames_per_chunk: int | None,
         start: int,
-        gather: Gather | None,
         context: Context | None,
+        gather: Gather | None = None,
     ) -> Layout:
         frames = latents.shape[2]
         if frames_per_chunk is not None and (frames_per_chunk < 1 or frames % frames_per_chunk):
             raise ValueError(f"{frames} latent frames do not divide into chunks of {frames_per_chunk} frames_per_chunk")
-        position, mask, chunk_tokens = self.positions(latents, start=start), None, None
-        if frames_per_chunk is not None:
-            chunk_tokens = len(position) // frames * frames_per_chunk
         if gather is not None:
             if frames_per_chunk is None or start or context is not None:
                 raise ValueError("gather needs frames_per_chunk, and neither start nor context: slots place its chunks")
-            if gather.slots.shape != (latents.shape[0], frames // frames_per_chunk):
-                raise ValueError(
-                    f"gather.slots is {tuple(gather.slots.shape)}; the latents are {latents.shape[0]} videos of "
-                    f"{frames // frames_per_chunk} chunks"
-                )
-            position = self._gathered_positions(latents, gather.slots, frames_per_chunk)
-            mask = torch.zeros((), dtype=self.compute_dtype, device=latents.device)
-            mask = mask.where(gather.mask(chunk_tokens), float("-inf"))
-            chunk_tokens = None
+            return self._gather_layout(latents, gather, frames_per_chunk)
+        position = self.positions(latents, start=start)
+        chunk_tokens = None if frames_per_chunk is None else len(position) // frames * frames_per_chunk
         cos, sin = rotation(position, self.config.head_dim, self.config.rope_theta)
-        cos, sin = (y.unsqueeze(-2) if gather is not None else y[None, :, None] for y in (cos, sin))
-        return Layout(cos=cos, sin=sin, mask=mask, chunk_tokens=chunk_tokens)
+        return Layout(cos=cos[None, :, None], sin=sin[None, :, None], chunk_tokens=chunk_tokens)
 
-    def _gathered_positions(self, latents: Tensor, slots: Tensor, frames_per_chunk: int) -> Int[Tensor, "b n 3"]:
+    def _gather_layout(self, latents: Tensor, gather: Gather, frames_per_chunk: int) -> Layout:
+        expected = (latents.shape[0], latents.shape[2] // frames_per_chunk)
+        if gather.slots.shape != expected:
+            raise ValueError(
+                f"gather.slots is {tuple(gather.slots.shape)}; the latents are {expected[0]} videos of {expected[1]} "
+                "chunks"
+            )
         chunk = self.positions(latents[:, :, :frames_per_chunk])
-        shift = F.pad(slots[..., None] * frames_per_chunk, (0, 2))
-        return rearrange(shift[:, :, None] + chunk, "b chunks n txy -> b (chunks n) txy")
+        shift = F.pad(gather.slots[..., None] * frames_per_chunk, (0, 2))
+        position = rearrange(shift[:, :, None] + chunk, "b chunks n txy -> b (chunks n) txy")
+        cos, sin = rotation(position, self.config.head_dim, self.config.rope_theta)
+        # Scores are shifted by a mask of their own dtype, made once: each layer would make it anew of a boolean one.
+        seen = torch.zeros((), dtype=self.compute_dtype, device=latents.device)
+        mask = seen.where(gather.mask(len(chunk)), float("-inf"))
+        return Layout(cos=cos.unsqueeze(2), sin=sin.unsqueeze(2), mask=mask)
 
     def _embed_text(self, text: Tensor, image_tokens: Tensor | None) -> EmbeddedText:
         config = self.config
@@ -210,7 +217,7 @@ class ChunkDiT(nn.Module):
             raise ValueError("image_tokens go with config.image_dim: give both or neither")
         padded = F.pad(text, (0, 0, 0, config.text_length - text.shape[-2]))
         prompts = self.text(padded.flatten(0, -3))
-        return prompts, None if image_tokens is None else self.image(image_tokens)
+        return prompts, None if self.image is None else self.image(image_tokens)
 
     def _texts(
         self,
@@ -224,7 +231,8 @@ class ChunkDiT(nn.Module):
         if isinstance(text, TextStates):
             if image_tokens is not None:
                 raise ValueError("image_tokens are part of the text states: give them to embed_text")
-            num_prompts, batch, texts = text.num_prompts, text.layers[0].key.shape[0] // text.num_prompts, text.layers
+            num_prompts, batch = text.num_prompts, text.layers[0].key.shape[0] // text.num_prompts
+            texts: tuple[TextKV | EmbeddedText, ...] = text.layers
         else:
             num_prompts, batch = text.shape[1] if text.ndim == 4 else 1, text.shape[0]
             texts = (self._embed_text(text, image_tokens),) * len(self.blocks)

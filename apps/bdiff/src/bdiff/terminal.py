@@ -90,7 +90,7 @@ def progress_bar(total: int) -> "Iterator[Callable[[Progress], None]]":
         yield lambda state: bar.update(
             task,
             completed=state.done,
-            description=state.prompt[:50].replace("[", "\\["),
+            description=state.prompt[:40].replace("[", "\\["),
             left=_clock(state.seconds_left),
             memory=f"{state.memory_bytes / 1e6:.1f}",
         )

@@ -1,12 +1,13 @@
 """What the loop needs of its parts; anything with these methods will do."""
 
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
 
 
+@runtime_checkable
 class Memory(Protocol):
     """Keys and values of past chunks; ``kvbank.KVBank`` is one."""
 
@@ -23,6 +24,7 @@ class Memory(Protocol):
         ...
 
 
+@runtime_checkable
 class Noise(Protocol):
     """Initial noise; ``noisesched.NoiseStream`` is one."""
 
@@ -31,6 +33,7 @@ class Noise(Protocol):
         ...
 
 
+@runtime_checkable
 class Decoder(Protocol):
     """Latents to pixels, chunk by chunk; `CausalVAE` is one."""
 

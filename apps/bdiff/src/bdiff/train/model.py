@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bdiff.train.gather import Batch, GatherConfig, make_batch
-from bdiff.train.preview import write_preview
+from bdiff.train.preview import PREVIEW_STORY, write_preview
 from bdiff.train.run import RunConfig, RunResult, fit, step_generator
 from bdiff.train.stories import StorySet, load_stories, prepare_stories
 from bdiff.train.vae import HELD_OUT
@@ -29,6 +29,7 @@ from bdiff_core import (
 )
 from forcing_losses import flow_matching_loss
 from kvbank import SemanticSparse
+from lvbench import storyworld
 from noisesched import chunk_levels
 
 logger = logging.getLogger(__name__)
@@ -67,7 +68,9 @@ class ModelTrainConfig:
     batch: GatherConfig = field(default_factory=GatherConfig)
     """Sizes and probabilities of a batch."""
     learning_rate: float = 1e-3
-    """After warm-up."""
+    """Of AdamW, after warm-up."""
+    orthogonal_learning_rate: float = 0.015
+    """Of Muon, which trains the matrices of the blocks; 0: AdamW trains everything."""
     decay: tuple[tuple[float, float], ...] = ((0.6, 0.5), (0.8, 0.25), (0.92, 0.1))
     """(fraction of the run, factor) of the learning rate."""
     warmup_steps: int = 200
@@ -76,6 +79,8 @@ class ModelTrainConfig:
     """Matrix products in bfloat16; slower than float32 on CPUs without matrix units (AMX)."""
     preview_minutes: float = 10.0
     """Between evaluations, each with a sheet of a held-out story."""
+    preview_chunks: int = 12
+    """Chunks of that story."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.num_stories <= HELD_OUT:
@@ -115,12 +120,14 @@ def train_model(config: ModelTrainConfig) -> RunResult:
             max_steps=config.max_steps,
             seed=config.seed,
             learning_rate=config.learning_rate,
+            orthogonal_learning_rate=config.orthogonal_learning_rate,
             decay=config.decay,
             warmup_steps=config.warmup_steps,
             evaluate_minutes=config.preview_minutes,
         ),
         loss=task.loss,
         evaluate=task.evaluate,
+        orthogonal=_matrices(model) if config.orthogonal_learning_rate else [],
     )
     save_transformer(model.half(), config.out / "transformer")
     return result
@@ -149,9 +156,8 @@ class _Task:
             self._flow_matching(model, self._batch(self.held_out, step_generator(self.config.seed + 1, k))).item()
             for k in range(8)
         ]
-        write_preview(
-            model, self.vae, self.encoder, path=self.config.out / "preview.png", richness=self.config.richness
-        )
+        story = storyworld.render(PREVIEW_STORY, self.config.preview_chunks, richness=self.config.richness)
+        write_preview(model, self.vae, self.encoder, story=story, path=self.config.out / "preview.png")
         figures = {"held_out_loss": math.fsum(losses) / len(losses)}
         logger.info("%s", figures)
         return figures
@@ -163,7 +169,7 @@ class _Task:
             chunk_levels(stories.num_chunks, config.schedule),
             SemanticSparse(),
             config=config.batch,
-            tokens_per_chunk=stories.frames_per_chunk * config.model.tokens_per_frame(*stories.latents.shape[-2:]),
+            tokens_per_chunk=config.model.num_tokens(stories.frames_per_chunk, *stories.latents.shape[-2:]),
             generator=generator,
         )
 
@@ -173,6 +179,10 @@ class _Task:
             velocity = model(batch.latents, batch.levels, batch.text, frames_per_chunk=per_chunk, gather=batch.gather)
         target_frames = batch.clean.shape[2]
         return flow_matching_loss(velocity[:, :, -target_frames:].float(), batch.clean, batch.noise)
+
+
+def _matrices(model: ChunkDiT) -> list[nn.Parameter]:
+    return [p for name, p in model.blocks.named_parameters() if name.endswith("weight") and p.ndim == 2]
 
 
 def _log_stories(total: int) -> Callable[[int], None]:

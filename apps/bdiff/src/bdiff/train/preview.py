@@ -12,8 +12,9 @@ from kvbank import KVBank, SemanticSparse
 from lvbench import storyworld
 from noisesched import NoiseStream, denoising_grid
 
-PREVIEW_SEED = 1_000_007
-NUM_CHUNKS = 12
+PREVIEW_STORY = 1_000_007
+"""A held-out story."""
+
 NUM_STEPS = 12
 
 
@@ -58,9 +59,10 @@ def sample_story(
     return torch.cat([chunk.frames[0] for chunk in chunks], dim=1)
 
 
-def write_preview(model: ChunkDiT, vae: CausalVAE, encoder: TextEncoder, *, path: Path, richness: int) -> None:
+def write_preview(
+    model: ChunkDiT, vae: CausalVAE, encoder: TextEncoder, *, story: storyworld.StoryVideo, path: Path
+) -> None:
     """Write three frames of each chunk as a PNG: the truth above what the model makes of it."""
-    story = storyworld.render(PREVIEW_SEED, NUM_CHUNKS, richness=richness)
     made = sample_story(model, vae, encoder, story=story)
     ends = torch.tensor(story.chunk_frames).cumsum(0)
     chosen = torch.cat([ends - 17, ends - 9, ends - 1]).sort().values

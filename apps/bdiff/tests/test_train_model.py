@@ -1,0 +1,153 @@
+"""Batches are what the design says, and a killed run ends where an unbroken one does."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from bdiff.train.gather import GatherConfig, make_batch
+from bdiff.train.model import ModelTrainConfig, train_model
+from bdiff.train.run import step_generator
+from bdiff.train.stories import StorySet
+from bdiff_core import CausalVAE, VAEConfig, save_vae, tiny
+from kvbank import Rolling, SemanticSparse
+from noisesched import chunk_levels
+
+CHUNKS, FRAMES, TOKENS = 9, 5, 80
+
+
+@pytest.fixture(scope="module")
+def stories():
+    """Latents that name their story and chunk; captions of three meanings in turn."""
+    generator = torch.Generator().manual_seed(0)
+    number = torch.arange(2 * CHUNKS).view(2, CHUNKS).repeat_interleave(FRAMES, 1).half()
+    return StorySet(
+        latents=number[:, :, None, None, None].expand(-1, -1, 2, 8, 8).contiguous(),
+        caption=torch.arange(CHUNKS).remainder(3).expand(2, -1),
+        tokens=torch.randn(3, 4, 6, generator=generator).half(),
+        embedding=torch.eye(3),
+    )
+
+
+def batch(world, policy=None, *, step=0, **options):
+    plain = {"text_dropout": 0.0, "token_drop": 0.0, "context_noise": 0.0, "stories": 6, "copies": 3}
+    return make_batch(
+        world,
+        chunk_levels(CHUNKS),
+        policy or SemanticSparse(),
+        config=GatherConfig(**(plain | options)),
+        tokens_per_chunk=TOKENS,
+        generator=step_generator(1, step),
+    )
+
+
+def test_a_sample_shows_the_chunks_that_the_policy_selects(stories):
+    made = batch(stories, stories=24)
+    policy = SemanticSparse()
+    for row in range(24):
+        target = int(made.clean[row, 0, 0, 0, 0]) % CHUNKS
+        similarity = [1.0 if (c - target) % 3 == 0 else 0.0 for c in range(target)]
+        seen = list(policy.select(target, similarity))
+        context = made.latents[row, 0, : 4 * FRAMES : FRAMES, 0, 0].remainder(CHUNKS).int().tolist()
+        absent = 4 - len(seen)
+        assert context[absent:] == seen
+        assert made.gather.slots[row].tolist() == [0] * absent + list(range(-len(seen), 0)) + [0] * 3
+        captions = [*[c % 3 for c in seen], *[target % 3] * 3]
+        assert torch.equal(made.text[row, absent:], stories.tokens[captions].float())
+
+
+def test_clean_chunks_see_the_past_and_copies_see_no_other_copy(stories):
+    made = batch(stories, stories=24)
+    for row in range(24):
+        absent = 4 - int((made.gather.slots[row, :4] < 0).sum())
+        visible = made.gather.visible[row]
+        for i in range(7):
+            for j in range(7):
+                past = absent <= j < min(i, 4)
+                assert bool(visible[i, j]) == (i == j or past)
+
+
+def test_copies_are_noisy_at_their_level_and_context_is_clean(stories):
+    made = batch(stories)
+    levels = made.levels.unflatten(1, (7, FRAMES))
+    assert (levels[:, :4] == 0).all()
+    assert (levels[:, 4:] > 0).all()
+    assert torch.equal(levels[:, 4:].amax(2), levels[:, 4:].amin(2))
+    noisy = made.latents[:, :, 4 * FRAMES :]
+    level = made.levels[:, None, 4 * FRAMES :, None, None]
+    torch.testing.assert_close(noisy, (1 - level) * made.clean + level * made.noise)
+    assert made.noise.std() == pytest.approx(1.0, abs=0.05)
+
+
+def test_later_chunks_are_trained_at_higher_levels(stories):
+    made = [batch(stories, stories=64, copies=8, step=k) for k in range(3)]
+    targets = torch.cat([m.clean[:, 0, 0, 0, 0] for m in made]).remainder(CHUNKS)
+    levels = torch.cat([m.levels.unflatten(1, (12, FRAMES))[:, 4:, 0] for m in made])
+    expected = chunk_levels(CHUNKS).float()
+    for chunk in (0, CHUNKS - 1):
+        assert levels[targets == chunk].median() == pytest.approx(expected[chunk].item(), abs=0.08)
+
+
+def test_text_is_dropped_for_a_whole_sample(stories):
+    made = batch(stories, stories=64, text_dropout=0.5)
+    silent = (made.text == 0).flatten(2).all(2)
+    assert (silent.all(1) | ~silent.any(1)).all()
+    assert 16 < int(silent.all(1).sum()) < 48
+
+
+def test_a_batch_is_a_function_of_seed_and_step(stories):
+    one, again, other = batch(stories), batch(stories), batch(stories, step=1)
+    assert torch.equal(one.latents, again.latents)
+    assert not torch.equal(one.latents, other.latents)
+
+
+def test_a_policy_that_shows_too_much_is_refused(stories):
+    with pytest.raises(ValueError, match=r"shows \d chunks; GatherConfig.context is 4"):
+        batch(stories, Rolling(8), stories=24)
+
+
+@pytest.fixture(scope="module")
+def run_config(tmp_path_factory):
+    folder: Path = tmp_path_factory.mktemp("train")
+    torch.manual_seed(0)
+    save_vae(CausalVAE(VAEConfig()), folder / "vae.safetensors")
+    return ModelTrainConfig(
+        out=folder / "whole",
+        vae=folder / "vae.safetensors",
+        stories=folder / "stories",
+        max_steps=4,
+        num_stories=1,
+        chunks_per_story=4,
+        held_out_stories=1,
+        model=replace(tiny(), dim=48, num_layers=1, num_heads=2, ffn_dim=48),
+        batch=GatherConfig(stories=1, copies=1),
+        decay=((0.5, 0.5),),
+        preview_chunks=2,
+    )
+
+
+def test_a_killed_run_ends_where_an_unbroken_one_does(run_config, monkeypatch):
+    import bdiff.train.run as run
+
+    train_model(run_config)
+    broken = replace(run_config, out=run_config.out.with_name("broken"))
+    step = run._Run.step
+
+    def die_at_step_two(self, loss):
+        if self.progress.step == 2:
+            self.save()
+            raise KeyboardInterrupt
+        return step(self, loss)
+
+    monkeypatch.setattr(run._Run, "step", die_at_step_two)
+    with pytest.raises(KeyboardInterrupt):
+        train_model(broken)
+    monkeypatch.undo()
+    train_model(broken)
+    whole, resumed = (torch.load(out / "checkpoint.pt", weights_only=True) for out in (run_config.out, broken.out))
+    assert whole["step"] == resumed["step"] == 4
+    for name, value in whole["model"].items():
+        assert torch.equal(value, resumed["model"][name]), name
+    for name in ("transformer/model.safetensors", "curve.png", "preview.png", "recipe.json", "log.jsonl"):
+        assert (broken.out / name).stat().st_size > 0

@@ -3,7 +3,7 @@ import re
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bdiff_core.plan import ChunkCondition, chunk_shots, count_chunks, plan_chunks
@@ -74,12 +74,14 @@ def test_a_pair_of_numbers_without_unit_is_part_of_the_prompt():
     assert Storyboard.parse("a group of people (2-3)").shots[0] == Shot("a group of people (2-3)")
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1).filter(lambda s: s.strip()), min_size=1, max_size=5))
 def test_json_gives_prompts_back(prompts):
     board = Storyboard.parse(json.dumps({"shots": [{"prompt": p, "start": i} for i, p in enumerate(prompts)]}))
     assert [shot.prompt for shot in board.shots] == [prompt.strip() for prompt in prompts]
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.floats(0, 5), st.floats(0.1, 5)), min_size=1, max_size=6),
     st.floats(0, 40),
@@ -179,6 +181,7 @@ def test_chunks_without_times_follow_the_shots():
     assert chunk_shots(board, fps=8, frames_per_chunk=20, num_chunks=2) == [0, 1]
 
 
+@settings(deadline=None)
 @given(st.integers(1, 40), st.integers(1, 200))
 def test_stretching_is_even(num_shots, num_chunks):
     board = Storyboard.from_prompts([str(i) for i in range(num_shots)])
@@ -190,6 +193,7 @@ def test_stretching_is_even(num_shots, num_chunks):
         assert max(counts) - min(counts) <= 1
 
 
+@settings(deadline=None)
 @given(st.integers(1, 2000))
 def test_counting_chunks_inverts_their_length(num_chunks):
     assert count_chunks((20 * num_chunks - 3) / 8, fps=8, frames_per_chunk=20) == num_chunks

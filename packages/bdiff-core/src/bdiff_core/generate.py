@@ -7,7 +7,7 @@ velocity, `prepare_context` the context, a `Decoder` the pixels.
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -52,7 +52,7 @@ def generate(
     solver: Solver = euler,
     decoder: Decoder | None = None,
     guidance: float = 1.0,
-    positions: str = "slots",
+    positions: Literal["slots", "absolute"] = "slots",
     prefix: Float[Tensor, "1 c t_given h w"] | None = None,
     decoder_state: Any = None,
 ) -> Iterator[Chunk]:

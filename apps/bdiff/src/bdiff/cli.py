@@ -198,6 +198,27 @@ def bench_world_command(model: Path, **options: Any) -> None:
     click.echo(json.dumps(bench_world(config), indent=2))
 
 
+@bench_group.command("speed")
+@click.option("--out", type=_PATH, required=True, help="JSON file of the figures.")
+@click.option("--model", type=_PATH, default=defaults.WEIGHTS, help="Model folder. Default: the one that ships.")
+@click.option("--policy", "policies", type=click.Choice(defaults.POLICIES), multiple=True, help="Repeat for several.")
+@click.option("--num-chunks", type=click.IntRange(2), help="Length of the video.")
+@click.option("--early", type=click.IntRange(0), help="A chunk to compare ...")
+@click.option("--late", type=click.IntRange(1), help="... with a later one.")
+@click.option("--device", default="cpu", show_default=True)
+def bench_speed_command(policies: tuple[str, ...], device: str, **options: Any) -> None:
+    """Time chunks early and late in a long video, and weigh the memory; the figures go to stdout, too."""
+    import json
+
+    with one_line_errors():
+        _check_device(device)
+        from bdiff.bench.speed import SpeedBenchConfig, bench_speed
+
+        config = SpeedBenchConfig(device=device, **_given(options | {"policies": policies or None}))
+        figures = bench_speed(config)
+    click.echo(json.dumps(figures, indent=2))
+
+
 def _given(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 

@@ -137,7 +137,7 @@ def sample(parts: Parts, *, on_chunk: Callable[[Progress], None] = lambda _: Non
     path = config.out / "video.mp4"
     try:
         with VideoWriter(path, fps=sampling.fps, **size) as video:
-            for chunk in _generate(parts):
+            for chunk in generate_chunks(parts):
                 frames = to_uint8(chunk.frames[0], scale=1)
                 prompt = parts.plan[chunk.index].prompt
                 cells.append(_cell(chunk, prompt, frames, start=video.num_frames / sampling.fps))
@@ -164,7 +164,8 @@ def sample(parts: Parts, *, on_chunk: Callable[[Progress], None] = lambda _: Non
 
 
 @torch.no_grad()
-def _generate(parts: Parts) -> Iterator[Chunk]:
+def generate_chunks(parts: Parts) -> Iterator[Chunk]:
+    """The loop of a run, without anything being written."""
     config, sampling, vae = parts.config, parts.sampling, parts.vae
     stride = vae.config.spatial_stride
     frame_shape = (vae.config.latent_channels, sampling.height // stride, sampling.width // stride)

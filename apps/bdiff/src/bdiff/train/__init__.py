@@ -1,0 +1,1 @@
+"""Training: the run that every trainer shares, and the trainers."""

@@ -1,0 +1,402 @@
+"""A small causal video autoencoder: pixels to latents and back, whole or as a stream.
+
+The first frame of a video is compressed in space alone, every later latent frame covers four frames: a stream of
+``4n - 3`` frames has ``n`` latent frames. The first frame stands for a group of four equal ones, so the network only
+ever sees groups of four frames as channels of one picture, and time is mixed by causal convolutions over groups. What
+these carry from chunk to chunk is the state; with it, decoding by chunks gives what decoding everything at once gives.
+Beside the network runs a linear map of each latent's own pixels, which `start_from_principal_components` sets to the
+best there is, so that training begins where the best linear code ends.
+"""
+
+import json
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+VAEState = tuple[Tensor, ...]
+"""What the temporal convolutions carry between chunks: one tensor for each of them, oldest frame first."""
+
+_FORMAT = "bdiff-vae"
+_FILE = "vae.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VAEConfig:
+    """Sizes of a `CausalVAE`; the defaults are those of the shipped weights."""
+
+    latent_channels: int = 16
+    """Channels of a latent frame."""
+    encoder_widths: tuple[int, int] = (64, 112)
+    """Encoder channels at a quarter and an eighth of the picture's size."""
+    encoder_blocks: tuple[int, int] = (2, 2)
+    """Encoder residual blocks at these two sizes."""
+    decoder_widths: tuple[int, int, int] = (144, 96, 48)
+    """Decoder channels at an eighth, a quarter and a half of the picture's size."""
+    decoder_blocks: tuple[int, int, int] = (2, 3, 1)
+    """Decoder residual blocks at these three sizes."""
+
+    def __post_init__(self) -> None:
+        for name, length in (("encoder", 2), ("decoder", 3)):
+            widths, blocks = getattr(self, f"{name}_widths"), getattr(self, f"{name}_blocks")
+            if len(widths) != length or min(widths) < 1:
+                raise ValueError(f"VAEConfig.{name}_widths is {widths}; expected {length} positive numbers")
+            if len(blocks) != length or min(blocks) < 0:
+                raise ValueError(f"VAEConfig.{name}_blocks is {blocks}; expected {length} numbers of at least 0")
+        if self.latent_channels < 1:
+            raise ValueError(f"VAEConfig.latent_channels is {self.latent_channels}; expected at least 1")
+
+    @property
+    def temporal_stride(self) -> int:
+        """Frames that a latent frame covers, the first one excepted."""
+        return 4
+
+    @property
+    def spatial_stride(self) -> int:
+        """Pixels, in each direction, that a latent covers."""
+        return 8
+
+
+class CausalVAE(nn.Module):
+    """Causal video autoencoder with 4x8x8 compression; latents come out with zero mean and unit variance per channel.
+
+    Args:
+        config: the sizes.
+    """
+
+    latent_mean: Tensor
+    latent_std: Tensor
+
+    def __init__(self, config: VAEConfig) -> None:
+        super().__init__()
+        self.config = config
+        quarter, eighth = config.encoder_widths
+        self.encoder = nn.ModuleList(
+            [
+                nn.Conv2d(_GROUP * 3 * 16, quarter, 3, padding=1),
+                *_stage(quarter, config.encoder_blocks[0]),
+                _Down(quarter, eighth),
+                *_stage(eighth, config.encoder_blocks[1]),
+                _ChannelNorm(eighth),
+                nn.Conv2d(eighth, 2 * config.latent_channels, 3, padding=1),
+            ]
+        )
+        eighth, quarter, half = config.decoder_widths
+        self.decoder = nn.ModuleList(
+            [
+                nn.Conv2d(config.latent_channels, eighth, 3, padding=1),
+                *_stage(eighth, config.decoder_blocks[0]),
+                _Up(eighth, quarter),
+                *_stage(quarter, config.decoder_blocks[1]),
+                _Up(quarter, half),
+                *[_Residual(half) for _ in range(config.decoder_blocks[2])],
+                _ChannelNorm(half),
+                nn.Conv2d(half, _GROUP * 3 * 4, 3, padding=1),
+            ]
+        )
+        pixels = _GROUP * 3 * config.spatial_stride**2
+        self.linear_encoder = nn.Conv2d(pixels, config.latent_channels, 1)
+        self.linear_decoder = nn.Conv2d(config.latent_channels, pixels, 1)
+        self.register_buffer("latent_mean", torch.zeros(config.latent_channels))
+        self.register_buffer("latent_std", torch.ones(config.latent_channels))
+
+    def encode(
+        self, frames: Float[Tensor, "b 3 T h w"], state: VAEState | None = None
+    ) -> tuple[Float[Tensor, "b c t h8 w8"], VAEState]:
+        """Encode the next frames of a stream to the mean of their latents, normalised per channel.
+
+        Args:
+            frames: pixels in [-1, 1]; ``4n - 3`` of them at the start of a stream, ``4n`` later.
+            state: what the call for the frames just before returned; None at the start.
+
+        Returns:
+            ``n`` latent frames and the state to go on with.
+        """
+        mean, _, state = self.posterior(frames, state)
+        return (mean - _as_channels(self.latent_mean)) / _as_channels(self.latent_std), state
+
+    def decode(
+        self, latents: Float[Tensor, "b c t h8 w8"], state: VAEState | None = None
+    ) -> tuple[Float[Tensor, "b 3 T h w"], VAEState]:
+        """Decode the next latent frames of a stream to pixels in [-1, 1].
+
+        Args:
+            latents: normalised latents as `encode` gives them.
+            state: what the call for the latents just before returned; None at the start.
+
+        Returns:
+            ``4n - 3`` frames for the first ``n`` latent frames of a stream, ``4n`` for later ones, and the state to go
+            on with.
+        """
+        self._check_latents(latents)
+        frames, state = self.pixels(latents * _as_channels(self.latent_std) + _as_channels(self.latent_mean), state)
+        return frames.clamp(-1, 1), state
+
+    def posterior(
+        self, frames: Float[Tensor, "b 3 T h w"], state: VAEState | None = None
+    ) -> tuple[Float[Tensor, "b c t h8 w8"], Float[Tensor, "b c t h8 w8"], VAEState]:
+        """Mean and log-variance of the latents before normalisation, for training; see `encode`."""
+        stride = self.config.spatial_stride
+        height, width = frames.shape[-2:]
+        if height % stride or width % stride:
+            raise ValueError(f"frames are {height}x{width}; both sides must be multiples of {stride}: crop or pad them")
+        count = frames.shape[2]
+        if state is None:
+            if count % _GROUP != 1:
+                raise ValueError(
+                    f"a stream starts with 4n - 3 frames (1, 5, 9, ...), got {count}; later calls take 4n and state="
+                )
+            frames = torch.cat([frames[:, :, :1].expand(-1, -1, _GROUP - 1, -1, -1), frames], dim=2)
+        elif count % _GROUP or not count:
+            raise ValueError(
+                f"a stream goes on with 4n frames (4, 8, ...), got {count}; state=None starts a new stream"
+            )
+        x = rearrange(frames, "b c (t f) (h p) (w q) -> (b t) (f c p q) h w", f=_GROUP, p=4, q=4)
+        x, state = self._run(self.encoder, x, frames.shape[0], state)
+        mean, log_variance = rearrange(x, "(b t) (two c) h w -> two b c t h w", two=2, b=frames.shape[0])
+        linear = self.linear_encoder(_patches(frames))
+        mean = mean + rearrange(linear, "(b t) c h w -> b c t h w", b=frames.shape[0])
+        return mean, log_variance.clamp(-20, 10), state
+
+    def pixels(
+        self, latents: Float[Tensor, "b c t h8 w8"], state: VAEState | None = None
+    ) -> tuple[Float[Tensor, "b 3 T h w"], VAEState]:
+        """Decode latents that are not normalised to pixels that are not clamped, for training; see `decode`."""
+        self._check_latents(latents)
+        batch = latents.shape[0]
+        pictures = rearrange(latents, "b c t h w -> (b t) c h w")
+        x, after = self._run(self.decoder, pictures, batch, state)
+        frames = rearrange(x, "(b t) (f c p q) h w -> b c (t f) (h p) (w q)", b=batch, f=_GROUP, p=2, q=2)
+        linear = self.linear_decoder(pictures.contiguous(memory_format=torch.channels_last))
+        frames = frames + rearrange(linear, "(b t) (f c p q) h w -> b c (t f) (h p) (w q)", b=batch, f=_GROUP, p=8, q=8)
+        return (frames[:, :, _GROUP - 1 :] if state is None else frames), after
+
+    @torch.no_grad()
+    def start_from_principal_components(self, frames: Float[Tensor, "b 3 T h w"], *, noise: float = 0.08) -> None:
+        """Begin as the best linear code of some videos with latents of unit variance, and the network at zero.
+
+        Args:
+            frames: videos of 4n - 3 frames, pixels in [-1, 1], with many more positions than latent channels.
+            noise: standard deviation of the posterior to begin with.
+        """
+        first = frames[:, :, :1].expand(-1, -1, _GROUP - 1, -1, -1)
+        patches = rearrange(_patches(torch.cat([first, frames], dim=2)), "n c h w -> (n h w) c").double()
+        mean = patches.mean(0)
+        values, vectors = torch.linalg.eigh(torch.cov((patches - mean).T))
+        channels = self.config.latent_channels
+        scale, vectors = values[-channels:].clamp(min=1e-12).sqrt(), vectors[:, -channels:]
+        self.linear_encoder.weight.copy_((vectors / scale).T[:, :, None, None])
+        self.linear_encoder.bias.copy_(-(vectors / scale).T @ mean)
+        self.linear_decoder.weight.copy_((vectors * scale)[:, :, None, None])
+        self.linear_decoder.bias.copy_(mean)
+        encoder, decoder = self.encoder[-1], self.decoder[-1]
+        for p in (encoder.weight, encoder.bias, decoder.weight, decoder.bias):
+            p.zero_()
+        encoder.bias[channels:] = 2 * math.log(noise)
+
+    @torch.no_grad()
+    def set_latent_statistics(self, mean: Float[Tensor, " c"], std: Float[Tensor, " c"]) -> None:
+        """Set what `encode` subtracts and divides by: statistics of `posterior` means over a data set."""
+        if not bool((std > 0).all()):
+            raise ValueError(f"std must be positive in every channel, got a smallest value of {std.min().item():.3g}")
+        self.latent_mean.copy_(mean)
+        self.latent_std.copy_(std)
+
+    def _check_latents(self, latents: Tensor) -> None:
+        channels = self.config.latent_channels
+        if latents.shape[1] != channels or not latents.shape[2]:
+            raise ValueError(f"latents have shape {tuple(latents.shape)}; expected [b {channels} t h w] with t >= 1")
+
+    @staticmethod
+    def _run(layers: nn.ModuleList, x: Tensor, batch: int, state: VAEState | None) -> tuple[Tensor, VAEState]:
+        carried = _carried(layers, state, batch)
+        after = []
+        x = x.contiguous(memory_format=torch.channels_last)
+        for layer in layers:
+            if isinstance(layer, _CausalMix):
+                x, last = layer(x, batch, next(carried))
+                after.append(last)
+            else:
+                x = layer(x)
+        return x, tuple(after)
+
+
+def save_vae(vae: CausalVAE, path: str | Path, *, dtype: torch.dtype = torch.float32) -> Path:
+    """Write weights and config to one safetensors file, first under a temporary name.
+
+    Args:
+        vae: the model.
+        path: a file ending in ``.safetensors``, or a directory, which gets ``vae.safetensors``.
+        dtype: what to store the weights in; statistics of the latents stay in float32.
+
+    Returns:
+        The file written.
+    """
+    target = _weights_file(Path(path))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    kept = {"latent_mean", "latent_std"}
+    tensors = {
+        name: (t if name in kept else t.to(dtype)).detach().cpu().contiguous() for name, t in vae.state_dict().items()
+    }
+    partial = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        save_file(tensors, partial, metadata={"format": _FORMAT, "config": json.dumps(asdict(vae.config))})
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+    return target
+
+
+def load_vae(path: str | Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> CausalVAE:
+    """Read what `save_vae` wrote.
+
+    Args:
+        path: the file, or the directory that holds ``vae.safetensors``.
+        dtype: of the weights in memory.
+        device: where to put them.
+
+    Raises:
+        ValueError: the file is damaged or not an autoencoder of ours.
+    """
+    source = _weights_file(Path(path))
+    if not source.is_file():
+        raise FileNotFoundError(f"no autoencoder weights at {source}; save_vae writes them")
+    try:
+        with safe_open(source, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{source} is not a readable safetensors file ({error}); save it again") from None
+    if metadata.get("format") != _FORMAT:
+        raise ValueError(f"{source} is not a CausalVAE of bdiff_core; expected a file that save_vae wrote")
+    vae = CausalVAE(_parse_config(source, metadata.get("config", "")))
+    expected = {name: tuple(t.shape) for name, t in vae.state_dict().items()}
+    if expected != {name: tuple(t.shape) for name, t in tensors.items()}:
+        raise ValueError(f"{source} holds weights that do not fit the config beside them; save it again")
+    vae.load_state_dict(tensors)
+    return vae.to(device=device, dtype=dtype).eval()
+
+
+def _weights_file(path: Path) -> Path:
+    return path if path.suffix == ".safetensors" else path / _FILE
+
+
+def _parse_config(source: Path, text: str) -> VAEConfig:
+    try:
+        values = json.loads(text)
+        known = {field.name for field in fields(VAEConfig)}
+        if not isinstance(values, dict) or set(values) != known:
+            raise ValueError(f"expected the fields {sorted(known)}")
+        return VAEConfig(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{source} holds no valid VAEConfig ({error}); save it again") from None
+
+
+_GROUP = 4  # frames that share a latent frame
+_MEMORY = 2  # groups that a temporal convolution sees before the current one
+
+
+class _ChannelNorm(nn.Module):
+    """Layer norm over the channels of each position: nothing crosses space or time, so streams stay exact."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.bias = nn.Parameter(torch.zeros(width))
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        # Channels come last in memory, so this is the fused row-wise norm and no copy.
+        x = F.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias, eps=1e-5)
+        return F.silu(x).permute(0, 3, 1, 2)
+
+
+class _Residual(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = _ChannelNorm(width)
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+        nn.init.zeros_(self.second.weight)
+        nn.init.zeros_(self.second.bias)
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        return x + self.second(F.silu(self.first(self.norm(x))))
+
+
+class _CausalMix(nn.Module):
+    """A residual causal (3, 1, 1) convolution, as one matrix product over the channels of three groups of frames."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = _ChannelNorm(width)
+        self.project = nn.Linear((_MEMORY + 1) * width, width)
+        nn.init.zeros_(self.project.weight)
+        nn.init.zeros_(self.project.bias)
+
+    def forward(
+        self, x: Float[Tensor, "bt c h w"], batch: int, before: Float[Tensor, "b m h w c"] | None
+    ) -> tuple[Float[Tensor, "bt c h w"], Float[Tensor, "b m h w c"]]:
+        here = rearrange(self.norm(x), "(b t) c h w -> b t h w c", b=batch)
+        if before is None:  # a video begins as if its first picture had stood still
+            before = here[:, :1].expand(-1, _MEMORY, -1, -1, -1)
+        seen = torch.cat([before, here], dim=1)
+        count = here.shape[1]
+        taps = torch.cat([seen[:, k : k + count] for k in range(_MEMORY + 1)], dim=-1)
+        return x + rearrange(self.project(taps), "b t h w c -> (b t) c h w"), seen[:, count:]
+
+
+class _Down(nn.Module):
+    def __init__(self, width: int, out: int) -> None:
+        super().__init__()
+        self.project = nn.Conv2d(4 * width, out, 1)
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h2 w2"]:
+        x = rearrange(x, "n c (h p) (w q) -> n (p q c) h w", p=2, q=2)
+        return self.project(x.contiguous(memory_format=torch.channels_last))
+
+
+class _Up(nn.Module):
+    def __init__(self, width: int, out: int) -> None:
+        super().__init__()
+        self.project = nn.Conv2d(width, 4 * out, 1)
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h2 w2"]:
+        x = rearrange(self.project(x), "n (p q c) h w -> n c (h p) (w q)", p=2, q=2)
+        return x.contiguous(memory_format=torch.channels_last)
+
+
+def _stage(width: int, blocks: int) -> list[nn.Module]:
+    # One look back in time, after the first block where there is one.
+    residuals: list[nn.Module] = [_Residual(width) for _ in range(blocks)]
+    return [*residuals[:1], _CausalMix(width), *residuals[1:]]
+
+
+def _carried(layers: nn.ModuleList, state: VAEState | None, batch: int) -> Iterator[Tensor | None]:
+    mixes = sum(isinstance(layer, _CausalMix) for layer in layers)
+    if state is None:
+        return iter([None] * mixes)
+    if len(state) != mixes or any(carried.shape[0] != batch for carried in state):
+        shapes = [tuple(carried.shape) for carried in state]
+        raise ValueError(
+            f"state {shapes} is not of this stream: expected {mixes} tensors for a batch of {batch}; "
+            "pass what the call before returned"
+        )
+    return iter(state)
+
+
+def _patches(frames: Float[Tensor, "b 3 T h w"]) -> Float[Tensor, "bt c h8 w8"]:
+    x = rearrange(frames, "b c (t f) (h p) (w q) -> (b t) (f c p q) h w", f=_GROUP, p=8, q=8)
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def _as_channels(values: Float[Tensor, " c"]) -> Float[Tensor, "c 1 1 1"]:
+    return values[:, None, None, None]

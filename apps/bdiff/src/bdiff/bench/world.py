@@ -85,6 +85,8 @@ def summarise(lines: list[dict[str, float]]) -> dict[str, object]:
     figures = {}
     for name in StoryScore.__slots__[1:]:
         values = np.array([line[name] for line in lines if line[name] == line[name]])
+        if not len(values):  # no story had a return to a place, say
+            continue
         draws = np.random.default_rng(0).choice(values, (2000, len(values))).mean(1)
         low, high = np.quantile(draws, (0.025, 0.975))
         figures[name] = {

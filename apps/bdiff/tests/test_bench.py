@@ -1,0 +1,74 @@
+"""The benches measure what they say, and go on where they stopped."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from bdiff.bench import world
+from bdiff.bench.speed import SpeedBenchConfig, bench_speed
+from bdiff.bench.world import WorldBenchConfig, bench_world, clarity_curve, summarise
+from bdiff_core import CausalVAE, ChunkDiT, VAEConfig, save_transformer, save_vae, tiny
+from lvbench import storyworld
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A model folder with random weights."""
+    folder = tmp_path_factory.mktemp("model")
+    torch.manual_seed(0)
+    save_vae(CausalVAE(VAEConfig()), folder)
+    save_transformer(ChunkDiT(replace(tiny(), dim=48, num_layers=1, num_heads=2, ffn_dim=48)), folder / "transformer")
+    return folder
+
+
+def config(folder, out, **options):
+    plain = {"num_stories": 2, "num_chunks": 6, "num_steps": 1, "workers": 1}
+    return WorldBenchConfig(out=out, transformer=folder / "transformer", vae=folder, **(plain | options))
+
+
+def test_a_random_model_gets_little_right_and_a_stopped_bench_goes_on(folder, tmp_path, monkeypatch):
+    one = bench_world(config(folder, tmp_path, num_stories=1))
+    assert one["stories"] == 1
+    assert one["figures"]["visible"]["mean"] < 0.5  # only the given first chunk shows the protagonist
+    asked = []
+    score = world.score_story
+    monkeypatch.setattr(world, "score_story", lambda c, seed, parts: asked.append(seed) or score(c, seed, parts))
+    two = bench_world(config(folder, tmp_path))
+    assert two["stories"] == 2
+    assert asked == [world.FIRST_STORY + 1]
+    assert json.loads((tmp_path / "summary.json").read_text()) == two
+
+
+def test_clarity_of_the_truth_is_measured_per_chunk():
+    story = storyworld.render(5, 3)
+    curve = clarity_curve(story.frames, story)
+    assert len(curve) == 3
+    blurred = torch.nn.functional.avg_pool2d(story.frames.transpose(0, 1), 3, 1, 1).transpose(0, 1)
+    assert all(soft < 0.5 * sharp for soft, sharp in zip(clarity_curve(blurred, story), curve, strict=True))
+
+
+def test_the_interval_of_a_summary_holds_its_mean():
+    names = world.StoryScore.__slots__[1:]
+    lines = [dict.fromkeys(names, value) | {"story": i} for i, value in enumerate((0.5, 0.7, 0.9, float("nan")))]
+    figure = summarise(lines)["figures"]["visible"]
+    assert figure["mean"] == pytest.approx(0.7)
+    assert figure["low"] < 0.7 < figure["high"]
+    assert figure["least"] == 0.5
+
+
+def test_speed_bench_writes_its_figures(folder, tmp_path):
+    figures = bench_speed(
+        SpeedBenchConfig(out=tmp_path / "speed.json", model=folder, num_chunks=9, early=3, late=7, neighbours=2)
+    )
+    assert json.loads((tmp_path / "speed.json").read_text()) == figures
+    rolling, semantic = figures["policies"]["rolling"], figures["policies"]["semantic"]
+    assert rolling["bank_bytes"]["early"] <= rolling["bank_bytes"]["late"]
+    assert semantic["bank_bytes_a_chunk"] > 0
+    assert rolling["times_real_time"] > 0
+
+
+def test_chunks_to_compare_must_exist(tmp_path):
+    with pytest.raises(ValueError, match="must lie in a video of 50 chunks"):
+        SpeedBenchConfig(out=tmp_path / "speed.json", num_chunks=50)

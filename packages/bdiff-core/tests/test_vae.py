@@ -278,7 +278,7 @@ def test_statistics_must_be_positive():
     ("change", "message"),
     [
         ({"latent_channels": 0}, "latent_channels is 0"),
-        ({"encoder_widths": (4,)}, "expected 2 positive numbers"),
+        ({"encoder_widths": (4, 0)}, "expected 2 positive numbers"),
         ({"decoder_blocks": (1, 1, -1)}, "expected 3 numbers of at least 0"),
     ],
 )

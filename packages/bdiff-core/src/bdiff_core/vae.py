@@ -16,16 +16,18 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from bdiff_core.vae_layers import CausalMix, ChannelNorm, Down, Residual, Up, make_stage
+
 VAEState = tuple[Tensor, ...]
 """What the temporal convolutions carry between chunks: one tensor for each of them, oldest frame first."""
 
+_GROUP = 4  # frames that share a latent frame
 _FORMAT = "bdiff-vae"
 _FILE = "vae.safetensors"
 
@@ -83,10 +85,10 @@ class CausalVAE(nn.Module):
         self.encoder = nn.ModuleList(
             [
                 nn.Conv2d(_GROUP * 3 * 16, quarter, 3, padding=1),
-                *_stage(quarter, config.encoder_blocks[0]),
-                _Down(quarter, eighth),
-                *_stage(eighth, config.encoder_blocks[1]),
-                _ChannelNorm(eighth),
+                *make_stage(quarter, config.encoder_blocks[0]),
+                Down(quarter, eighth),
+                *make_stage(eighth, config.encoder_blocks[1]),
+                ChannelNorm(eighth),
                 nn.Conv2d(eighth, 2 * config.latent_channels, 3, padding=1),
             ]
         )
@@ -94,12 +96,12 @@ class CausalVAE(nn.Module):
         self.decoder = nn.ModuleList(
             [
                 nn.Conv2d(config.latent_channels, eighth, 3, padding=1),
-                *_stage(eighth, config.decoder_blocks[0]),
-                _Up(eighth, quarter),
-                *_stage(quarter, config.decoder_blocks[1]),
-                _Up(quarter, half),
-                *[_Residual(half) for _ in range(config.decoder_blocks[2])],
-                _ChannelNorm(half),
+                *make_stage(eighth, config.decoder_blocks[0]),
+                Up(eighth, quarter),
+                *make_stage(quarter, config.decoder_blocks[1]),
+                Up(quarter, half),
+                *[Residual(half) for _ in range(config.decoder_blocks[2])],
+                ChannelNorm(half),
                 nn.Conv2d(half, _GROUP * 3 * 4, 3, padding=1),
             ]
         )
@@ -222,7 +224,7 @@ class CausalVAE(nn.Module):
         after = []
         x = x.contiguous(memory_format=torch.channels_last)
         for layer in layers:
-            if isinstance(layer, _CausalMix):
+            if isinstance(layer, CausalMix):
                 x, last = layer(x, batch, next(carried))
                 after.append(last)
             else:
@@ -301,87 +303,8 @@ def _parse_config(source: Path, text: str) -> VAEConfig:
         raise ValueError(f"{source} holds no valid VAEConfig ({error}); save it again") from None
 
 
-_GROUP = 4  # frames that share a latent frame
-_MEMORY = 2  # groups that a temporal convolution sees before the current one
-
-
-class _ChannelNorm(nn.Module):
-    """Layer norm over the channels of each position: nothing crosses space or time, so streams stay exact."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(width))
-        self.bias = nn.Parameter(torch.zeros(width))
-
-    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        # Channels come last in memory, so this is the fused row-wise norm and no copy.
-        x = F.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias, eps=1e-5)
-        return F.silu(x).permute(0, 3, 1, 2)
-
-
-class _Residual(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.norm = _ChannelNorm(width)
-        self.first = nn.Conv2d(width, width, 3, padding=1)
-        self.second = nn.Conv2d(width, width, 3, padding=1)
-        nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(self.second.bias)
-
-    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        return x + self.second(F.silu(self.first(self.norm(x))))
-
-
-class _CausalMix(nn.Module):
-    """A residual causal (3, 1, 1) convolution, as one matrix product over the channels of three groups of frames."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.norm = _ChannelNorm(width)
-        self.project = nn.Linear((_MEMORY + 1) * width, width)
-        nn.init.zeros_(self.project.weight)
-        nn.init.zeros_(self.project.bias)
-
-    def forward(
-        self, x: Float[Tensor, "bt c h w"], batch: int, before: Float[Tensor, "b m h w c"] | None
-    ) -> tuple[Float[Tensor, "bt c h w"], Float[Tensor, "b m h w c"]]:
-        here = rearrange(self.norm(x), "(b t) c h w -> b t h w c", b=batch)
-        if before is None:  # a video begins as if its first picture had stood still
-            before = here[:, :1].expand(-1, _MEMORY, -1, -1, -1)
-        seen = torch.cat([before, here], dim=1)
-        count = here.shape[1]
-        taps = torch.cat([seen[:, k : k + count] for k in range(_MEMORY + 1)], dim=-1)
-        return x + rearrange(self.project(taps), "b t h w c -> (b t) c h w"), seen[:, count:]
-
-
-class _Down(nn.Module):
-    def __init__(self, width: int, out: int) -> None:
-        super().__init__()
-        self.project = nn.Conv2d(4 * width, out, 1)
-
-    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h2 w2"]:
-        x = rearrange(x, "n c (h p) (w q) -> n (p q c) h w", p=2, q=2)
-        return self.project(x.contiguous(memory_format=torch.channels_last))
-
-
-class _Up(nn.Module):
-    def __init__(self, width: int, out: int) -> None:
-        super().__init__()
-        self.project = nn.Conv2d(width, 4 * out, 1)
-
-    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h2 w2"]:
-        x = rearrange(self.project(x), "n (p q c) h w -> n c (h p) (w q)", p=2, q=2)
-        return x.contiguous(memory_format=torch.channels_last)
-
-
-def _stage(width: int, blocks: int) -> list[nn.Module]:
-    # One look back in time, after the first block where there is one.
-    residuals: list[nn.Module] = [_Residual(width) for _ in range(blocks)]
-    return [*residuals[:1], _CausalMix(width), *residuals[1:]]
-
-
 def _carried(layers: nn.ModuleList, state: VAEState | None, batch: int) -> Iterator[Tensor | None]:
-    mixes = sum(isinstance(layer, _CausalMix) for layer in layers)
+    mixes = sum(isinstance(layer, CausalMix) for layer in layers)
     if state is None:
         return iter([None] * mixes)
     if len(state) != mixes or any(carried.shape[0] != batch for carried in state):

@@ -1,0 +1,96 @@
+"""Layers of the causal autoencoder: four frames are one picture, channels come last in memory, one layer mixes time."""
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+MEMORY = 2
+"""Groups of frames that a temporal convolution sees before the current one."""
+
+
+class ChannelNorm(nn.Module):
+    """Layer norm over the channels of each position: nothing crosses space or time, so streams stay exact."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.bias = nn.Parameter(torch.zeros(width))
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """Normalise, then SiLU."""
+        # Channels come last in memory, so this is the fused row-wise norm and no copy.
+        x = F.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias, eps=1e-5)
+        return F.silu(x).permute(0, 3, 1, 2)
+
+
+class Residual(nn.Module):
+    """Two spatial convolutions beside the identity; at first the identity alone."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = ChannelNorm(width)
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+        nn.init.zeros_(self.second.weight)
+        nn.init.zeros_(self.second.bias)
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """Add what the convolutions say."""
+        return x + self.second(F.silu(self.first(self.norm(x))))
+
+
+class CausalMix(nn.Module):
+    """A residual causal (3, 1, 1) convolution, as one matrix product over the channels of three groups of frames."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = ChannelNorm(width)
+        self.project = nn.Linear((MEMORY + 1) * width, width)
+        nn.init.zeros_(self.project.weight)
+        nn.init.zeros_(self.project.bias)
+
+    def forward(
+        self, x: Float[Tensor, "bt c h w"], batch: int, before: Float[Tensor, "b m h w c"] | None
+    ) -> tuple[Float[Tensor, "bt c h w"], Float[Tensor, "b m h w c"]]:
+        """Add what the current and the two earlier groups say; also give what the next chunk will need."""
+        here = rearrange(self.norm(x), "(b t) c h w -> b t h w c", b=batch)
+        if before is None:  # a video begins as if its first picture had stood still
+            before = here[:, :1].expand(-1, MEMORY, -1, -1, -1)
+        seen = torch.cat([before, here], dim=1)
+        count = here.shape[1]
+        taps = torch.cat([seen[:, k : k + count] for k in range(MEMORY + 1)], dim=-1)
+        return x + rearrange(self.project(taps), "b t h w c -> (b t) c h w"), seen[:, count:]
+
+
+class Down(nn.Module):
+    """Half the size: four neighbours become channels, then a linear map."""
+
+    def __init__(self, width: int, out: int) -> None:
+        super().__init__()
+        self.project = nn.Conv2d(4 * width, out, 1)
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h2 w2"]:
+        """Fold, then map."""
+        x = rearrange(x, "n c (h p) (w q) -> n (p q c) h w", p=2, q=2)
+        return self.project(x.contiguous(memory_format=torch.channels_last))
+
+
+class Up(nn.Module):
+    """Twice the size: a linear map, then channels become four neighbours."""
+
+    def __init__(self, width: int, out: int) -> None:
+        super().__init__()
+        self.project = nn.Conv2d(width, 4 * out, 1)
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d h2 w2"]:
+        """Map, then unfold."""
+        x = rearrange(self.project(x), "n (p q c) h w -> n c (h p) (w q)", p=2, q=2)
+        return x.contiguous(memory_format=torch.channels_last)
+
+
+def make_stage(width: int, blocks: int) -> list[nn.Module]:
+    """Residual blocks with one look back in time, after the first block where there is one."""
+    residuals: list[nn.Module] = [Residual(width) for _ in range(blocks)]
+    return [*residuals[:1], CausalMix(width), *residuals[1:]]

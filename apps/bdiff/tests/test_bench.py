@@ -9,7 +9,16 @@ import torch
 from bdiff.bench import world
 from bdiff.bench.speed import SpeedBenchConfig, bench_speed
 from bdiff.bench.world import WorldBenchConfig, bench_world, clarity_curve, summarise
-from bdiff_core import CausalVAE, ChunkDiT, VAEConfig, save_transformer, save_vae, tiny
+from bdiff_core import (
+    CausalVAE,
+    ChunkDiT,
+    EncodedText,
+    SentenceTextEncoder,
+    VAEConfig,
+    save_transformer,
+    save_vae,
+    tiny,
+)
 from lvbench import storyworld
 
 
@@ -39,6 +48,22 @@ def test_a_random_model_gets_little_right_and_a_stopped_bench_goes_on(folder, tm
     assert two["stories"] == 2
     assert asked == [world.FIRST_STORY + 1]
     assert json.loads((tmp_path / "summary.json").read_text()) == two
+
+
+def test_captions_recall_the_right_place():
+    """The gate of the shipped model: 95% of the returns that no recent chunk helps with."""
+    found = world.retrieval_share(SentenceTextEncoder(), range(world.FIRST_STORY, world.FIRST_STORY + 24))
+    assert found["returns"] > 100
+    assert found["share"] >= 0.95
+
+
+def test_a_blind_memory_recalls_by_chance():
+    class Blind:
+        def encode(self, prompts):
+            drawn = torch.randn(len(prompts), 8, generator=torch.Generator().manual_seed(len(prompts[0])))
+            return EncodedText(tokens=drawn[:, None], embedding=torch.nn.functional.normalize(drawn, dim=1))
+
+    assert world.retrieval_share(Blind(), range(world.FIRST_STORY, world.FIRST_STORY + 24))["share"] < 0.7
 
 
 def test_clarity_of_the_truth_is_measured_per_chunk():

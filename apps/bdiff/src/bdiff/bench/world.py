@@ -8,7 +8,7 @@ import json
 import logging
 import multiprocessing
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,9 +16,10 @@ import numpy as np
 import torch
 
 from bdiff.train.preview import sample_story
-from bdiff_core import SentenceTextEncoder, load_transformer, load_vae
+from bdiff_core import SentenceTextEncoder, TextEncoder, load_transformer, load_vae
 from kvbank import SemanticSparse
 from lvbench import storyworld
+from lvbench.storyworld.plot import write_plot
 from vde_metrics import Clarity
 
 logger = logging.getLogger(__name__)
@@ -75,7 +76,10 @@ def bench_world(config: WorldBenchConfig) -> dict[str, object]:
             file.write(json.dumps(asdict(score)) + "\n")
             file.flush()
             logger.info("%s", score)
-    summary = summarise(_read(lines)) | {"config": {k: str(v) for k, v in asdict(config).items()}}
+    summary = summarise(_read(lines)) | {
+        "retrieval": retrieval_share(SentenceTextEncoder(), range(FIRST_STORY, FIRST_STORY + config.num_stories)),
+        "config": {k: str(v) for k, v in asdict(config).items()},
+    }
     (config.out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     return summary
 
@@ -96,6 +100,27 @@ def summarise(lines: list[dict[str, float]]) -> dict[str, object]:
             "least": float(values.min()),
         }
     return {"stories": len(lines), "figures": figures}
+
+
+def retrieval_share(encoder: TextEncoder, stories: Sequence[int], *, num_chunks: int = 25) -> dict[str, float]:
+    """How often the memory recalls the right place: returns to a place that no recent chunk shows.
+
+    Returns:
+        The number of such returns, and the share of them on which a recalled chunk shows the place.
+    """
+    policy, right, returns = SemanticSparse(), 0, 0
+    for seed in stories:
+        beats = write_plot(seed, num_chunks).beats
+        embedding = encoder.encode([beat.caption for beat in beats]).embedding
+        for chunk, beat in enumerate(beats):
+            seen = policy.select(chunk, (embedding[:chunk] @ embedding[chunk]).tolist())
+            recalled = [c for c in seen if policy.kind(chunk, c) == "recalled"]
+            before = {b.place for b in beats[: max(0, chunk - policy.num_recent)]}
+            recent = {b.place for b in beats[max(0, chunk - policy.num_recent) : chunk]}
+            if beat.place in before - recent:
+                returns += 1
+                right += any(beats[c].place == beat.place for c in recalled)
+    return {"returns": returns, "share": right / returns if returns else float("nan")}
 
 
 def score_story(config: WorldBenchConfig, story_seed: int, parts: tuple) -> StoryScore:

@@ -45,11 +45,9 @@ def snr_from_level(level: float | Float[Tensor, "*shape"]) -> float | Float[Tens
 @overload
 def shift_levels(levels: float, shift: float) -> float: ...
 @overload
+def shift_levels(levels: Float[Tensor, "*shape"], shift: float | Float[Tensor, "..."]) -> Float[Tensor, "*shape"]: ...
 def shift_levels(
-    levels: Float[Tensor, "*shape"], shift: float | Float[Tensor, "*#shape"]
-) -> Float[Tensor, "*shape"]: ...
-def shift_levels(
-    levels: float | Float[Tensor, "*shape"], shift: float | Float[Tensor, "*#shape"]
+    levels: float | Float[Tensor, "*shape"], shift: float | Float[Tensor, "..."]
 ) -> float | Float[Tensor, "*shape"]:
     """Levels pushed towards noise (shift > 1) or towards clean (shift < 1): t -> shift*t / (1 + (shift - 1)*t).
 

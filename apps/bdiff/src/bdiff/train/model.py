@@ -73,7 +73,7 @@ class ModelTrainConfig:
     """Of Muon, which trains the matrices of the blocks; 0: AdamW trains everything."""
     decay: tuple[tuple[float, float], ...] = ((0.6, 0.5), (0.8, 0.25), (0.92, 0.1))
     """(fraction of the run, factor) of the learning rate."""
-    warmup_steps: int = 200
+    warmup_steps: int = 60
     """Steps of linear warm-up."""
     bfloat16: bool = False
     """Matrix products in bfloat16; slower than float32 on CPUs without matrix units (AMX)."""

@@ -48,6 +48,9 @@ def test_a_random_model_gets_little_right_and_a_stopped_bench_goes_on(folder, tm
     assert two["stories"] == 2
     assert asked == [world.FIRST_STORY + 1]
     assert json.loads((tmp_path / "summary.json").read_text()) == two
+    table = (tmp_path / "summary.md").read_text()
+    assert f"{two['figures']['direction']['mean']:.3f}" in table
+    assert "over 2 stories" in table
 
 
 def test_captions_recall_the_right_place():

@@ -11,6 +11,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -65,7 +66,17 @@ class StoryScore:
     """Clarity of the generated chunks over that of the same chunks of the truth."""
 
 
-def bench_world(config: WorldBenchConfig) -> dict[str, object]:
+_MEANING = {
+    "visible": "frames that show the protagonist, of those that should",
+    "direction": "chunks whose direction of motion is as told",
+    "place": "returns on which a place looks like its first showing",
+    "clarity_ratio": "clarity of the last four chunks over that of chunks 2 to 5",
+    "true_clarity_ratio": "the same ratio of the true films",
+    "clarity_to_truth": "clarity over that of the true films",
+}
+
+
+def bench_world(config: WorldBenchConfig) -> dict[str, Any]:
     """Sample and judge the stories that have no line yet; write and return the summary."""
     config.out.mkdir(parents=True, exist_ok=True)
     lines = config.out / "stories.jsonl"
@@ -81,10 +92,25 @@ def bench_world(config: WorldBenchConfig) -> dict[str, object]:
         "config": {k: str(v) for k, v in asdict(config).items()},
     }
     (config.out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    (config.out / "summary.md").write_text(world_table(summary), encoding="utf-8")
     return summary
 
 
-def summarise(lines: list[dict[str, float]]) -> dict[str, object]:
+def world_table(summary: dict[str, Any]) -> str:
+    """The figures of a summary as a Markdown table."""
+    rows = [
+        f"| {_MEANING[name]} | {figure['mean']:.3f} | {figure['low']:.3f} to {figure['high']:.3f} | {figure['least']:.3f} |"
+        for name, figure in summary["figures"].items()
+    ]
+    found = summary["retrieval"]
+    recalled = (
+        f"| the right place is among the recalled chunks ({found['returns']} returns) | {found['share']:.3f} | | |"
+    )
+    head = f"| over {summary['stories']} stories | mean | 95% interval | least |"
+    return "\n".join([head, "|---|---|---|---|", *rows, recalled]) + "\n"
+
+
+def summarise(lines: list[dict[str, float]]) -> dict[str, Any]:
     """Mean of every figure over the stories with its bootstrap 95% interval."""
     figures = {}
     for name in StoryScore.__slots__[1:]:

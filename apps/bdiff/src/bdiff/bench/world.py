@@ -98,16 +98,14 @@ def bench_world(config: WorldBenchConfig) -> dict[str, Any]:
 
 def world_table(summary: dict[str, Any]) -> str:
     """The figures of a summary as a Markdown table."""
-    rows = [
-        f"| {_MEANING[name]} | {figure['mean']:.3f} | {figure['low']:.3f} to {figure['high']:.3f} | {figure['least']:.3f} |"
-        for name, figure in summary["figures"].items()
-    ]
+    rows = []
+    for name, figure in summary["figures"].items():
+        interval = f"{figure['low']:.3f} to {figure['high']:.3f}"
+        rows.append(f"| {_MEANING[name]} | {figure['mean']:.3f} | {interval} | {figure['least']:.3f} |")
     found = summary["retrieval"]
-    recalled = (
-        f"| the right place is among the recalled chunks ({found['returns']} returns) | {found['share']:.3f} | | |"
-    )
+    rows.append(f"| {found['returns']} returns: a recalled chunk shows the place | {found['share']:.3f} | | |")
     head = f"| over {summary['stories']} stories | mean | 95% interval | least |"
-    return "\n".join([head, "|---|---|---|---|", *rows, recalled]) + "\n"
+    return "\n".join([head, "|---|---|---|---|", *rows]) + "\n"
 
 
 def summarise(lines: list[dict[str, float]]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from bdiff.bench import world
+from bdiff.bench.page import write_page
 from bdiff.bench.speed import SpeedBenchConfig, bench_speed
 from bdiff.bench.world import WorldBenchConfig, bench_world, clarity_curve, summarise
 from bdiff_core import (
@@ -95,6 +96,19 @@ def test_speed_bench_writes_its_figures(folder, tmp_path):
     assert rolling["bank_bytes"]["early"] <= rolling["bank_bytes"]["late"]
     assert semantic["bank_bytes_a_chunk"] > 0
     assert rolling["times_real_time"] > 0
+    write_page(tmp_path / "page.md", title="Speed", world=None, speed=tmp_path / "speed.json")
+    page = (tmp_path / "page.md").read_text()
+    assert f"| rolling | {rolling['seconds_a_chunk']['median']:.2f}" in page
+    assert torch.__version__ in page
+
+
+def test_a_page_needs_figures(tmp_path):
+    with pytest.raises(ValueError, match="nothing to show"):
+        write_page(tmp_path / "page.md", title="Empty", world=None, speed=None)
+    (tmp_path / "speed.json").write_text('{"machine": 1}')
+    with pytest.raises(ValueError, match="not the figures of a bench"):
+        write_page(tmp_path / "page.md", title="Broken", world=None, speed=tmp_path / "speed.json")
+    assert not (tmp_path / "page.md").exists()
 
 
 def test_chunks_to_compare_must_exist(tmp_path):

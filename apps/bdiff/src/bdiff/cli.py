@@ -219,6 +219,20 @@ def bench_speed_command(policies: tuple[str, ...], device: str, **options: Any) 
     click.echo(json.dumps(figures, indent=2))
 
 
+@bench_group.command("page")
+@click.argument("out", type=_PATH)
+@click.option("--title", required=True)
+@click.option("--world", type=_PATH, help="summary.json of `bdiff bench world`.")
+@click.option("--speed", type=_PATH, help="JSON of `bdiff bench speed`.")
+@click.option("--note", default="", help="A paragraph under the heading.")
+def bench_page_command(out: Path, **options: Any) -> None:
+    """Write a Markdown page of measured figures."""
+    with one_line_errors():
+        from bdiff.bench.page import write_page
+
+        write_page(out, **options)
+
+
 def _given(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 

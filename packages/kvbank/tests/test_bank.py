@@ -13,6 +13,7 @@ from kvbank import (
     KVBank,
     LayerKV,
     MemoryStore,
+    Recall,
     Rolling,
     SalienceOptions,
     SemanticSparse,
@@ -374,6 +375,35 @@ def test_a_coverage_demands_queries(make_layers):
     with pytest.raises(ValueError, match="layer 0 of chunk 0 has no query"):
         KVBank(policy=DynamicSparse(2, 0.9)).write(0, layers, embedding=None)
     KVBank(policy=Rolling(2)).write(0, layers, embedding=None)
+
+
+def test_all_of_the_attention_needs_no_queries(make_layers):
+    layers = [LayerKV(layer.key, layer.value, layer.position) for layer in make_layers(0)]
+    bank = KVBank(policy=DynamicSparse(2, 1.0))
+    bank.write(0, layers, embedding=None)
+    assert bank.read(1, embedding=None).spans == ((12,), (12,))
+    budget = KVBank(policy=DynamicSparse(2, 1.0), salience=SalienceOptions(max_tokens=3))
+    with pytest.raises(ValueError, match="layer 0 of chunk 0 has no query"):
+        budget.write(0, layers, embedding=None)
+
+
+def test_records_take_their_fields_in_order():
+    key, value, query = torch.randn(3, 1, 2, 5, 4).unbind(0)
+    layer = LayerKV(key, value, torch.zeros(5, 3, dtype=torch.int64), query)
+    assert layer.query is query
+    recall = Recall((0, 3), ("recalled", "recent"), (0.5, None), ((2, 3),), (layer,))
+    named = Recall(
+        chunks=(0, 3), kinds=("recalled", "recent"), similarity=(0.5, None), spans=((2, 3),), layers=(layer,)
+    )
+    for name in ("chunks", "kinds", "similarity", "spans", "layers"):
+        assert getattr(recall, name) == getattr(named, name)
+
+
+def test_positions_of_narrow_integers_become_int64(make_layers):
+    layer = make_layers(2)[0]
+    narrow = LayerKV(layer.key, layer.value, layer.position.int())
+    assert narrow.position.dtype == torch.int64
+    assert torch.equal(narrow.position, layer.position)
 
 
 @pytest.mark.parametrize(

@@ -210,6 +210,12 @@ def test_scores_that_are_no_importances_are_refused(scores):
         cover_count(torch.tensor(scores), 0.5)
 
 
+def test_scores_may_be_integers_or_a_plain_sequence():
+    for scores in (torch.tensor([5, 3, 2]), [5, 3, 2], (5.0, 3.0, 2.0)):
+        assert [cover_count(scores, coverage) for coverage in (0.5, 0.8, 0.81)] == [1, 2, 3]
+    assert cover_count([0.1] * 10, 0.3) == 3
+
+
 def test_scores_without_tokens_are_refused():
     with pytest.raises(ValueError, match="at least one score"):
         cover_count(torch.empty(0), 0.5)

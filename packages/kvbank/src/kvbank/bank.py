@@ -239,6 +239,8 @@ class KVBank:
         if self._policy.coverage is None:
             return None
         if layer.query is None:
+            if self._policy.coverage == 1.0 and self._salience.max_tokens is None:
+                return None  # all of the attention, whatever the queries are
             raise ValueError(
                 f"layer {number} of chunk {chunk} has no query; {self._policy} needs queries to find salient tokens"
             )

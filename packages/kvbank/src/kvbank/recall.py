@@ -1,7 +1,7 @@
 """What goes into a memory and what comes out of it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -9,6 +9,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from kvbank.policies import Kind
+
+_NARROW_INTEGERS = (torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
 @runtime_checkable
@@ -41,8 +43,8 @@ class LayerKV:
     value: Float[Tensor, "branches heads tokens dh"]
     """Values."""
     position: Int[Tensor, "tokens 3"]
-    """Position (t, h, w) of each token, int64."""
-    query: Float[Tensor, "branches heads tokens dh"] | None = field(default=None, kw_only=True)
+    """Position (t, h, w) of each token; narrower integers become int64."""
+    query: Float[Tensor, "branches heads tokens dh"] | None = None
     """Queries before RoPE, to find salient tokens by; never stored."""
 
     def __post_init__(self) -> None:
@@ -52,6 +54,8 @@ class LayerKV:
             other = getattr(self, name)
             if other is not None and other.shape != self.key.shape:
                 raise ValueError(f"{name} has shape {tuple(other.shape)}; the key has {tuple(self.key.shape)}")
+        if self.position.dtype in _NARROW_INTEGERS:
+            object.__setattr__(self, "position", self.position.long())
         if self.position.shape != (self.key.shape[2], 3) or self.position.dtype != torch.int64:
             raise ValueError(
                 f"position is {tuple(self.position.shape)} {self.position.dtype}; "
@@ -85,7 +89,7 @@ def concatenate(layers: Sequence[LayerKV]) -> LayerKV:
     return LayerKV(key, value, torch.cat([layer.position for layer in layers]))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class Recall:
     """What one chunk is shown of the past."""
 

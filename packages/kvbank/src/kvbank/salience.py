@@ -1,10 +1,11 @@
 """Which tokens of a chunk are worth remembering (BlockVid, Algorithm 2)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Num
 from torch import Tensor
 
 Mask = Literal["chunk", "token"]
@@ -104,7 +105,7 @@ def salient_tokens(
     return order[:count].sort().values.to(key.device)
 
 
-def cover_count(scores: Float[Tensor, " n"], coverage: float) -> int:
+def cover_count(scores: Num[Tensor, " n"] | Sequence[float | int], coverage: float) -> int:
     """CoverCount: the smallest M whose M largest scores sum to at least `coverage` times the total (Eq. 7).
 
     Sums are float64 with a relative slack of 1e-9, so that rounding never asks for one token more. A coverage of 1
@@ -116,9 +117,11 @@ def cover_count(scores: Float[Tensor, " n"], coverage: float) -> int:
     """
     if not 0.0 < coverage <= 1.0:
         raise ValueError(f"coverage is {coverage}; expected a fraction in (0, 1]")
+    if not isinstance(scores, Tensor):
+        scores = torch.tensor(scores, dtype=torch.float64)
+    scores = scores.detach().to("cpu", torch.float64)
     if scores.ndim != 1 or scores.numel() == 0:
         raise ValueError(f"scores have shape {tuple(scores.shape)}; expected one axis with at least one score")
-    scores = scores.detach().to("cpu", torch.float64)
     if not bool(torch.isfinite(scores).all()) or bool((scores < 0).any()):
         raise ValueError("scores hold a negative or non-finite value; expected importances such as sums of attention")
     if coverage == 1.0:

@@ -28,11 +28,13 @@ class GatherConfig:
     """Noisy copies of the target, each at a level of its own."""
     context: int = 4
     """Places for context chunks; a policy that shows more is an error."""
+    early_share: float = 0.5
+    """Share of the targets drawn from the first third of a story, where places are seen for the first time."""
     text_dropout: float = 0.1
     """Share of samples without any text, for guidance."""
     token_drop: float = 0.1
     """Probability that a context token is hidden (p_drop of BlockVid Alg. 1)."""
-    context_noise: float = 0.1
+    context_noise: float = 0.3
     """Largest standard deviation of the noise on context latents, against errors that build up."""
 
 
@@ -115,7 +117,9 @@ class _Sample:
         generator: torch.Generator,
     ) -> "_Sample":
         story = int(torch.randint(len(stories.latents), (), generator=generator))
-        target = int(torch.randint(stories.num_chunks, (), generator=generator))
+        early = bool(torch.rand((), generator=generator) < config.early_share)
+        last = max(1, stories.num_chunks // 3) if early else stories.num_chunks
+        target = int(torch.randint(last, (), generator=generator))
         seen = list(policy.select(target, stories.similarity(story, target)))
         if len(seen) > config.context:
             raise ValueError(f"the policy shows {len(seen)} chunks; GatherConfig.context is {config.context}")

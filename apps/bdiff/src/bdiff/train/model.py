@@ -65,6 +65,8 @@ class ModelTrainConfig:
     """Stories of evaluations while training."""
     schedule: str = "cosine"
     """Of the chunk levels, see ``noisesched.chunk_levels``."""
+    level_min: float = 0.7
+    """Level of the first chunk. At 0.5 new places, which mostly appear early, were hardly learned at high levels."""
     batch: GatherConfig = field(default_factory=GatherConfig)
     """Sizes and probabilities of a batch."""
     learning_rate: float = 1e-3
@@ -166,7 +168,7 @@ class _Task:
         config = self.config
         return make_batch(
             stories,
-            chunk_levels(stories.num_chunks, config.schedule),
+            chunk_levels(stories.num_chunks, config.schedule, level_min=config.level_min),
             SemanticSparse(),
             config=config.batch,
             tokens_per_chunk=config.model.num_tokens(stories.frames_per_chunk, *stories.latents.shape[-2:]),

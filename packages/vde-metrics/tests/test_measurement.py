@@ -46,6 +46,16 @@ def test_streaming_equals_scoring_each_chunk_whole(tools):
         assert report.scores[metric.name] == tuple(metric.score(chunk) for chunk in chunks)
 
 
+def test_generated_pixels_are_measured_as_the_frames_a_writer_makes_of_them(tools):
+    frames = tools.panning(12, 16, 16)
+    pixels = frames.permute(3, 0, 1, 2) / 127.5 - 1
+    expected = measure(frames, metrics=[Clarity(), Brightness()], num_chunks=3)
+    for video in (pixels, pixels[None]):
+        report = measure(video, metrics=(metric for metric in (Clarity(), Brightness())), num_chunks=3)
+        assert report.scores == expected.scores
+        assert report.chunk_frames == expected.chunk_frames
+
+
 @pytest.mark.parametrize("weights", ["linear", "log"])
 def test_errors_are_those_of_the_scores(tools, weights):
     report = measure(tools.panning(20, 16, 16), num_chunks=5, weights=weights)

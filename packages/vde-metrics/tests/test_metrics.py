@@ -54,6 +54,24 @@ def test_blur_lowers_clarity(tools):
     assert Clarity().score(soft) < 0.1 * Clarity().score(sharp)
 
 
+@pytest.mark.parametrize("metric", [Clarity(), Motion(), Motion(form="smoothness")], ids=lambda metric: metric.name)
+def test_a_chunk_may_be_an_array_or_pixels_before_the_writer(metric):
+    frames = noise(4, 16, 20, 3)
+    expected = metric.score(frames)
+    pixels = frames.permute(3, 0, 1, 2) / 127.5 - 1
+    assert metric.score(frames.numpy()) == expected
+    assert metric.score(pixels) == expected
+    assert metric.score(pixels[None].double()) == expected
+
+
+def test_frames_of_another_kind_are_refused(unchecked):
+    frames = noise(4, 16, 20, 3)
+    with pytest.raises(TypeError, match=r"frame 0 is torch\.float32; expected uint8 RGB"):
+        Clarity().score(frames / 255)
+    with pytest.raises(ValueError, match=r"frame 0 has shape \(4, 16, 20\); expected \(height, width, 3\)"):
+        Clarity().score(frames.permute(3, 0, 1, 2))
+
+
 def test_clarity_needs_two_pixels_a_side():
     with pytest.raises(ValueError, match="1x9 has no Laplacian"):
         Clarity().score(noise(2, 1, 9, 3))

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from vde_metrics.luminance import luminance
 from vde_metrics.protocols import Mean, score_chunk
+from vde_metrics.video import Frames
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,8 +28,8 @@ class Clarity:
         """A fresh meter for one video."""
         return ClarityMeter()
 
-    def score(self, frames: UInt8[Tensor, "t h w 3"]) -> float:
-        """Clarity of one chunk of RGB frames."""
+    def score(self, frames: Frames) -> float:
+        """Clarity of one chunk: uint8 RGB [t h w 3], or pixels [3 t h w] in [-1, 1]."""
         return score_chunk(self.meter(), frames)
 
 

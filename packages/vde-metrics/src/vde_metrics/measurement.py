@@ -18,7 +18,7 @@ from vde_metrics.motion import Motion
 from vde_metrics.protocols import Meter, Metric, StreamingMetric
 from vde_metrics.report import DriftReport, MetricDrift
 from vde_metrics.stillness import StillMeter
-from vde_metrics.video import VideoFile, checked_frames
+from vde_metrics.video import VideoFile, checked_frames, written_frames
 
 DEFAULT_CHUNKS = 10
 """As in the benchmark's released script."""
@@ -27,7 +27,7 @@ DEFAULT_CHUNKS = 10
 def measure(
     video: str | PathLike[str] | Iterable[Any],
     *,
-    metrics: Sequence[Metric] | None = None,
+    metrics: Iterable[Metric] | None = None,
     num_chunks: int = DEFAULT_CHUNKS,
     weights: Weights = "linear",
     chunk_frames: Sequence[int] | None = None,
@@ -41,7 +41,8 @@ def measure(
     metric (``name`` and ``score`` only) is shown one whole chunk at a time.
 
     Args:
-        video: a path, or the frames: uint8 RGB of shape (height, width, 3), tensors or arrays, from any iterable.
+        video: a path, or the frames: uint8 RGB of shape (height, width, 3), tensors or arrays, from any iterable; or
+            the pixels of a generated video as one tensor [3 t h w] or [1 3 t h w] in [-1, 1].
         metrics: ``Clarity()`` and ``Motion()`` unless given.
         num_chunks: chunks of equal length; chunk i begins at frame round(i * F / N).
         weights: ``linear`` or ``log`` (Eq. 19).
@@ -103,9 +104,10 @@ def _checked_boundaries(chunk_frames: Sequence[int], num_chunks: int) -> list[in
     return boundaries
 
 
-def _checked_metrics(metrics: Sequence[Metric] | None) -> Sequence[Metric]:
+def _checked_metrics(metrics: Iterable[Metric] | None) -> Sequence[Metric]:
     if metrics is None:
         return (Clarity(), Motion())
+    metrics = tuple(metrics)
     if not metrics:
         raise ValueError("metrics is empty; give at least one, or None for clarity and motion")
     for metric in metrics:
@@ -176,7 +178,7 @@ def _source(video: Any, *, num_frames: int | None, fps: float | None) -> _FrameS
         return _FileSource(file=VideoFile.probe(Path(video)))
     if not isinstance(video, Iterable):
         raise TypeError(f"video is a {type(video).__name__}; expected a path or an iterable of frames")
-    return _FrameSource(given=video, length=num_frames, fps=fps)
+    return _FrameSource(given=written_frames(video), length=num_frames, fps=fps)
 
 
 class _BufferedMeter:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vde_metrics.luminance import luminance
 from vde_metrics.protocols import Mean, Meter, score_chunk
+from vde_metrics.video import Frames
 
 Preset = Literal["ultrafast", "fast", "medium"]
 
@@ -48,8 +49,8 @@ class Motion:
         """A fresh meter for one video."""
         return EnergyMeter(self.preset) if self.form == "energy" else SmoothnessMeter()
 
-    def score(self, frames: UInt8[Tensor, "t h w 3"]) -> float:
-        """Motion of one chunk of RGB frames."""
+    def score(self, frames: Frames) -> float:
+        """Motion of one chunk: uint8 RGB [t h w 3], or pixels [3 t h w] in [-1, 1]."""
         return score_chunk(self.meter(), frames)
 
 

@@ -5,6 +5,8 @@ from typing import Protocol, runtime_checkable
 from jaxtyping import UInt8
 from torch import Tensor
 
+from vde_metrics.video import Frames, checked_frames, written_frames
+
 
 @runtime_checkable
 class Metric(Protocol):
@@ -48,9 +50,9 @@ class StreamingMetric(Metric, Protocol):
         ...
 
 
-def score_chunk(meter: Meter, frames: UInt8[Tensor, "t h w 3"]) -> float:
+def score_chunk(meter: Meter, frames: Frames) -> float:
     """Score of a whole chunk by a fresh meter: how streaming metrics implement ``score``."""
-    for frame in frames:
+    for frame in checked_frames(written_frames(frames)):
         meter.add(frame)
     return meter.close_chunk()
 

@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 if TYPE_CHECKING:
     from av.container import InputContainer
+
+
+Frames = UInt8[Tensor, "t h w 3"] | UInt8[np.ndarray, "t h w 3"] | Float[Tensor, "*one 3 t h w"]
+"""RGB frames, 0 to 255; or the pixels of a generated video in [-1, 1], which become what a writer would write."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,6 +73,16 @@ def _open(path: Path) -> "Iterator[InputContainer]":
             yield container
     except av.error.FFmpegError as error:
         raise ValueError(f"{path}: cannot be decoded as video ({error.strerror})") from error
+
+
+def written_frames(video: Any) -> Any:
+    """Pixels [3 t h w] or [1 3 t h w] in [-1, 1] as uint8 frames [t h w 3]; anything else as it is."""
+    if not isinstance(video, Tensor) or not video.is_floating_point():
+        return video
+    pixels = video[0] if video.ndim == 5 and video.shape[0] == 1 else video
+    if pixels.ndim != 4 or pixels.shape[0] != 3:
+        return video  # refused frame by frame
+    return ((pixels.detach().float() + 1) * 127.5).round().clamp(0, 255).byte().permute(1, 2, 3, 0)
 
 
 def checked_frames(frames: Iterable[Any]) -> Iterator[UInt8[Tensor, "h w 3"]]:

@@ -64,20 +64,51 @@ def test_slots_turn_keys_to_their_slot(config, random_model, film, start):
         assert torch.equal(layer.value, stored.value)
 
 
+@pytest.mark.parametrize("keep", [slice(None), torch.tensor([3, 8, 17])], ids=["whole", "sparse"])
+@pytest.mark.parametrize("chunks", [(0,), (3,), (0, 4), (2, 7, 8)])
 @pytest.mark.parametrize("start", [None, 0], ids=["stored absolute", "stored from 0"])
-def test_frames_per_chunk_is_read_from_a_whole_chunk(config, random_model, film, start):
+def test_frames_per_chunk_is_read_from_the_positions(config, random_model, film, start, chunks, keep):
     model, video = random_model(config), film(config, chunks=1, frames=3)
-    recall = recall_of(model, video, chunks=(0, 4), kinds=("recalled", "recent"), frames=3, start=start)
-    told = prepare_context(recall, model=model, index=5, frames_per_chunk=3)
-    read = prepare_context(recall, model=model, index=5)
+    recall = recall_of(model, video, chunks=chunks, kinds=("recent",) * len(chunks), frames=3, start=start, keep=keep)
+    told = prepare_context(recall, model=model, index=9, frames_per_chunk=3)
+    read = prepare_context(recall, model=model, index=9)
     assert all(torch.equal(a.key, b.key) for a, b in zip(told.layers, read.layers, strict=True))
 
 
-def test_frames_per_chunk_must_be_told_when_no_chunk_is_whole(config, random_model, film):
+def test_a_whole_chunk_tells_its_length_wherever_it_was_stored(config, random_model, film):
     model, video = random_model(config), film(config, chunks=1, frames=3)
-    recall = recall_of(model, video, chunks=(0,), kinds=("recent",), frames=3, keep=torch.tensor([0, 3, 8, 17]))
-    with pytest.raises(ValueError, match="pass frames_per_chunk"):
-        prepare_context(recall, model=model, index=1)
+    for chunks, start in (((0,), 6), ((4, 5), 9)):
+        recall = recall_of(model, video, chunks=chunks, kinds=("recent",) * len(chunks), frames=3, start=start)
+        told = prepare_context(recall, model=model, index=9, frames_per_chunk=3)
+        read = prepare_context(recall, model=model, index=9)
+        assert all(torch.equal(a.key, b.key) for a, b in zip(told.layers, read.layers, strict=True))
+
+
+def test_tokens_may_be_spread_over_layers_and_chunks_or_all_be_dropped(config, random_model, film):
+    model, video = random_model(config), film(config, chunks=1, frames=3)
+    whole = list(model.keys_values(video.latents, video.levels, video.prompts[:, 0]))
+    kept = [torch.tensor(ids, dtype=torch.int64) for ids in ([2, 4], [17, 0], [])]  # only one layer has a last frame
+    layers = [
+        LayerKV(x.key[:, :, ids], x.value[:, :, ids], x.position[ids]) for x, ids in zip(whole, kept, strict=True)
+    ]
+    recall = SimpleNamespace(chunks=(1, 5), kinds=("recalled", "recent"), spans=((1, 1), (1, 1), (0, 0)), layers=layers)
+    told = prepare_context(recall, model=model, index=6, frames_per_chunk=3)
+    read = prepare_context(recall, model=model, index=6)
+    assert all(torch.equal(a.key, b.key) for a, b in zip(told.layers, read.layers, strict=True))
+    none = LayerKV(whole[0].key[:, :, :0], whole[0].value[:, :, :0], whole[0].position[:0])
+    recall = SimpleNamespace(chunks=(1,), kinds=("recent",), spans=((0,),) * 3, layers=(none,) * 3)
+    assert [layer.length for layer in prepare_context(recall, model=model, index=6).layers] == [0, 0, 0]
+
+
+def test_a_layer_takes_its_fields_in_order():
+    key, value, query = torch.randn(3, 1, 2, 4, 6).unbind(0)
+    position = torch.zeros(4, 3, dtype=torch.int64)
+    layer = LayerKV(key, value, position)
+    assert layer.query is None
+    assert layer.key is key
+    assert layer.value is value
+    assert layer.position is position
+    assert LayerKV(key, value, position, query).query is query
 
 
 def test_a_context_is_of_earlier_chunks(config, random_model, film):

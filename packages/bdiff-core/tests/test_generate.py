@@ -186,6 +186,12 @@ def test_euler_converges_at_first_order():
     assert errors[1] / errors[2] == pytest.approx(2.0, rel=0.05)
 
 
+def test_a_grid_may_be_a_plain_list(model, config):
+    expected = run(model, conditions(config, 1), grid=torch.tensor([1.0, 0.25, 0.0]))
+    made = run(model, conditions(config, 1), grid=[1, 0.25, 0])
+    assert torch.equal(made[0].latents, expected[0].latents)
+
+
 @pytest.mark.parametrize("grid", [[1.0], [1.0, 0.5], [0.0, 1.0, 0.0], [1.0, 1.0, 0.0]])
 def test_a_grid_must_fall_to_zero(model, config, grid):
     with pytest.raises(ValueError, match="decreasing levels that end at 0"):

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class LayerKV:
     """Keys and values of one layer before rotary positions, so that they can be placed anywhere later."""
 
@@ -136,14 +136,24 @@ def chunk_slots(kinds: Sequence[str]) -> tuple[int, ...]:
 
 
 def _frames_per_chunk(recall: Recall) -> int:
-    """Frames of a chunk, read from one that was stored whole."""
-    spans = recall.spans[0]
-    for position in recall.layers[0].position.split(list(spans)):
-        if len(position):
-            extent = position.amax(0) - position.amin(0) + 1
-            if int(extent.prod()) == len(position):
-                return int(extent[0])
-    raise ValueError("no recalled chunk is stored whole, so its length is unknown: pass frames_per_chunk")
+    """Frames of a chunk, from where the recalled tokens sit."""
+    parts: dict[int, list[Tensor]] = {chunk: [] for chunk in recall.chunks}
+    for stored, spans in zip(recall.layers, recall.spans, strict=True):
+        for chunk, position in zip(recall.chunks, stored.position.split(list(spans)), strict=True):
+            parts[chunk].append(position)
+    places = {chunk: torch.cat(layers).unique(dim=0) for chunk, layers in parts.items()}
+    places = {chunk: place for chunk, place in places.items() if len(place)}
+    if not places:
+        return 1  # nothing to place
+    ends = {chunk: (int(place[0, 0]), int(place[-1, 0])) for chunk, place in places.items()}
+    extent = max(last - first + 1 for first, last in ends.values())
+    fewest = max(extent, *(last // (chunk + 1) + 1 for chunk, (_, last) in ends.items()))
+    if max(ends) > 0 and all(chunk * fewest <= first for chunk, (first, _) in ends.items()):
+        return fewest  # stored at absolute positions
+    most = max(map(len, places.values()))
+    if most > 1 and most == extent * len(torch.cat(list(places.values()))[:, 1:].unique(dim=0)):
+        return extent  # a chunk is there as a whole
+    return max(last for _, last in ends.values()) + 1  # stored from 0
 
 
 def _placed(
@@ -176,7 +186,8 @@ def prepare_context(
         model: The model whose rotary positions and dtype are used.
         index: Number of the chunk to come; all recalled chunks must be earlier.
         positions: `slots` or `absolute`.
-        frames_per_chunk: Latent frames of every chunk, for `slots`. None: read from a chunk that was stored whole.
+        frames_per_chunk: Latent frames of every chunk, for `slots`. None: the fewest that a chunk can have, given the
+            recalled tokens; exact where any layer recalls one from the last frame of any chunk. `generate` tells it.
         reserve: Tokens of the chunk to come, to make room for its own keys at once; with 0 the first step does it.
     """
     if positions not in ("slots", "absolute"):

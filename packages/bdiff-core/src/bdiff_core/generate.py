@@ -4,7 +4,7 @@ Read this file first. Everything else in the package is one line of it: `plan_ch
 velocity, `prepare_context` the context, a `Decoder` the pixels.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
@@ -22,7 +22,7 @@ Solver = Callable[[Tensor, Tensor, float, float], Tensor]
 """``solver(x, velocity, level, next_level) -> x`` at the next level."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Chunk:
     """One finished chunk."""
 
@@ -48,7 +48,7 @@ def generate(
     *,
     memory: Memory,
     noise: Noise,
-    grid: Float[Tensor, " steps"],
+    grid: Float[Tensor, " steps"] | Sequence[float | int],
     solver: Solver = euler,
     decoder: Decoder | None = None,
     guidance: float = 1.0,
@@ -81,8 +81,8 @@ def generate(
     Raises:
         ValueError: If the grid, the prefix or the positions do not fit.
     """
-    _check_grid(grid)
     levels = [float(level) for level in grid]
+    _check_grid(levels)
     weight = next(model.parameters())
     given = 0
     for chunk in chunks:
@@ -151,6 +151,6 @@ def _given_chunk(prefix: Tensor, first: int, *, like: Tensor) -> Tensor:
     return taken.to(like)
 
 
-def _check_grid(grid: Tensor) -> None:
-    if grid.ndim != 1 or len(grid) < 2 or bool((grid[1:] >= grid[:-1]).any()) or float(grid[-1]) != 0.0:
-        raise ValueError(f"grid is {grid.tolist()}; expected at least two decreasing levels that end at 0")
+def _check_grid(levels: list[float]) -> None:
+    if len(levels) < 2 or any(after >= level for level, after in pairwise(levels)) or levels[-1] != 0.0:
+        raise ValueError(f"grid is {levels}; expected at least two decreasing levels that end at 0")

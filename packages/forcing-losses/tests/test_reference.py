@@ -113,7 +113,7 @@ def test_half_precision_is_averaged_in_float32():
         ({"top_l": 0}, "top_l is 0; expected at least 1"),
         ({"num_frames": 0}, "num_frames is 0"),
         ({"similarity": torch.zeros(1, 2)}, r"similarity has shape \(1, 2\) for 1 past chunks"),
-        ({"similarity": torch.zeros(1)}, r"similarity has shape \(1,\)"),
+        ({"similarity": torch.zeros(2)}, r"similarity has shape \(1, 2\) for 1 past chunks"),
         ({"similarity": torch.zeros(2, 1)}, "similarity a batch of 2"),
         (
             {"history": [torch.zeros(1, 1, 1, 2, 2), torch.zeros(1, 1, 1, 3, 2)], "similarity": torch.zeros(1, 2)},
@@ -129,6 +129,43 @@ def test_wrong_arguments_are_named(change, message):
 
 
 @pytest.mark.usefixtures("unhooked")
-def test_a_stacked_history_is_told_to_unbind():
-    with pytest.raises(TypeError, match=r"such as stacked.unbind\(1\)"):
-        semantic_reference(torch.zeros(1, 2, 1, 1, 1, 1), torch.zeros(1, 2), top_l=1, num_frames=1)
+@pytest.mark.parametrize(
+    ("history", "similarity", "message"),
+    [
+        (torch.zeros(3, 2, 1, 1, 1, 1), torch.zeros(2, 3), r"one tensor \(3, 2, 1, 1, 1, 1\) and similarity \(2, 3\)"),
+        (torch.zeros(1, 2, 1, 1, 1, 1), torch.zeros(2), r"without the batch axis in both"),
+        ([torch.zeros(1, 1, 1, 1, 1), torch.zeros(1, 1, 1, 1)], torch.zeros(1, 2), r"expected \[b c t h w\] of each"),
+    ],
+)
+def test_pasts_of_a_wrong_shape_are_named(history, similarity, message):
+    with pytest.raises(ValueError, match=message):
+        semantic_reference(history, similarity, top_l=1, num_frames=1)
+
+
+@given(past=pasts(), top_l=st.integers(1, 3), num_frames=st.integers(1, 4))
+def test_one_row_of_similarities_serves_all_videos(past, top_l, num_frames):
+    history, similarity = past
+    expected = semantic_reference(history, similarity[:1].expand(BATCH, -1), top_l=top_l, num_frames=num_frames)
+    for row in (similarity[0], similarity[0].tolist()):
+        assert torch.equal(semantic_reference(history, row, top_l=top_l, num_frames=num_frames), expected)
+
+
+@given(past=pasts(), top_l=st.integers(1, 3), num_frames=st.integers(1, 4))
+def test_a_single_video_may_do_without_its_batch_axis(past, top_l, num_frames):
+    history, similarity = past
+    expected = semantic_reference(history, similarity, top_l=top_l, num_frames=num_frames)[1]
+    single = [chunk[1] for chunk in history]
+    for row in (similarity[1], similarity[1:2]):
+        assert torch.equal(semantic_reference(single, row, top_l=top_l, num_frames=num_frames), expected)
+
+
+def test_chunks_of_one_length_may_come_stacked():
+    stacked, similarity = torch.randn(2, 3, 4, 5, 2, 2), torch.rand(2, 3)
+    expected = semantic_reference(list(stacked.unbind(1)), similarity, top_l=2, num_frames=7)
+    assert torch.equal(semantic_reference(stacked, similarity, top_l=2, num_frames=7), expected)
+    assert torch.equal(semantic_reference(stacked[1], similarity[1], top_l=2, num_frames=7), expected[1])
+
+
+@pytest.mark.parametrize("similarity", [[], torch.zeros(0), torch.zeros(1, 0)])
+def test_no_past_gives_none_however_it_is_written(similarity):
+    assert semantic_reference([], similarity, top_l=2, num_frames=5) is None

@@ -10,38 +10,60 @@ from forcing_losses.flow_matching import widened
 
 
 def semantic_reference(
-    history: Sequence[Float[Tensor, "b c _ h w"]],
-    similarity: Float[Tensor, "b chunks"],
+    history: Sequence[Float[Tensor, "*b c _ h w"]] | Float[Tensor, "*b chunks c t h w"],
+    similarity: Float[Tensor, "*videos chunks"] | Sequence[float | int],
     *,
     top_l: int,
     num_frames: int,
-) -> Float[Tensor, "b c {num_frames} h w"] | None:
+) -> Float[Tensor, "*b c {num_frames} h w"] | None:
     """Mean of the `top_l` most similar past chunks, each resampled to the current chunk's length (x_cond of Eq. 5).
 
     All past chunks are candidates, the two most recent included. Resampling is linear in time and keeps the first
     and the last frame; a single frame is taken from the middle.
 
     Args:
-        history: Clean latents [b c t h w] of every past chunk, oldest first; lengths in time may differ. A stacked
-            tensor [b chunks c t h w] becomes such a list by `.unbind(1)`.
-        similarity: Similarity of the current prompt to the prompt of each past chunk, for every video of the batch.
-            Ties go to the newest chunk.
+        history: Clean latents [b c t h w] of every past chunk, oldest first; lengths in time may differ. Chunks of one
+            length may come stacked, [b chunks c t h w]. A single video may do without its batch axis.
+        similarity: Similarity of the current prompt to the prompt of each past chunk, for every video of the batch, or
+            [chunks] for all of them alike. Ties go to the newest chunk.
         top_l: Number of chunks in the mean, at least 1. Where the past is shorter, the mean of what there is.
         num_frames: Length t of the current chunk.
 
     Returns:
         The reference in the dtype of the history, or None if there is no past chunk.
     """
-    _check(history, similarity, top_l, num_frames)
-    if not history:
+    chunks, similarity, single = _batched(history, similarity)
+    _check(chunks, similarity, top_l, num_frames)
+    if not chunks:
         return None
-    chosen = _newest_of_the_most_similar(similarity, min(top_l, len(history)))
-    batch, channels, _, height, width = history[0].shape
-    total = widened(history[0]).new_zeros(batch, channels, num_frames, height, width)
+    chosen = _newest_of_the_most_similar(similarity, min(top_l, len(chunks)))
+    batch, channels, _, height, width = chunks[0].shape
+    total = widened(chunks[0]).new_zeros(batch, channels, num_frames, height, width)
     for index in chosen.unique().tolist():
         videos = (chosen == index).any(dim=1).to(total.device)
-        total[videos] += _resample_time(widened(history[index][videos]), num_frames)
-    return (total / chosen.shape[1]).to(history[0].dtype)
+        total[videos] += _resample_time(widened(chunks[index][videos]), num_frames)
+    reference = (total / chosen.shape[1]).to(chunks[0].dtype)
+    return reference[0] if single else reference
+
+
+def _batched(
+    history: Sequence[Tensor] | Tensor, similarity: Tensor | Sequence[float | int]
+) -> tuple[list[Tensor], Float[Tensor, "b chunks"], bool]:
+    """Chunks and similarities with a batch axis, and whether the caller left it out."""
+    if not isinstance(similarity, Tensor):
+        similarity = torch.tensor(similarity, dtype=torch.float64)
+    if isinstance(history, Tensor):
+        if history.ndim != similarity.ndim + 4 or history.shape[: similarity.ndim] != similarity.shape:
+            raise ValueError(
+                f"history is one tensor {tuple(history.shape)} and similarity {tuple(similarity.shape)}; expected "
+                "[b chunks c t h w] and [b chunks], or without the batch axis in both"
+            )
+        history = history.unbind(similarity.ndim - 1)
+    single = bool(history) and all(chunk.ndim == 4 for chunk in history)
+    chunks = [chunk[None] for chunk in history] if single else list(history)
+    if similarity.ndim == 1:
+        similarity = similarity.expand(chunks[0].shape[0] if chunks else 1, -1)
+    return chunks, similarity, single
 
 
 def _newest_of_the_most_similar(similarity: Float[Tensor, "b chunks"], count: int) -> Int64[Tensor, "b count"]:
@@ -65,9 +87,7 @@ def _resample_time(latents: Float[Tensor, "b c t h w"], num_frames: int) -> Floa
     return torch.lerp(latents[:, :, before], latents[:, :, after], share)
 
 
-def _check(history: Sequence[Tensor] | Tensor, similarity: Tensor, top_l: int, num_frames: int) -> None:
-    if isinstance(history, Tensor):
-        raise TypeError("history is one tensor; expected a list of chunks [b c t h w], such as stacked.unbind(1)")
+def _check(history: Sequence[Tensor], similarity: Tensor, top_l: int, num_frames: int) -> None:
     if top_l < 1:
         raise ValueError(f"top_l is {top_l}; expected at least 1 (for no reference, leave Eq. 5 out of the objective)")
     if num_frames < 1:
@@ -76,6 +96,9 @@ def _check(history: Sequence[Tensor] | Tensor, similarity: Tensor, top_l: int, n
         raise ValueError(
             f"similarity has shape {tuple(similarity.shape)} for {len(history)} past chunks; expected [batch, chunks]"
         )
+    if any(chunk.ndim != 5 for chunk in history):
+        shapes = [tuple(chunk.shape) for chunk in history]
+        raise ValueError(f"past chunks have shapes {shapes}; expected [b c t h w] of each, or [c t h w] of one video")
     sizes = {(chunk.shape[0], chunk.shape[1], *chunk.shape[3:]) for chunk in history}
     if len(sizes) > 1 or any(batch != similarity.shape[0] for batch, *_ in sizes):
         raise ValueError(

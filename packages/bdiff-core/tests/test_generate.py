@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from bdiff_core import ChunkCondition, LayerKV, chunk_slots, euler, generate, prepare_context
+from bdiff_core import Chunk, ChunkCondition, LayerKV, chunk_slots, euler, generate, prepare_context
 from bdiff_core.context import Context
 
 FRAMES, SIZE = 2, (4, 4)
@@ -184,6 +184,15 @@ def test_euler_converges_at_first_order():
         errors.append(abs(x.item() - torch.tensor(-1.0, dtype=torch.float64).exp().item()))
     assert errors[0] / errors[1] == pytest.approx(2.0, rel=0.05)
     assert errors[1] / errors[2] == pytest.approx(2.0, rel=0.05)
+
+
+def test_a_chunk_takes_its_fields_in_order():
+    latents, frames, recall = torch.zeros(1, 3, 2, 4, 4), torch.zeros(1, 3, 5, 32, 32), object()
+    chunk = Chunk(3, latents, frames, recall)
+    assert (chunk.index, chunk.decoder_state) == (3, None)
+    assert chunk.latents is latents
+    assert chunk.frames is frames
+    assert chunk.recall is recall
 
 
 def test_a_grid_may_be_a_plain_list(model, config):

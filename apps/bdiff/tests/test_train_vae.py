@@ -400,3 +400,23 @@ def test_keeping_freed_memory_is_harmless_elsewhere(monkeypatch):
     monkeypatch.setattr(run.sys, "platform", "plan9")
     monkeypatch.setattr(run.ctypes, "CDLL", lambda name: pytest.fail("called mallopt off Linux"))
     run.keep_freed_memory()
+
+
+def test_channels_that_move_more_pixels_get_more_variance():
+    """A code whose first channel paints everything and whose others paint less and less."""
+
+    class Painter:
+        config = SMALL
+
+        def encode(self, frames):
+            return torch.zeros(1, 4, (frames.shape[2] + 3) // 4, 8, 8), None
+
+        def decode(self, latents):
+            gain = torch.tensor([8.0, 4.0, 2.0, 1.0])[:, None, None, None]
+            return (gain * latents).sum(1, keepdim=True), None
+
+    pool = SimpleNamespace(frames_per_story=37, clips=lambda seeds, starts, length: torch.zeros(1, 3, length, 64, 64))
+    scales = training.channel_scales(Painter(), pool, range(3))
+    assert scales.square().mean() == pytest.approx(1.0, abs=1e-5)
+    # effect on pixels grows with the square of the gain, the scale with its fourth root
+    torch.testing.assert_close(scales / scales[-1], torch.tensor([8.0, 4.0, 2.0, 1.0]) ** 0.5, rtol=0.05, atol=0)

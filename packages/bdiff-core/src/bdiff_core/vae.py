@@ -69,7 +69,7 @@ class VAEConfig:
 
 
 class CausalVAE(nn.Module):
-    """Causal video autoencoder with 4x8x8 compression; latents come out with zero mean and unit variance per channel.
+    """Causal video autoencoder with 4x8x8 compression; latents come out with zero mean and about unit variance.
 
     Args:
         config: the sizes.

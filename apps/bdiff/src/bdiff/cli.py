@@ -60,6 +60,9 @@ def cli() -> None:
 )
 @click.option("--steps", type=click.IntRange(1, 1000), help="Denoising steps a chunk. Default: the model's.")
 @click.option("--guidance", type=_POSITIVE, help="Classifier-free guidance, 1 for none. Default: the model's.")
+@click.option(
+    "--noise", type=click.Choice(defaults.NOISES), help="Own noise for each chunk, or shared. Default: the model's."
+)
 @click.option("--scale", type=click.IntRange(1, 32), help="Side of a model pixel in the video. Default: the model's.")
 @click.option("--image", type=_PATH, help="Picture that the first chunk shows.")
 @click.option("--model", type=_PATH, default=defaults.WEIGHTS, help="Model folder. Default: the one that ships.")

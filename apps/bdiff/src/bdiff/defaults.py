@@ -18,6 +18,9 @@ STORYBOARD = Path(__file__).parent / "storyboards" / "first-video.yaml"
 OUT = Path("runs") / "first-video"
 """Where a video goes."""
 
+NOISES = ("fresh", "shared")
+"""Names of the base noise."""
+
 POLICIES = ("semantic", "rolling", "sink", "dynamic", "full")
 """Names of `policy`."""
 
@@ -42,9 +45,13 @@ class Sampling:
     """Shift of the denoising grid towards noise."""
     guidance: float = 2.0
     """Classifier-free guidance."""
+    noise: str = "fresh"
+    """Base noise of a chunk: its own (fresh) or that of all chunks (shared, the paper's)."""
 
     def __post_init__(self) -> None:
-        for field in fields(self):
+        if self.noise not in NOISES:
+            raise ValueError(f"noise is {self.noise!r}; expected one of {', '.join(NOISES)}")
+        for field in (field for field in fields(self) if field.name != "noise"):
             value = getattr(self, field.name)
             if isinstance(value, bool) or not isinstance(value, int | field.type) or not math.isfinite(value):
                 raise ValueError(f"{field.name} is {value!r}; expected a number of type {field.type.__name__}")

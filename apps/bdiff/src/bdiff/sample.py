@@ -53,6 +53,8 @@ class SampleConfig:
     """Denoising steps a chunk; None: as the model wants it."""
     guidance: float | None = None
     """Classifier-free guidance, 1 for none; None: as the model wants it."""
+    noise: str | None = None
+    """Base noise, fresh or shared; None: as the model wants it."""
     scale: int | None = None
     """Side of a model pixel in the file; None: as the model wants it."""
     image: Path | None = None
@@ -173,7 +175,7 @@ def generate_chunks(parts: Parts) -> Iterator[Chunk]:
         parts.model,
         parts.plan,
         memory=parts.bank,
-        noise=NoiseStream(frame_shape, sampling.latent_frames, seed=config.seed),
+        noise=NoiseStream(frame_shape, sampling.latent_frames, seed=config.seed, base=sampling.noise),
         grid=denoising_grid(sampling.steps, shift=sampling.shift),
         decoder=vae,
         guidance=sampling.guidance,
@@ -183,7 +185,7 @@ def generate_chunks(parts: Parts) -> Iterator[Chunk]:
 
 
 def _sampling(config: SampleConfig) -> defaults.Sampling:
-    given = {name: getattr(config, name) for name in ("steps", "guidance", "scale")}
+    given = {name: getattr(config, name) for name in ("steps", "guidance", "noise", "scale")}
     return replace(
         defaults.Sampling.of_model(config.model), **{name: value for name, value in given.items() if value is not None}
     )

@@ -39,8 +39,8 @@ class WorldBenchConfig:
     vae: Path
     num_stories: int = 32
     num_chunks: int = 25
-    num_steps: int = 12
-    guidance: float = 1.0
+    num_steps: int = 16
+    guidance: float = 2.0
     seed: int = 0
     richness: int = 1
     workers: int = 2

@@ -15,7 +15,7 @@ from noisesched import NoiseStream, denoising_grid
 PREVIEW_STORY = 1_000_007
 """A held-out story."""
 
-NUM_STEPS = 12
+NUM_STEPS = 16
 
 
 @torch.no_grad()
@@ -28,7 +28,7 @@ def sample_story(
     given_chunks: int = 1,
     policy: SemanticSparse | None = None,
     num_steps: int = NUM_STEPS,
-    guidance: float = 1.0,
+    guidance: float = 2.0,
     seed: int = 0,
 ) -> Float[Tensor, "3 t h w"]:
     """Generate the story that a rendered one tells, its first chunks given as true latents.
@@ -50,7 +50,7 @@ def sample_story(
         model,
         conditions,
         memory=KVBank(policy=policy or SemanticSparse(), rotate=model.rotate, seed=seed),
-        noise=NoiseStream((model.config.in_channels, side, side), frames_per_chunk, seed=seed),
+        noise=NoiseStream((model.config.in_channels, side, side), frames_per_chunk, seed=seed, base="fresh"),
         grid=denoising_grid(num_steps, shift=3.0),
         decoder=vae,
         guidance=guidance,

@@ -116,7 +116,7 @@ def test_a_picture_becomes_the_first_chunk(config, tmp_path):
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 80, 3), np.uint8)).save(path)
     parts = build(replace(config, image=path, out=tmp_path / "x", seconds=4.0))
     assert parts.prefix.shape == (1, 16, 5, 8, 8)
-    chunks = list(sampling_module._generate(parts))
+    chunks = list(sampling_module.generate_chunks(parts))
     torch.testing.assert_close(chunks[0].latents, parts.prefix)
     assert not torch.equal(chunks[1].latents, parts.prefix)
     record = sample(build(replace(config, image=path, out=tmp_path / "x", seconds=4.0)))
@@ -131,7 +131,7 @@ def test_a_video_of_one_chunk_has_no_drift(config, tmp_path):
 
 @pytest.mark.parametrize("policy", ["rolling", "sink", "dynamic", "full"])
 def test_every_policy_runs(config, tmp_path, policy):
-    chunks = list(sampling_module._generate(build(replace(config, policy=policy, out=tmp_path / "x", steps=1))))
+    chunks = list(sampling_module.generate_chunks(build(replace(config, policy=policy, out=tmp_path / "x", steps=1))))
     assert [len(chunk.recall.chunks) for chunk in chunks] == [0, 1, 2, 3, 4]
 
 

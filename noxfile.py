@@ -31,14 +31,14 @@ def workspace(session):
 
 def pytest(session, python, name, *arguments):
     """Runs pytest on one thread (two lanes, two cores) and leaves its counts where `.ci/run` sums them."""
-    command = (python, "-m", "pytest", "-q", f"--junit-xml=.cache/junit/{name}.xml", *arguments, *session.posargs)
+    command = (python, "-m", "pytest", "-q", f"--junit-xml=.reports/junit/{name}.xml", *arguments, *session.posargs)
     session.run(*command, env={"OMP_NUM_THREADS": "1"})
 
 
 @nox.session(venv_backend="none")
 def test(session):
     """All of lint, types, imports, tests, integration, examples, docs and build, in two lanes."""
-    for stale in Path(".cache/junit").glob("*.xml"):
+    for stale in Path(".reports/junit").glob("*.xml"):
         stale.unlink()
     session.run(sys.executable, ".ci/side_by_side.py", *LANES)
 

@@ -1,7 +1,7 @@
 """Runs lists of nox sessions side by side: `side_by_side.py lint,types "tests(kvbank),tests(lvbench)"`.
 
 Sessions of one list take turns. Prints a line for each session and the whole log of one that fails; every log is kept
-in .cache/logs.
+in .reports/logs.
 """
 
 import subprocess
@@ -10,7 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-LOGS = Path(".cache/logs")
+LOGS = Path(".reports/logs")
 
 
 def passes(session: str) -> bool:

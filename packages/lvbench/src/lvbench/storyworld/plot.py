@@ -3,7 +3,7 @@
 Everything is a pure function of (seed, chunk): the first chunks of a long story are the shorter story.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -66,7 +66,7 @@ def write_plot(seed: int, num_chunks: int) -> Plot:
         stay -= 1
         beat = _beat(rng, place=place, arrives=arrives, position=position, first=chunk == 0)
         caption = _caption(rng, beat, species=species, place=places[place], known=arrives and place in visited)
-        beats.append(_with_caption(beat, caption))
+        beats.append(replace(beat, caption=caption))
         position = beat.end
         visited.append(place)
     return Plot(species=species, places=places, beats=tuple(beats))
@@ -102,11 +102,6 @@ def _beat(rng: np.random.Generator, *, place: int, arrives: bool, position: floa
     return Beat(
         place=place, action="walk", direction=direction, arrives=False, start=position, end=float(end), caption=""
     )
-
-
-def _with_caption(beat: Beat, caption: str) -> Beat:
-    fields = {name: getattr(beat, name) for name in Beat.__slots__}
-    return Beat(**{**fields, "caption": caption})
 
 
 def _caption(rng: np.random.Generator, beat: Beat, *, species: str, place: str, known: bool) -> str:

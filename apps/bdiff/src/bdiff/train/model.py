@@ -110,7 +110,7 @@ def train_model(config: ModelTrainConfig) -> RunResult:
     shards = prepare_stories(vae, range(config.num_stories), on_story=_log_stories(config.num_stories), **shared)
     stories = load_stories(shards, encoder)
     torch.manual_seed(config.seed)
-    model = load_transformer(config.start_from) if config.start_from else ChunkDiT(config.model)
+    model = load_transformer(config.start_from, dtype=torch.float32) if config.start_from else ChunkDiT(config.model)
     config.out.mkdir(parents=True, exist_ok=True)
     (config.out / "recipe.json").write_text(json.dumps(asdict(config), default=str, indent=2) + "\n", encoding="utf-8")
     task = _Task(config=config, stories=stories, held_out=held_out, vae=vae, encoder=encoder)

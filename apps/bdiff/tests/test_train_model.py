@@ -151,3 +151,19 @@ def test_a_killed_run_ends_where_an_unbroken_one_does(run_config, monkeypatch):
         assert torch.equal(value, resumed["model"][name]), name
     for name in ("transformer/model.safetensors", "curve.png", "preview.png", "recipe.json", "log.jsonl"):
         assert (broken.out / name).stat().st_size > 0
+
+
+def test_training_goes_on_from_shipped_weights_in_single_precision(run_config):
+    """Weights ship in half precision, in which AdamW's steps and the average would be lost to rounding."""
+    first = train_model(replace(run_config, out=run_config.out.with_name("first"), max_steps=1))
+    onward = replace(
+        run_config, out=run_config.out.with_name("onward"), start_from=run_config.out.with_name("first") / "transformer"
+    )
+    train_model(replace(onward, max_steps=1, learning_rate=1e-12, orthogonal_learning_rate=1e-12))
+    begun, state = (
+        torch.load(run_config.out.with_name(name) / "checkpoint.pt", weights_only=True) for name in ("first", "onward")
+    )
+    assert first.steps == state["step"] == 1
+    for name, value in state["average"].items():
+        assert value.dtype == torch.float32
+        assert torch.allclose(value, begun["average"][name], atol=2e-3), name

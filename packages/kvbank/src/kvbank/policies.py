@@ -93,20 +93,14 @@ class SemanticSparse:
 
 
 @dataclass(frozen=True, slots=True)
-class DynamicSparse:
-    """The last chunks, salient tokens only (Table 5's dynamic sparse KV)."""
+class _Window:
+    """A window of the last chunks."""
 
     num_chunks: int
     """Chunks right before the current one."""
-    coverage: float
-    """Fraction of attention that the stored tokens cover."""
-
-    drop: ClassVar[float] = 0.0
-    uses_similarity: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         _check_count("num_chunks", self.num_chunks, least=1)
-        _check_coverage(self.coverage)
 
     def select(self, index: int, similarity: Similarity = ()) -> tuple[int, ...]:
         """The last `num_chunks` chunks."""
@@ -122,30 +116,27 @@ class DynamicSparse:
 
 
 @dataclass(frozen=True, slots=True)
-class Rolling:
-    """The last chunks, whole (Table 5's rolling KV)."""
+class DynamicSparse(_Window):
+    """The last chunks, salient tokens only (Table 5's dynamic sparse KV)."""
 
-    num_chunks: int
-    """Chunks right before the current one."""
+    coverage: float
+    """Fraction of attention that the stored tokens cover."""
 
-    coverage: ClassVar[None] = None
     drop: ClassVar[float] = 0.0
     uses_similarity: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        _check_count("num_chunks", self.num_chunks, least=1)
+        _Window.__post_init__(self)
+        _check_coverage(self.coverage)
 
-    def select(self, index: int, similarity: Similarity = ()) -> tuple[int, ...]:
-        """The last `num_chunks` chunks."""
-        return tuple(_last(index, self.num_chunks))
 
-    def kind(self, index: int, chunk: int) -> Kind:
-        """Always `recent`."""
-        return "recent"
+@dataclass(frozen=True, slots=True)
+class Rolling(_Window):
+    """The last chunks, whole (Table 5's rolling KV)."""
 
-    def retains(self, index: int, chunk: int) -> bool:
-        """Nothing that has left the window."""
-        return chunk >= index - self.num_chunks
+    coverage: ClassVar[None] = None
+    drop: ClassVar[float] = 0.0
+    uses_similarity: ClassVar[bool] = False
 
 
 @dataclass(frozen=True, slots=True)

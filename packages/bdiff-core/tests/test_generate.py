@@ -142,6 +142,45 @@ def test_a_prefix_is_yielded_and_remembered(model, config):
     assert not torch.allclose(other[2].latents, whole[2].latents, atol=1e-3)
 
 
+def test_any_chunks_may_be_given(model, config):
+    """Giving what would have been generated changes nothing; giving something else changes what comes after it."""
+    chunks = conditions(config, 5)
+    whole = run(model, chunks, decoder=CountingDecoder())
+    given = {index: whole[index].latents for index in (0, 3)}
+    again = run(model, chunks, prefix=given, decoder=CountingDecoder())
+    assert [chunk.decoder_state for chunk in again] == [1, 2, 3, 4, 5]
+    for one, other in zip(whole, again, strict=True):
+        assert torch.equal(one.latents, other.latents)
+    changed = run(model, chunks, prefix=given | {3: given[3] + 1.0})
+    assert torch.equal(changed[3].latents, given[3] + 1.0)
+    assert torch.equal(changed[2].latents, whole[2].latents)
+    assert not torch.allclose(changed[4].latents, whole[4].latents, atol=1e-3)
+
+
+def test_given_chunks_matter_through_the_memory_alone(model, config):
+    """Noise is a function of the chunk, so a chunk that cannot see the given ones is as if none were given."""
+    chunks = conditions(config, 4)
+    plain = run(model, chunks, memory=Recent(1))
+    given = {index: torch.ones_like(plain[0].latents) for index in (0, 1)}
+    made = run(model, chunks, memory=Recent(1), prefix=given)
+    assert not torch.allclose(made[2].latents, plain[2].latents, atol=1e-3)  # sees chunk 1
+    blind = [run(model, chunks, memory=Recent(0), prefix=prefix) for prefix in (None, given)]
+    for index in (2, 3):
+        assert torch.equal(blind[0][index].latents, blind[1][index].latents)
+
+
+def test_a_mapping_goes_by_the_number_of_the_chunk(model, config):
+    """A video that is continued takes the same mapping; a tensor gives the first chunks of what is left."""
+    chunks = conditions(config, 4)
+    given = {index: torch.full((1, config.in_channels, FRAMES, *SIZE), float(index)) for index in (1, 3)}
+    whole = run(model, chunks, prefix=given)
+    memory = Recent()
+    head = run(model, chunks[:2], memory=memory, prefix=given)
+    tail = run(model, chunks[2:], memory=memory, prefix=given)
+    for one, other in zip(whole, [*head, *tail], strict=True):
+        assert torch.equal(one.latents, other.latents)
+
+
 def test_slots_forget_the_number_of_the_chunk(model, config):
     """Eight chunks of the same prompt and noise settle on numbers that do not depend on where they are."""
 
@@ -209,8 +248,10 @@ def test_a_grid_must_fall_to_zero(model, config, grid):
 
 def test_a_prefix_of_parts_of_chunks_is_refused(model, config):
     prefix = torch.zeros(1, config.in_channels, FRAMES + 1, *SIZE)
-    with pytest.raises(ValueError, match="whole chunks"):
+    with pytest.raises(ValueError, match="for chunk 1; expected whole chunks"):
         run(model, conditions(config, 3), prefix=prefix)
+    with pytest.raises(ValueError, match="for chunk 2; expected whole chunks"):
+        run(model, conditions(config, 3), prefix={2: prefix})
 
 
 def test_an_empty_memory_gives_an_empty_context(model):

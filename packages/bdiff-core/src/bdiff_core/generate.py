@@ -4,7 +4,7 @@ Read this file first. Everything else in the package is one line of it: `plan_ch
 velocity, `prepare_context` the context, a `Decoder` the pixels.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
@@ -53,7 +53,7 @@ def generate(
     decoder: Decoder | None = None,
     guidance: float = 1.0,
     positions: Literal["slots", "absolute"] = "slots",
-    prefix: Float[Tensor, "1 c t_given h w"] | None = None,
+    prefix: Float[Tensor, "1 c t_given h w"] | Mapping[int, Float[Tensor, "1 c t h w"]] | None = None,
     decoder_state: Any = None,
 ) -> Iterator[Chunk]:
     """Generate a video chunk by chunk (BlockVid Alg. 1 and Eq. 10).
@@ -72,7 +72,8 @@ def generate(
         decoder: Turns latents into pixels, carrying state from chunk to chunk.
         guidance: Classifier-free guidance scale; 1 runs the conditional branch alone.
         positions: "slots" (relative, unbounded length) or "absolute", see `prepare_context`.
-        prefix: Latents of the first chunks, given instead of generated; they fill the memory and are decoded.
+        prefix: Latents given instead of generated; they fill the memory and are decoded. A tensor gives the first of
+            ``chunks``, joined in time; a mapping gives any of them, by `ChunkCondition.index`.
         decoder_state: State of the decoder after the chunk before the first of ``chunks``.
 
     Yields:
@@ -84,8 +85,7 @@ def generate(
     levels = [float(level) for level in grid]
     _check_grid(levels)
     weight = next(model.parameters())
-    given = 0
-    for chunk in chunks:
+    for place, chunk in enumerate(chunks):
         x = noise.chunk(chunk.index).to(weight).unsqueeze(0).transpose(1, 2)
         text = _branches(chunk, guidance).to(weight)
         recall = memory.read(chunk.index, embedding=chunk.embedding)
@@ -95,12 +95,12 @@ def generate(
         )
         start = chunk.index * frames_per_chunk if positions == "absolute" else 0
         step = _Step(model=model, text=model.embed_text(text), context=context, start=start, guidance=guidance)
-        if prefix is not None and given < prefix.shape[2]:
-            x = _given_chunk(prefix, given, like=x)
-            given += frames_per_chunk
-        else:
+        given = _given_latents(prefix, place, chunk.index, like=x)
+        if given is None:
             for level, next_level in pairwise(levels):
                 x = solver(x, step.velocity(x, level), level, next_level)
+        else:
+            x = given
         memory.write(chunk.index, step.keys_values(x), embedding=chunk.embedding)
         frames = None
         if decoder is not None:
@@ -142,13 +142,22 @@ def _branches(chunk: ChunkCondition, guidance: float) -> Tensor:
     return chunk.text[None] if guidance == 1.0 else torch.stack([chunk.text, chunk.negative])
 
 
-def _given_chunk(prefix: Tensor, first: int, *, like: Tensor) -> Tensor:
-    taken = prefix[:, :, first : first + like.shape[2]]
-    if taken.shape != like.shape:
+def _given_latents(
+    prefix: Tensor | Mapping[int, Tensor] | None, place: int, index: int, *, like: Tensor
+) -> Tensor | None:
+    """What ``prefix`` holds for chunk ``index``, which is ``chunks[place]``; None if that chunk is to be generated."""
+    if isinstance(prefix, Tensor):
+        first = place * like.shape[2]
+        given = prefix[:, :, first : first + like.shape[2]] if first < prefix.shape[2] else None
+    else:
+        given = None if prefix is None else prefix.get(index)
+    if given is None:
+        return None
+    if given.shape != like.shape:
         raise ValueError(
-            f"prefix has shape {tuple(prefix.shape)}; expected whole chunks of {tuple(like.shape)}, joined in time"
+            f"prefix holds {tuple(given.shape)} for chunk {index}; expected whole chunks of {tuple(like.shape)}"
         )
-    return taken.to(like)
+    return given.to(like)
 
 
 def _check_grid(levels: list[float]) -> None:

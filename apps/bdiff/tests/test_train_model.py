@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bdiff.train.gather import GatherConfig, make_batch
-from bdiff.train.model import ModelTrainConfig, train_model
+from bdiff.train.model import ModelTrainConfig, motion_weight, train_model
 from bdiff.train.run import step_generator
 from bdiff.train.stories import StorySet
 from bdiff_core import CausalVAE, VAEConfig, save_vae, tiny
@@ -100,6 +100,18 @@ def test_a_batch_is_a_function_of_seed_and_step(stories):
     one, again, other = batch(stories), batch(stories), batch(stories, step=1)
     assert torch.equal(one.latents, again.latents)
     assert not torch.equal(one.latents, other.latents)
+
+
+def test_what_moves_within_a_chunk_weighs_more():
+    still = torch.randn(2, 3, 1, 8, 8, generator=torch.Generator().manual_seed(0)).repeat(1, 1, 2 * FRAMES, 1, 1)
+    still[:, :, FRAMES:] += 1  # the second chunk shows another picture, which is no motion
+    assert torch.allclose(motion_weight(still, frames_per_chunk=FRAMES, strength=5.0), torch.ones(()))
+    moving = still.clone()
+    moving[:, :, 1, 2, 3] += 100.0
+    weight = motion_weight(moving, frames_per_chunk=FRAMES, strength=5.0)
+    assert weight.shape == (2, 1, 2 * FRAMES, 8, 8)
+    assert weight.mean().item() == pytest.approx(1.0)
+    assert (weight[:, 0, 1, 2, 3] / weight[:, 0, 0, 0, 0]).tolist() == pytest.approx([6.0, 6.0], rel=1e-3)
 
 
 def test_a_policy_that_shows_too_much_is_refused(stories):

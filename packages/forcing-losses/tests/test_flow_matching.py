@@ -139,3 +139,15 @@ def test_latents_do_not_broadcast_silently():
         velocity(clean, noise[:, :, :1])
     with pytest.raises(ValueError, match="pred and its target have shapes"):
         flow_matching_loss(pred[:, :, :1], clean, noise)
+
+
+@given(seed=seeds)
+def test_a_weight_may_differ_from_latent_to_latent(seed):
+    pred, clean, noise, weight = latents(seed, 4)
+    weight = weight[:, :1].abs()
+    total = sum(
+        weight[b, 0, t, h, w].item() * (pred - (noise - clean))[b, c, t, h, w].item() ** 2
+        for b, c, t, h, w in elements(SHAPE)
+    )
+    expected = total / pred.numel()
+    assert flow_matching_loss(pred, clean, noise, weight=weight).item() == pytest.approx(expected, rel=1e-12)

@@ -40,7 +40,7 @@ def flow_matching_loss(
     clean: Float[Tensor, "b c t h w"],
     noise: Float[Tensor, "b c t h w"],
     *,
-    weight: Float[Tensor, "#b #t"] | None = None,
+    weight: Float[Tensor, "#b #t"] | Float[Tensor, "#b #c #t #h #w"] | None = None,
 ) -> Float[Tensor, ""]:
     """Mean squared error of a predicted velocity against noise - clean (BlockVid Eqs. 3-4).
 
@@ -48,8 +48,9 @@ def flow_matching_loss(
         pred: Velocity that the model predicts at `interpolate(clean, noise, level)`.
         clean: Clean latents.
         noise: The noise that was mixed in.
-        weight: Weight of every frame, broadcast against [b t]. The result is the mean of weighted errors, not divided
-            by the sum of the weights: a weight of 0 drops a frame, and dropping half of them halves the loss.
+        weight: Weight of every frame, broadcast against [b t], or of every latent, against [b c t h w]. The result is
+            the mean of weighted errors, not divided by the sum of the weights: a weight of 0 drops a frame, and
+            dropping half of them halves the loss.
 
     Returns:
         A scalar, computed in float32 or better.
@@ -61,13 +62,14 @@ def mean_squared_error(
     pred: Float[Tensor, "b c t h w"],
     target: Float[Tensor, "b c t h w"],
     *,
-    weight: Float[Tensor, "#b #t"] | None = None,
+    weight: Float[Tensor, "#b #t"] | Float[Tensor, "#b #c #t #h #w"] | None = None,
 ) -> Float[Tensor, ""]:
     """Mean over all elements of weight * (pred - target)^2, in float32 or better."""
     require_same_shape(pred, target, names="pred and its target")
     squared = (widened(pred) - target).square()
     if weight is not None:
-        squared = squared * per_frame(weight, pred, name="weight").to(squared.dtype)
+        factor = weight if weight.ndim == pred.ndim else per_frame(weight, pred, name="weight")
+        squared = squared * factor.to(squared.dtype)
     return squared.mean()
 
 

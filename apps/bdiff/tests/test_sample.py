@@ -14,7 +14,8 @@ from bdiff_core import Storyboard
 
 WHERE = ("in the meadow", "at the beach", "in the forest", "in a port", "at the beach")
 PROMPTS = [f"a fox {where}" for where in WHERE]
-FILES = {"video.mp4", "sheet.png", "drift.json", "drift.html", "trace.json", "run.json"}
+TRACE = {"trace.json", "trace.svg", "trace.md"}
+FILES = {"video.mp4", "sheet.png", "drift.json", "drift.html", "run.json"} | TRACE
 
 
 @pytest.fixture(scope="module")

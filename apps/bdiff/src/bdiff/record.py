@@ -1,4 +1,4 @@
-"""What a run leaves beside the video: run.json to repeat it, trace.json of what was remembered, and the drift."""
+"""What a run leaves beside the video: run.json to repeat it, the trace of what was remembered, and the drift."""
 
 import hashlib
 import json
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from bdiff.trace import write_trace
 from bdiff_core import Chunk
 
 if TYPE_CHECKING:
@@ -74,10 +75,12 @@ class Record:
         self._last = now
 
     def write(self, folder: Path) -> None:
-        """Writes run.json and trace.json."""
+        """Writes run.json and the trace: trace.json, trace.svg and trace.md."""
         _write_json(folder / "run.json", self.to_dict())
         timeless = [{k: v for k, v in chunk.items() if k != "seconds"} for chunk in self._chunks]
-        _write_json(folder / "trace.json", {"policy": repr(self._parts.bank.policy), "chunks": timeless})
+        trace = {"policy": repr(self._parts.bank.policy), "chunks": timeless}
+        _write_json(folder / "trace.json", trace)
+        write_trace(trace, folder, fps=self._parts.sampling.fps)
 
     def to_dict(self) -> dict[str, Any]:
         """All that is needed to make the video again, and what it cost."""

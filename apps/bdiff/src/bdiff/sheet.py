@@ -11,9 +11,9 @@ from PIL import Image, ImageDraw, ImageFont
 _PICTURE, _THUMBNAIL = 256, 46
 _GAP, _MARGIN = 24, 40
 _HEADER, _CAPTION, _MEMORY = 104, 68, 70
-_PAPER, _INK, _FAINT = "#fbfaf7", "#1d1f23", "#7a7d85"
-_COLOURS = {"recalled": "#d9480f", "recent": "#adb5bd", "sink": "#1971c2"}
-_MEANING = {"recalled": "recalled by meaning", "recent": "recent", "sink": "first chunks"}
+PAPER, INK, FAINT = "#fbfaf7", "#1d1f23", "#7a7d85"
+COLOURS = {"recalled": "#d9480f", "recent": "#adb5bd", "sink": "#1971c2"}
+MEANING = {"recalled": "recalled by meaning", "recent": "recent", "sink": "first chunks"}
 _MAX_CELLS = 60
 _MAX_THUMBNAILS = 5
 
@@ -60,10 +60,10 @@ def draw_sheet(cells: Sequence[Cell], *, title: str, subtitle: str, columns: int
     # A sheet of one or two chunks still has to hold the header.
     width = max(2 * _MARGIN + columns * (_PICTURE + _GAP) - _GAP, 2 * _MARGIN + 3 * (_PICTURE + _GAP))
     height = _MARGIN + _HEADER + rows * (cell_height + _GAP) - _GAP + _MARGIN
-    sheet = Image.new("RGB", (width, height), _PAPER)
+    sheet = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(sheet)
     kinds = {kind for cell in cells for _, kind in cell.recall}
-    _draw_header(draw, title=title, subtitle=subtitle, kinds=[kind for kind in _COLOURS if kind in kinds])
+    _draw_header(draw, title=title, subtitle=subtitle, kinds=[kind for kind in COLOURS if kind in kinds])
     for place, cell in enumerate(shown):
         x = _MARGIN + place % columns * (_PICTURE + _GAP)
         y = _MARGIN + _HEADER + place // columns * (cell_height + _GAP)
@@ -81,35 +81,35 @@ def _enlarged(picture: Image.Image) -> Image.Image:
 
 
 def _draw_header(draw: ImageDraw.ImageDraw, *, title: str, subtitle: str, kinds: Sequence[str]) -> None:
-    draw.text((_MARGIN, _MARGIN - 8), title, _INK, _font(30, bold=True))
-    draw.text((_MARGIN, _MARGIN + 34), subtitle, _FAINT, _font(15))
+    draw.text((_MARGIN, _MARGIN - 8), title, INK, _font(30, bold=True))
+    draw.text((_MARGIN, _MARGIN + 34), subtitle, FAINT, _font(15))
     if not kinds:
         return
     x, y = _MARGIN, _MARGIN + 63
     font = _font(13)
-    draw.text((x, y), "Small pictures: what the chunk was shown of the past —", _FAINT, font)
+    draw.text((x, y), "Small pictures: what the chunk was shown of the past —", FAINT, font)
     x += draw.textlength("Small pictures: what the chunk was shown of the past —", font) + 14
     for kind in kinds:
-        draw.rectangle((x, y + 3, x + 11, y + 14), outline=_COLOURS[kind], width=3)
-        draw.text((x + 18, y), _MEANING[kind], _FAINT, font)
-        x += 18 + draw.textlength(_MEANING[kind], font) + 18
+        draw.rectangle((x, y + 3, x + 11, y + 14), outline=COLOURS[kind], width=3)
+        draw.text((x + 18, y), MEANING[kind], FAINT, font)
+        x += 18 + draw.textlength(MEANING[kind], font) + 18
 
 
 def _draw_caption(draw: ImageDraw.ImageDraw, cell: Cell, *, x: int, y: int) -> None:
     number = str(cell.index)
-    draw.text((x, y), number, _INK, _font(15, bold=True))
+    draw.text((x, y), number, INK, _font(15, bold=True))
     minutes, seconds = divmod(cell.seconds, 60)
     offset = draw.textlength(number, _font(15, bold=True)) + 8
-    draw.text((x + offset, y + 2), f"{int(minutes)}:{seconds:04.1f}", _FAINT, _font(12))
+    draw.text((x + offset, y + 2), f"{int(minutes)}:{seconds:04.1f}", FAINT, _font(12))
     for line, text in enumerate(_wrap(draw, cell.prompt, _font(13), lines=2)):
-        draw.text((x, y + 21 + 17 * line), text, _INK, _font(13))
+        draw.text((x, y + 21 + 17 * line), text, INK, _font(13))
 
 
 def _draw_memory(
     sheet: Image.Image, draw: ImageDraw.ImageDraw, cell: Cell, pictures: dict[int, Image.Image], *, x: int, y: int
 ) -> None:
     if not cell.recall:
-        draw.text((x, y + 2), "nothing to remember yet", _FAINT, _font(12))
+        draw.text((x, y + 2), "nothing to remember yet", FAINT, _font(12))
         return
     # What was recalled says more than what was near.
     order = {"recalled": 0, "sink": 1, "recent": 2}
@@ -118,14 +118,14 @@ def _draw_memory(
     for chunk, kind in visible:
         small = pictures[chunk].copy()
         small.thumbnail((_THUMBNAIL, _THUMBNAIL), Image.Resampling.LANCZOS)
-        draw.rectangle((x, y, x + small.width + 3, y + small.height + 3), outline=_COLOURS[kind], width=2)
+        draw.rectangle((x, y, x + small.width + 3, y + small.height + 3), outline=COLOURS[kind], width=2)
         sheet.paste(small, (x + 2, y + 2))
         middle = x + small.width // 2 + 2
         strong = kind == "recalled"
-        draw.text((middle, y + small.height + 5), str(chunk), _INK if strong else _FAINT, _font(12, bold=strong), "ma")
+        draw.text((middle, y + small.height + 5), str(chunk), INK if strong else FAINT, _font(12, bold=strong), "ma")
         x += small.width + 6
     if len(visible) < len(ranked):
-        draw.text((x + 2, y + 16), f"+{len(ranked) - len(visible)}", _FAINT, _font(12))
+        draw.text((x + 2, y + 16), f"+{len(ranked) - len(visible)}", FAINT, _font(12))
 
 
 def _wrap(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont, *, lines: int) -> list[str]:

@@ -90,8 +90,8 @@ def sample_command(
     """Make a video, chunk by chunk.
 
     Without options: the shipped model tells the shipped story. The folder gets video.mp4, sheet.png (every chunk and
-    what it remembered), trace.svg, trace.md and trace.json (the same at length), drift.json and drift.html, and run.json
-    to repeat the run.
+    what it remembered), trace.svg and trace.md (the same at length), drift.json and drift.html, and run.json to repeat
+    the run.
     """
     if storyboard and prompts:
         raise click.UsageError("give --storyboard or --prompt, not both")

@@ -179,3 +179,8 @@ def test_training_goes_on_from_shipped_weights_in_single_precision(run_config):
     for name, value in state["average"].items():
         assert value.dtype == torch.float32
         assert torch.allclose(value, begun["average"][name], atol=2e-3), name
+
+
+def test_an_unknown_policy_is_refused(run_config):
+    with pytest.raises(ValueError, match="policy is 'ring'; expected one of semantic, rolling"):
+        replace(run_config, policy="ring")

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from bdiff.defaults import policy
 from bdiff.train.gather import Batch, GatherConfig, make_batch
 from bdiff.train.preview import PREVIEW_STORY, write_preview
 from bdiff.train.run import RunConfig, RunResult, fit, step_generator
@@ -28,7 +29,6 @@ from bdiff_core import (
     tiny,
 )
 from forcing_losses import flow_matching_loss
-from kvbank import SemanticSparse
 from lvbench import storyworld
 from noisesched import chunk_levels
 
@@ -69,6 +69,8 @@ class ModelTrainConfig:
     """Of the chunk levels, see ``noisesched.chunk_levels``."""
     level_min: float = 0.7
     """Level of the first chunk. At 0.5 new places, which mostly appear early, were hardly learned at high levels."""
+    policy: str = "semantic"
+    """Which past chunks a target sees, by its name in `bdiff.defaults.policy`."""
     batch: GatherConfig = field(default_factory=GatherConfig)
     """Sizes and probabilities of a batch."""
     motion_weight: float = 5.0
@@ -93,6 +95,7 @@ class ModelTrainConfig:
             raise ValueError(
                 f"num_stories is {self.num_stories}; expected 1 to {HELD_OUT}, where held-out stories begin"
             )
+        policy(self.policy)
         if self.chunks_per_story < 2:
             raise ValueError(f"chunks_per_story is {self.chunks_per_story}; expected at least 2")
 
@@ -173,7 +176,7 @@ class _Task:
         return make_batch(
             stories,
             chunk_levels(stories.num_chunks, config.schedule, level_min=config.level_min),
-            SemanticSparse(),
+            policy(config.policy),
             config=config.batch,
             tokens_per_chunk=config.model.num_tokens(stories.frames_per_chunk, *stories.latents.shape[-2:]),
             generator=generator,

@@ -118,6 +118,12 @@ def test_weights_that_do_not_fit_are_listed_at_once(diffusers_directory):
     ]
 
 
+def test_weights_of_another_model_are_refused_in_a_few_words(saved):
+    save_file({"stray": torch.zeros(2)}, saved / "model.safetensors")
+    with pytest.raises(ValueError, match=r"do not fit its config\.json: (missing [^;]+; ){6}and \d+ more$"):
+        load_transformer(saved)
+
+
 @pytest.mark.parametrize("keep", [0, 7, 3000, -10])
 def test_a_cut_off_file_is_one_line_of_error(saved, keep):
     file = saved / "model.safetensors"

@@ -17,6 +17,7 @@ from bdiff_core.model import ChunkDiT
 
 _CLASS_NAME = "ChunkDiT"
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
+_MAX_PROBLEMS = 6  # that one error lists: another architecture's weights would name hundreds
 
 # Our parameter <- those of diffusers, concatenated along the output axis. `*` is the number of a block. Parameters of
 # options that a model lacks are skipped.
@@ -222,7 +223,7 @@ def _open_weights(path: Path, name: str, stack: ExitStack) -> "dict[str, safe_op
 def _check(
     sources: dict[str, tuple[str, ...]], shapes: dict[str, tuple[int, ...]], stored: "dict[str, safe_open]", path: Path
 ) -> None:
-    """Raise one error that names every stored parameter that is missing, unexpected or of the wrong shape."""
+    """Raise one error that names the stored parameters that are missing, unexpected or of the wrong shape."""
     wanted = {source for names in sources.values() for source in names}
     problems = [f"missing {name}" for name in sorted(wanted - set(stored))]
     problems += [f"unexpected {name}" for name in sorted(set(stored) - wanted) if not _UNUSED.search(name)]
@@ -238,4 +239,6 @@ def _check(
             if shape != expected
         ]
     if problems:
-        raise ValueError(f"the weights in {path} do not fit its {_CONFIG}: " + "; ".join(problems))
+        shown, more = problems[:_MAX_PROBLEMS], len(problems) - _MAX_PROBLEMS
+        listed = "; ".join([*shown, f"and {more} more"] if more > 0 else shown)
+        raise ValueError(f"the weights in {path} do not fit its {_CONFIG}: {listed}")

@@ -19,8 +19,9 @@ def story():
     return storyworld.render(3, 12)
 
 
-def test_a_story_is_a_function_of_its_seed():
-    one, again, other = (storyworld.render(seed, 2) for seed in (5, 5, 6))
+@pytest.mark.parametrize("richness", [0, 1, 2])
+def test_a_story_is_a_function_of_its_seed(richness):
+    one, again, other = (storyworld.render(seed, 2, richness=richness) for seed in (5, 5, 6))
     assert torch.equal(one.frames, again.frames)
     assert one.captions == again.captions
     assert not torch.equal(one.frames, other.frames)
@@ -34,7 +35,7 @@ def test_a_shorter_story_is_the_beginning_of_the_longer_one(seed):
     assert torch.equal(long.frames[:, :37], short.frames)
 
 
-@pytest.mark.parametrize("richness", [0, 1])
+@pytest.mark.parametrize("richness", [0, 1, 2])
 def test_shapes_and_ranges(richness):
     story = storyworld.render(1, 3, first_chunk_frames=13, chunk_frames=12, richness=richness)
     assert story.frames.shape == (3, 37, 64, 64)
@@ -55,7 +56,7 @@ def test_flat_worlds_have_two_colours_and_a_horizon():
 @settings(max_examples=40, deadline=None)
 @given(SEEDS)
 def test_captions_tell_actor_place_and_direction_but_no_colour(seed):
-    written = plot.write_plot(seed, 25)
+    written = plot.write_plot(seed, 25, companions=seed % 2 == 1)
     for beat in written.beats:
         assert written.species in beat.caption
         assert written.places[beat.place] in beat.caption

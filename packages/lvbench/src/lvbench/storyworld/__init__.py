@@ -9,6 +9,7 @@ Example:
 
 from lvbench.storyworld.judge import Verdict, judge
 from lvbench.storyworld.plot import ACTIONS, PLACES, SPECIES
-from lvbench.storyworld.story import FPS, StoryVideo, Truth, render
+from lvbench.storyworld.story import FPS, render
+from lvbench.storyworld.truth import StoryVideo, Truth
 
 __all__ = ["ACTIONS", "FPS", "PLACES", "SPECIES", "StoryVideo", "Truth", "Verdict", "judge", "render"]

@@ -38,7 +38,7 @@ def draw_actor(species: str, *, colours: Array, facing: Array, gait: Array, offs
     u, v = np.broadcast_arrays(u, v)
     paint = np.zeros((*u.shape, 3), dtype=np.float32)
     alpha = np.zeros(u.shape, dtype=np.float32)
-    for distance, which in _SHAPES[species](u, v, gait[:, None, None]):
+    for distance, which in SHAPES[species](u, v, gait[:, None, None]):
         cover = coverage(distance)
         paint += cover[..., None] * (colours[which] - paint)
         alpha += cover * (1.0 - alpha)
@@ -119,7 +119,7 @@ def _robot(u: Array, v: Array, gait: Array) -> Iterator[Shape]:
     yield box(u, v, centre=(3.4, 18.4), half=(1.9, 1.1)), INK
 
 
-_SHAPES: dict[str, Callable[[Array, Array, Array], Iterator[Shape]]] = {
+SHAPES: dict[str, Callable[[Array, Array, Array], Iterator[Shape]]] = {
     "fox": _fox,
     "rabbit": _rabbit,
     "bear": _bear,

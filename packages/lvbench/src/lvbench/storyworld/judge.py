@@ -1,10 +1,12 @@
 """Judging a generated video by the truth of the story it was asked to tell.
 
 The judge knows the protagonist's colours (from the story's truth: give the first chunk to the model, so that it knows
-them too), when it should be seen, which way it should move, and which place is which. It is calibrated on the true
-pictures: how many pixels of its colour the protagonist shows when nothing is wrong.
+them too), when it should be seen, which way it should move, which place is which, and the light of every hour. It is
+calibrated on the true pictures: how many pixels of its colour the protagonist shows when nothing is wrong. Where the
+camera pans and the light changes, two looks at a place are compared at the shift and the gain that suit them best.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lvbench.storyworld.story import StoryVideo, Truth
+from lvbench.storyworld.truth import StoryVideo, Truth
 
 WINDOW = (31, 31)
 """Rows and columns that hold a protagonist."""
@@ -20,6 +22,7 @@ WINDOW = (31, 31)
 _TOLERANCE = 0.36  # distance from the body's colour, pixels in [-1, 1]
 _SHARES = 0.5, 2.0  # of the true number of body pixels: less is a trace of it, more is something else
 _LEAST_WAY = 6.0  # pixels: less is standing
+_PAN = 0.6  # pixels that landmarks shift for one of camera
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,7 +87,7 @@ def judge(frames: Float[Tensor, "3 t h w"], story: StoryVideo) -> Verdict:
 
 def _find(frames: Tensor, truth: Truth) -> tuple[Float[Tensor, " t"], Float[Tensor, " t"]]:
     """Most body-coloured pixels in a window, and the mean column of those pixels, per frame."""
-    body = truth.subject_colours[0][:, None, None, None]
+    body = truth.lit(truth.subject_colours[0], range(frames.shape[1])).T[:, :, None, None]
     near = ((frames - body).square().sum(0).sqrt() < _TOLERANCE).float()
     rows, columns = WINDOW
     padding = (columns // 2, columns // 2, rows // 2, rows // 2)
@@ -113,10 +116,24 @@ def _places(frames: Tensor, truth: Truth) -> Int[Tensor, " chunks"]:
     looks: dict[int, Tensor] = {}
     answers = []
     previous = -1
+    pan = math.ceil(_PAN * float(truth.camera.max() - truth.camera.min()))
+    most = float((truth.light.amax(0) / truth.light.amin(0)).max())
     for chunk, place in enumerate(truth.place.tolist()):
-        still = frames[:, truth.chunk_of_frame == chunk].median(1).values
+        still = (frames[:, truth.chunk_of_frame == chunk].median(1).values + 1.0) / 2.0
         back = place in looks and previous != place
-        answers.append(min(looks, key=lambda p: float((looks[p] - still).abs().mean())) if back else -1)
+        answers.append(min(looks, key=lambda p: _unlikeness(looks[p], still, pan, most)) if back else -1)
         looks.setdefault(place, still)
         previous = place
     return torch.tensor(answers)
+
+
+def _unlikeness(one: Tensor, other: Tensor, pan: int, most: float) -> float:
+    """Mean difference of two pictures [3, h, w] in [0, 1] at the best shift up to ``pan`` and gains up to ``most``."""
+    width = one.shape[-1]
+    differences = []
+    for shift in range(-pan, pan + 1):
+        a = one[..., max(shift, 0) : width + min(shift, 0)]
+        b = other[..., max(-shift, 0) : width + min(-shift, 0)]
+        gain = ((a * b).sum((1, 2)) / b.square().sum((1, 2)).clamp_min(1e-6)).clamp(1.0 / most, most)
+        differences.append(float((a - b * gain[:, None, None]).abs().mean()))
+    return min(differences)

@@ -17,6 +17,8 @@ _DIRECTION_WORDS = {1: ("right", "to the right"), -1: ("left", "to the left")}
 _WALKS = ("walks", "strolls", "wanders", "trots")
 _STANDS = ("stands still", "waits", "rests", "looks around")
 _JUMPS = ("jumps", "hops up and down", "jumps up and down")
+_MEETINGS = (", a {} waits there", ", a {} rests there", " while a {} looks on", " while a {} waits there")
+_COMPANY = 0.45  # share of the stays on which somebody is met
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,6 +39,8 @@ class Beat:
     """Horizontal position at the last frame."""
     caption: str
     """What the chunk shows, without a word about colours."""
+    companion: str | None = None
+    """Species of who is met."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,10 +50,18 @@ class Plot:
     species: str
     places: tuple[str, ...]
     beats: tuple[Beat, ...]
+    inhabitants: tuple[str, ...] = ()
+    """Species of who may be met at each place, no two alike; empty in a story without companions."""
 
 
-def write_plot(seed: int, num_chunks: int) -> Plot:
-    """Draw a story of ``num_chunks`` chunks in which places are left and, after a while, visited again."""
+def write_plot(seed: int, num_chunks: int, *, companions: bool = False) -> Plot:
+    """Draw a story of ``num_chunks`` chunks in which places are left and, after a while, visited again.
+
+    Args:
+        seed: Of the story.
+        num_chunks: Its length.
+        companions: On some stays the protagonist meets who lives at the place, and the captions say so.
+    """
     rng = np.random.default_rng([seed, 0])
     species = SPECIES[rng.integers(len(SPECIES))]
     places = tuple(PLACES[i] for i in rng.permutation(len(PLACES))[: rng.integers(3, 6)])
@@ -69,7 +81,23 @@ def write_plot(seed: int, num_chunks: int) -> Plot:
         beats.append(replace(beat, caption=caption))
         position = beat.end
         visited.append(place)
-    return Plot(species=species, places=places, beats=tuple(beats))
+    plot = Plot(species=species, places=places, beats=tuple(beats))
+    return _with_companions(plot, seed) if companions else plot
+
+
+def _with_companions(plot: Plot, seed: int) -> Plot:
+    """The same story with company on some stays, for the whole of a stay."""
+    others = [species for species in SPECIES if species != plot.species]
+    order = np.random.default_rng([seed, 4]).permutation(len(others))
+    inhabitants = tuple(others[i] for i in order[: len(plot.places)])
+    beats, met = [], False
+    for chunk, beat in enumerate(plot.beats):
+        rng = np.random.default_rng([seed, 5, chunk])
+        fresh = bool(rng.random() < _COMPANY)
+        met = fresh if beat.arrives or chunk == 0 else met
+        clause = _MEETINGS[rng.integers(len(_MEETINGS))].format(inhabitants[beat.place])
+        beats.append(replace(beat, caption=beat.caption + clause, companion=inhabitants[beat.place]) if met else beat)
+    return replace(plot, beats=tuple(beats), inhabitants=inhabitants)
 
 
 def _next_place(rng: np.random.Generator, visited: list[int], num_places: int) -> int:

@@ -1,0 +1,114 @@
+"""Pictures with gradients, shadows, day light, a panning camera and companions: richness 2."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lvbench.storyworld.cast import Look, Pose, draw_look, lay, lay_shadow, paint_actor
+from lvbench.storyworld.daylight import draw_daylight
+from lvbench.storyworld.motion import BASELINE, Motion, follow, move
+from lvbench.storyworld.paint import Array
+from lvbench.storyworld.palettes import Palette
+from lvbench.storyworld.plot import Plot
+from lvbench.storyworld.scenes import COMPANION_SCALE, Inhabitant, Scene, draw_scene
+from lvbench.storyworld.truth import signed
+
+_BREATH_SECONDS = 2.5
+_BREATH = 0.03  # of its height
+
+
+def draw_film(
+    seed: int, plot: Plot, lengths: list[int], *, fps: int
+) -> tuple[Float[Tensor, "3 t h w"], dict[str, Any]]:
+    """Draw every frame of a story.
+
+    Returns:
+        Frames in [-1, 1], and the fields of the truth about what is seen.
+    """
+    rng = np.random.default_rng([seed, 6])
+    hero = draw_look(plot.species, rng, taken=np.ones((1, 3), dtype=np.float32), distance=0.0)
+    sun = int(rng.choice([-1, 1]))
+    scenes = _draw_scenes(seed, plot, hero, sun)
+    motion = follow(move(plot.beats, lengths), np.random.default_rng([seed, 8]), fps=fps)
+    light = draw_daylight(np.random.default_rng([seed, 9]), sum(lengths), fps=fps)
+    pictures, subjects, companions = [], [], []
+    first = 0
+    for beat, length in zip(plot.beats, lengths, strict=True):
+        part = slice(first, first + length)
+        first += length
+        scene = scenes[beat.place]
+        picture = scene.background(motion.camera[part])
+        other = np.zeros((length, *picture.shape[1::2]), dtype=np.float32)
+        if beat.companion:
+            seconds = np.arange(part.start, part.stop, dtype=np.float32) / fps
+            other = _place_companion(picture, scene.inhabitant, motion.camera[part], seconds, sun)
+        subject = _place_hero(picture, hero, motion, part, sun)
+        picture *= light[part, None, :, None]
+        pictures.append(picture)
+        subjects.append(subject > 0.5)
+        companions.append(other * (1.0 - subject) > 0.5)
+    frames = torch.from_numpy(np.concatenate(pictures)).permute(2, 0, 1, 3).contiguous().mul_(2.0).sub_(1.0)
+    masks = {"subject": np.concatenate(subjects), "companion_mask": np.concatenate(companions)}
+    return frames, _seen(hero, scenes, motion, light) | {name: torch.from_numpy(mask) for name, mask in masks.items()}
+
+
+def _draw_scenes(seed: int, plot: Plot, hero: Look, sun: int) -> tuple[Scene, ...]:
+    scenes: list[Scene] = []
+    palettes: list[Palette] = []
+    for i, (name, companion) in enumerate(zip(plot.places, plot.inhabitants, strict=True)):
+        rng = np.random.default_rng([seed, 7, i])
+        scenes.append(draw_scene(name, rng, protagonist=hero, companion=companion, others=palettes, sun=sun))
+        palettes.append(scenes[-1].palette)
+    return tuple(scenes)
+
+
+def _place_hero(picture: Array, hero: Look, motion: Motion, part: slice, sun: int) -> Array:
+    """Paint the protagonist and its shadow over a picture [t, h, 3, w]; how much of each pixel it covers."""
+    pose = Pose(
+        x=motion.x[part],
+        y=motion.y[part],
+        facing=motion.facing[part],
+        gait=motion.gait[part],
+        tall=np.ones_like(motion.x[part]),
+    )
+    lay_shadow(picture, x=pose.x, row=BASELINE, lift=BASELINE - pose.y, sun=sun)
+    return lay(picture, paint_actor(hero, pose, sun=sun), pose)
+
+
+def _place_companion(picture: Array, one: Inhabitant, camera: Array, seconds: Array, sun: int) -> Array:
+    """The same for who lives at the place, which stands and breathes."""
+    x = (one.x - one.rate * camera).astype(np.float32)
+    still = np.zeros_like(x)
+    pose = Pose(
+        x=x,
+        y=still + np.float32(one.y),
+        facing=still + np.float32(one.facing),
+        gait=still,
+        tall=1.0 + np.float32(_BREATH) * np.sin(seconds * np.float32(2.0 * np.pi / _BREATH_SECONDS)),
+    )
+    lay_shadow(picture, x=x, row=one.y, lift=still, sun=sun, scale=COMPANION_SCALE)
+    return lay(picture, paint_actor(one.look, pose, sun=sun, scale=COMPANION_SCALE), pose, scale=COMPANION_SCALE)
+
+
+def _seen(hero: Look, scenes: tuple[Scene, ...], motion: Motion, light: Array) -> dict[str, Any]:
+    """The truth about looks and camera."""
+    middle = np.zeros(1, dtype=np.float32)
+    palettes = [scene.palette for scene in scenes]
+    return {
+        "position": torch.from_numpy(np.stack([motion.x, motion.y], 1)),
+        "subject_colours": signed(hero.colours),
+        "pattern": hero.pattern,
+        "marking": signed(hero.marking),
+        "sky": signed(np.stack([p.sky for p in palettes])),
+        "ground": signed(np.stack([p.ground for p in palettes])),
+        "landmark": signed(np.stack([np.stack([p.main, p.detail]) for p in palettes])),
+        "backgrounds": signed(np.concatenate([s.background(middle) for s in scenes]).transpose(0, 2, 1, 3)),
+        "regions": torch.from_numpy(np.concatenate([s.regions(middle) for s in scenes])),
+        "camera": torch.from_numpy(motion.camera),
+        "light": torch.from_numpy(light),
+        "companion_colours": signed(np.stack([scene.inhabitant.look.colours for scene in scenes])),
+        "scenes": scenes,
+    }

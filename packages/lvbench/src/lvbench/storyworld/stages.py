@@ -1,0 +1,187 @@
+"""The stage of a place: sky, far hills and ground, on which ``landmarks`` puts what the place is known by."""
+
+import numpy as np
+
+from lvbench.storyworld.layers import GROUND, MARGIN, OTHER, SIZE, SKY, Canvas, Layer
+from lvbench.storyworld.motion import BASELINE
+from lvbench.storyworld.paint import Array, convex, ellipse, segment
+from lvbench.storyworld.palettes import Palette, mix, tones
+
+_SKY_RATE, _FAR_RATE, _BACK_RATE, _HORIZON_RATE = 0.1, 0.25, 0.45, 0.6
+_DEPTHS = {"beach": 11.0, "harbor": 6.0, "desert": 4.0}  # rows below the horizon on which the landmark stands
+
+
+class Stage:
+    """The layers of a place while they are painted.
+
+    Args:
+        palette: Of the place.
+        rng: Where all draws for the place come from.
+        horizon: Row of the horizon in pixels.
+        sun: The side that light comes from: 1 right, -1 left.
+        name: Of the place.
+    """
+
+    def __init__(self, palette: Palette, rng: np.random.Generator, *, horizon: float, sun: int, name: str) -> None:
+        self.name, self.palette, self.rng, self.horizon, self.sun = name, palette, rng, horizon, sun
+        row = int(horizon)
+        self.sky = Canvas(0, row + 2, rates=_SKY_RATE)
+        self.far = Canvas(row - 20, row + 2, rates=_FAR_RATE)
+        self.ground = Canvas(row, SIZE, rates=self.rate(np.arange(row, SIZE) + 0.5))
+        self.back = Canvas(row - 24, row + 5, rates=_BACK_RATE)
+        self.middle = Canvas(0, row + 16, rates=self.rate(horizon + _DEPTHS.get(name, 3.0)))
+
+    def rate(self, row: Array | float) -> Array | float:
+        """How far things that stand on this row of the ground shift for a pixel of camera."""
+        return _HORIZON_RATE + (1.0 - _HORIZON_RATE) * (row - self.horizon) / (BASELINE - self.horizon)
+
+    def layers(self) -> tuple[Layer, ...]:
+        """The finished layers, the farthest first."""
+        canvases = (self.sky, self.far, self.ground, self.back, self.middle)
+        return tuple(canvas.layer() for canvas in canvases)
+
+    def paint_sky(self, *, clear: bool) -> None:
+        """A gradient with clouds, and the sun where it is clear."""
+        sky, palette, rng = self.sky, self.palette, self.rng
+        rise = (sky.y / self.horizon) ** 1.2
+        sky.fill(np.full_like(sky.y, -9.0), sky.ramp(palette.sky, palette.haze, rise - 0.04), region=SKY)
+        if clear:
+            at = (32.0 + self.sun * rng.uniform(12.0, 22.0), rng.uniform(7.0, 12.0))
+            sky.fill(ellipse(sky.x, sky.y, centre=at, radii=(9.0, 9.0)), palette.glow, soft=11.0, opacity=0.45)
+            sky.fill(ellipse(sky.x, sky.y, centre=at, radii=(3.6, 3.6)), palette.glow, soft=1.2)
+        for k in range(int(rng.integers(2, 4))):
+            self._cloud(rng.uniform(-6.0, 14.0) + 26.0 * k, rng.uniform(5.0, 0.5 * self.horizon), rng.uniform(0.8, 1.3))
+
+    def _cloud(self, x: float, y: float, size: float) -> None:
+        sky, palette = self.sky, self.palette
+        puffs = ((-4.5, -0.6, 3.0), (0.0, -2.0, 4.0), (4.5, -0.4, 2.8), (7.5, 0.4, 1.8), (-7.8, 0.5, 1.8))
+        distance = np.minimum.reduce([
+            ellipse(sky.x, sky.y, centre=(x + size * u, y + size * v), radii=(size * r * 1.25, size * r))
+            for u, v, r in puffs
+        ])  # fmt: skip
+        distance = np.maximum(distance, sky.y - (y + 1.0 * size))
+        share = 0.75 - (sky.y - y) / (4.0 * size)
+        sky.fill(distance, sky.ramp(mix(palette.cloud, palette.sky, 0.4), palette.cloud, share), soft=1.8, opacity=0.9)
+
+    def paint_hills(self, *, height: float) -> None:
+        """Two ridges in the air of the distance."""
+        for canvas, lift, air in ((self.far, height, 0.45), (self.back, 0.45 * height, 0.12)):
+            colour = mix(self.palette.hill, self.palette.haze, air)
+            self.ridge(canvas, colour, lift=lift, swing=0.35 * lift)
+
+    def ridge(self, canvas: Canvas, colour: Array, *, lift: float, swing: float) -> None:
+        """Rounded hills of mean height ``lift``, paler towards their feet."""
+        first, second = self.rng.uniform(0.0, 6.28, 2)
+        wide, narrow = self.rng.uniform(0.09, 0.13), self.rng.uniform(0.19, 0.26)
+        wave = np.sin(wide * canvas.x + first) + 0.4 * np.sin(narrow * canvas.x + second)
+        crest = self.horizon - lift - swing * wave
+        foot = mix(colour, self.palette.haze, 0.5)
+        share = (self.horizon - canvas.y) / (lift + swing)
+        canvas.fill(np.maximum(crest - canvas.y, canvas.y - self.horizon - 1.0), canvas.ramp(foot, colour, share))
+
+    def paint_ground(self) -> None:
+        """Ground that is paler far away, with a few broad lighter and darker places."""
+        ground, palette, rng = self.ground, self.palette, self.rng
+        near = (ground.y - self.horizon) / (0.8 * (SIZE - self.horizon))
+        ground.fill(self.horizon - ground.y, ground.ramp(palette.meadow, palette.ground, near), region=GROUND)
+        for k in range(5):
+            row = self.horizon + (60.0 - self.horizon) * (0.2 + 0.16 * k)
+            at = (rng.uniform(0.0, 64.0), row)
+            shape = ellipse(ground.x, ground.y, centre=at, radii=(rng.uniform(11.0, 19.0), 1.0 + 0.12 * (row - 30.0)))
+            dark, light = tones(palette.ground)
+            ground.fill(shape, light if k % 2 else dark, soft=4.0, opacity=0.28 if k % 2 else 0.16)
+
+    def scatter(self, count: int, *, nearest: float = 61.0) -> list[tuple[float, float, float]]:
+        """Points on the ground, far ones first: column, row and size (1 where the protagonist walks)."""
+        rng = self.rng
+        share = (np.arange(count) + rng.uniform(0.1, 0.9, count)) / count
+        rows = self.horizon + 3.0 + (nearest - self.horizon - 3.0) * share
+        columns = 64.0 * ((0.618 * np.arange(count) + rng.uniform()) % 1.0) * 1.25 - 8.0
+        sizes = 0.4 + 0.6 * (rows - self.horizon) / (BASELINE - self.horizon)
+        return list(zip(columns.tolist(), rows.tolist(), sizes.tolist(), strict=True))
+
+    def paint_tufts(self, count: int) -> None:
+        """Blades of grass in threes."""
+        dark, light = tones(self.palette.ground)
+        for x, y, size in self.scatter(count):
+            spot = self.ground.around(x, y, 5.0)
+            for lean, colour in ((-1.6, dark), (1.6, light), (0.0, dark)):
+                blade = segment(spot.x, spot.y, ends=((x, y), (x + lean * size, y - 3.0 * size)), radius=0.5 * size)
+                spot.fill(blade, colour, opacity=0.55)
+
+    def paint_pebbles(self, count: int) -> None:
+        """Small stones or shells."""
+        stone = mix(self.palette.meadow, self.palette.ground, 0.3)
+        for x, y, size in self.scatter(count):
+            self.dome(self.ground.around(x, y, 4.0), (x, y), (1.5 * size, 0.9 * size), stone)
+
+    def paint_flowers(self, count: int) -> None:
+        """Flowers of two petals and a bright heart."""
+        for x, y, size in self.scatter(count):
+            spot = self.ground.around(x, y, 4.0)
+            for side in (-0.7, 0.7):
+                self.dome(spot, (x + side * size, y), (0.9 * size, 0.9 * size), self.palette.detail)
+            self.dome(spot, (x, y), (0.6 * size, 0.6 * size), self.palette.glow)
+
+    def paint_mushrooms(self, count: int) -> None:
+        """Pale stems under bright caps."""
+        for x, y, size in self.scatter(count):
+            spot = self.ground.around(x, y, 5.0)
+            stem = segment(spot.x, spot.y, ends=((x, y), (x, y - 1.6 * size)), radius=0.5 * size)
+            spot.fill(stem, self.palette.cloud)
+            self.dome(spot, (x, y - 2.0 * size), (1.7 * size, 1.1 * size), self.palette.detail)
+
+    def paint_path(self, x: float, row: float) -> None:
+        """A way that winds from a door to the front of the picture."""
+        ground = self.ground
+        down = np.clip((ground.y - row) / (SIZE - row), 0.0, 1.0)
+        middle = x + (32.0 - x) * 0.6 * down + 5.0 * np.sin(3.2 * down) * self.sun
+        shape = np.maximum(np.abs(ground.x - middle) - (1.4 + 7.0 * down**1.3), row - ground.y)
+        ground.fill(shape, mix(self.palette.meadow, self.palette.haze, 0.45), soft=2.0, opacity=0.7)
+
+    def dome(self, canvas: Canvas, centre: tuple, radii: tuple, colour: Array, *, region: int = OTHER) -> None:
+        """Paint an ellipse, lit from above and from the sun's side."""
+        shape = ellipse(canvas.x, canvas.y, centre=centre, radii=radii)
+        self.mound(canvas, shape, colour, about=(centre, radii), region=region)
+
+    def mound(self, canvas: Canvas, shape: Array, colour: Array, *, about: tuple, region: int = OTHER) -> None:
+        """Paint any shape, lit as if it were round: ``about`` is the centre and the radii of that roundness."""
+        (x, y), (wide, high) = about
+        dark, light = tones(colour)
+        facing = self.sun * (canvas.x - x) / wide + (y - canvas.y) / high
+        canvas.fill(shape, canvas.ramp(dark, light, 0.55 + 0.4 * facing), region=region)
+
+    def wall(self, canvas: Canvas, shape: Array, colour: Array, *, x: float, half: float, region: int = OTHER) -> None:
+        """Paint any shape, lit as if it were a pillar around column ``x``."""
+        dark, light = tones(colour)
+        share = 0.55 + 0.45 * self.sun * (canvas.x - x) / half
+        canvas.fill(shape, canvas.ramp(mix(dark, colour, 0.2), mix(colour, light, 0.9), share), region=region)
+
+    def slope(self, canvas: Canvas, corners: tuple, colour: Array, *, x: float, region: int = OTHER) -> None:
+        """Paint a polygon, lit on the sun's side of column ``x`` and shaded on the other."""
+        dark, light = tones(colour)
+        share = 0.5 + 0.45 * self.sun * (canvas.x - x)
+        shape = convex(canvas.x, canvas.y, corners)
+        canvas.fill(shape, canvas.ramp(dark, mix(colour, light, 0.7), share), region=region)
+
+    def cast_shadow(self, x: float, y: float, *, width: float, length: float) -> None:
+        """The shadow on the ground of something that stands there, ``width`` to either side, away from the sun."""
+        ground = self.ground
+        centre = (x - self.sun * 0.5 * length, y + 0.6)
+        shape = ellipse(ground.x, ground.y, centre=centre, radii=(width + 0.5 * length, 2.0))
+        ground.fill(shape, tones(tones(self.palette.ground)[0])[0], soft=2.5, opacity=0.42)
+
+    def paint_sea(self, width: float, colour: Array, *, region: int = OTHER) -> None:
+        """Water from the horizon down, with a few glints and a line of foam."""
+        ground, rng = self.ground, self.rng
+        shore = self.horizon + width + 0.8 * np.sin(0.16 * ground.x + rng.uniform(0.0, 6.28))
+        dark, light = tones(colour)
+        depth = (ground.y - self.horizon) / width
+        foam = mix(self.palette.cloud, self.palette.ground, 0.15)
+        sea = np.maximum(ground.y - shore, self.horizon - ground.y)
+        ground.fill(np.maximum(ground.y - shore - 1.2, self.horizon - ground.y), foam, soft=1.4, opacity=0.8)
+        ground.fill(sea, ground.ramp(mix(colour, light, 0.6), mix(colour, dark, 0.35), depth), region=region)
+        for k in range(7):
+            x, row = rng.uniform(-MARGIN, SIZE + MARGIN), self.horizon + 1.4 + (width - 3.0) * (k + 0.5) / 7
+            glint = segment(ground.x, ground.y, ends=((x, row), (x + rng.uniform(4.0, 9.0), row)), radius=0.35)
+            ground.fill(glint, light, opacity=0.5)

@@ -132,7 +132,7 @@ def _training_options(command: "Callable") -> "Callable":
     """What both trainers take; an option left out is the trainer's own default."""
     for option in (
         click.option("--learning-rate", type=_POSITIVE),
-        click.option("--richness", type=click.IntRange(0, 1), help="Of the stories: 0 flat, 1 with landmarks."),
+        click.option("--richness", type=click.IntRange(0, 2), help="Of the stories: 0 flat, 1 landmarks, 2 light and camera."),
         click.option("--num-stories", type=click.IntRange(1), help="Stories to train on."),
         click.option("--seed", type=click.IntRange(0)),
         click.option("--max-steps", type=click.IntRange(1), help="Stop after so many steps."),
@@ -186,7 +186,7 @@ def bench_group() -> None:
 @click.option("--num-steps", type=click.IntRange(1, 1000), help="Denoising steps a chunk.")
 @click.option("--guidance", type=_POSITIVE)
 @click.option("--seed", type=click.IntRange(0))
-@click.option("--richness", type=click.IntRange(0, 1))
+@click.option("--richness", type=click.IntRange(0, 2))
 @click.option("--workers", type=click.IntRange(1), help="Processes.")
 def bench_world_command(model: Path, **options: Any) -> None:
     """Let the model tell held-out stories and judge them by their truth; the summary goes to stdout."""

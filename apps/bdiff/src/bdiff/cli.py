@@ -132,7 +132,7 @@ def _training_options(command: "Callable") -> "Callable":
     """What both trainers take; an option left out is the trainer's own default."""
     for option in (
         click.option("--learning-rate", type=_POSITIVE),
-        click.option("--richness", type=click.IntRange(0, 2), help="Of the stories: 0 flat, 1 landmarks, 2 light and camera."),
+        click.option("--richness", type=click.IntRange(0, 2), help="Stories: 0 flat, 1 landmarks, 2 light and camera."),
         click.option("--num-stories", type=click.IntRange(1), help="Stories to train on."),
         click.option("--seed", type=click.IntRange(0)),
         click.option("--max-steps", type=click.IntRange(1), help="Stop after so many steps."),

@@ -5,7 +5,23 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from kvbank import DynamicSparse, ExactIndex, FaissIndex, Full, KVBank, Rolling, SalienceOptions, SemanticSparse, Sink
+from kvbank import (
+    DeepSink,
+    DynamicSparse,
+    ExactIndex,
+    FaissIndex,
+    Full,
+    Int4,
+    Int8,
+    KVBank,
+    LatentRecall,
+    PoseRecall,
+    QueryRecall,
+    Rolling,
+    SalienceOptions,
+    SemanticSparse,
+    Sink,
+)
 
 POLICIES = [
     SemanticSparse(top_l=1, num_recent=1, coverage=0.8),
@@ -14,6 +30,12 @@ POLICIES = [
     Rolling(2),
     Sink(1, 1),
     Full(),
+]
+LAYER_POLICIES = [
+    LatentRecall(top_l=1, num_recent=1, coverage=0.8),
+    QueryRecall(top_l=1, num_recent=1, layers=(1,), temperature=0.3),
+    PoseRecall(top_l=2, num_recent=1, field_of_view=(90.0, 90.0)),
+    DeepSink(num_sink=1, num_recent=1, num_tokens=7),
 ]
 
 
@@ -24,6 +46,7 @@ def embedding(chunk):
 def step(bank, make_layers, chunk):
     recall = bank.read(chunk, embedding=embedding(chunk))
     bank.write(chunk, make_layers(chunk), embedding=embedding(chunk), metadata={"prompt": f"chunk {chunk}"})
+    bank.annotate(chunk, {"latent": [chunk % 3, 1]})
     return recall
 
 
@@ -61,6 +84,80 @@ def test_a_loaded_bank_goes_on_as_if_it_had_never_stopped(make_layers, tmp_path,
         bank = loaded
 
 
+@pytest.mark.parametrize("quantization", [None, Int8(), Int4(group=5)], ids=repr)
+@pytest.mark.parametrize("policy", LAYER_POLICIES, ids=lambda policy: type(policy).__name__)
+def test_so_does_a_packed_one_and_one_that_answers_layer_by_layer(make_layers, tmp_path, policy, quantization):
+    bank = KVBank(policy=policy, quantization=quantization, budget=40)
+    for chunk in range(8):
+        bank.annotate(chunk, {"pose": [0, 0, 0, 0, 70 * chunk]})
+    for chunk in range(5):
+        step(bank, make_layers, chunk)
+    bank.save(tmp_path / "bank")
+    loaded = KVBank.load(tmp_path / "bank")
+    assert (loaded.policy, loaded.nbytes, loaded.trace) == (bank.policy, bank.nbytes, bank.trace)
+    for chunk in range(5, 8):
+        same(step(loaded, make_layers, chunk), step(bank, make_layers, chunk))
+    assert loaded.trace == bank.trace
+    assert "recalled" in loaded.trace[-1].kinds
+    assert loaded.past(8, embedding=embedding(8)).budget == 40
+
+
+def test_a_packed_bank_is_saved_packed(make_layers, tmp_path):
+    sizes = {}
+    for quantization in (None, Int8(), Int4()):
+        bank = KVBank(policy=Full(), quantization=quantization)
+        for chunk in range(3):
+            bank.write(chunk, make_layers(chunk, tokens=200, dh=16), embedding=None)
+        bank.save(tmp_path / "bank")
+        with safe_open(tmp_path / "bank", framework="pt") as file:
+            assert sum(file.get_tensor(name).nbytes for name in file.keys()) == bank.nbytes  # noqa: SIM118
+            assert (file.get_tensor("key.1.0").dtype == torch.uint8) == (quantization is not None)
+        sizes[quantization] = (tmp_path / "bank").stat().st_size
+    assert sizes[Int8()] < 0.4 * sizes[None]
+    assert sizes[Int4()] < 0.3 * sizes[None]
+
+
+def test_a_policy_of_yours_is_given_back(make_layers, tmp_path):
+    class Mine(Rolling):
+        pass
+
+    bank = KVBank(policy=Mine(2))
+    step(bank, make_layers, 0)
+    bank.save(tmp_path / "bank")
+    loaded = KVBank.load(tmp_path / "bank", policy=Mine(2))
+    same(loaded.read(1, embedding=None), bank.read(1, embedding=None))
+    for wrong in (None, Rolling(2)):
+        with pytest.raises(ValueError, match=r"saved with a Mine; give it back: KVBank.load\(path, policy=Mine"):
+            KVBank.load(tmp_path / "bank", policy=wrong)
+
+
+def test_a_policy_that_is_known_cannot_be_exchanged(tmp_path):
+    KVBank(policy=Rolling(2)).save(tmp_path / "bank")
+    assert KVBank.load(tmp_path / "bank", policy=Rolling(2)).policy == Rolling(2)
+    with pytest.raises(ValueError, match=r"saved with Rolling\(num_chunks=2\); got Rolling\(num_chunks=3\)"):
+        KVBank.load(tmp_path / "bank", policy=Rolling(3))
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=repr)
+def test_files_of_format_1_are_read(make_layers, tmp_path, policy):
+    bank = KVBank(policy=policy)
+    for chunk in range(4):
+        step(bank, make_layers, chunk)
+    bank.save(tmp_path / "bank")
+    with safe_open(tmp_path / "bank", framework="pt") as file:
+        header = json.loads(file.metadata()["kvbank"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    header["format"] = 1
+    for name in ("quantization", "budget", "plans"):
+        del header[name]
+    for read in header["reads"]:
+        del read["weights"], read["picked"]
+    save_file(tensors, tmp_path / "old", metadata={"kvbank": json.dumps(header)})
+    loaded = KVBank.load(tmp_path / "old")
+    assert loaded.trace == bank.trace
+    same(loaded.read(4, embedding=embedding(4)), bank.read(4, embedding=embedding(4)))
+
+
 def test_an_empty_bank_survives(tmp_path):
     KVBank(policy=SemanticSparse(), seed=3).save(tmp_path / "bank")
     loaded = KVBank.load(tmp_path / "bank")
@@ -94,7 +191,7 @@ def test_the_file_is_plain_safetensors_with_json(make_layers, tmp_path):
         header = json.loads(file.metadata()["kvbank"])
         assert torch.equal(file.get_tensor("embedding.0"), embedding(0))
     assert header["policy"] == ["SemanticSparse", {"top_l": 2, "num_recent": 2, "coverage": 0.98, "drop": 0.0}]
-    assert header["records"][0]["metadata"] == {"prompt": "chunk 0"}
+    assert header["records"][0]["metadata"] == {"prompt": "chunk 0", "latent": [0, 1]}
 
 
 def test_a_failed_save_leaves_the_old_file_and_no_other(make_layers, tmp_path, monkeypatch):
@@ -146,7 +243,7 @@ def test_foreign_files_are_refused(tmp_path):
     with pytest.raises(ValueError, match="is no safetensors file"):
         KVBank.load(tmp_path / "text")
     save_file({"x": torch.ones(1)}, tmp_path / "weights")
-    with pytest.raises(ValueError, match="has format None; this version reads format 1"):
+    with pytest.raises(ValueError, match="has format None; this version reads formats 1 and 2"):
         KVBank.load(tmp_path / "weights")
     with pytest.raises(FileNotFoundError):
         KVBank.load(tmp_path / "nothing")

@@ -11,10 +11,14 @@ Example:
 from importlib.metadata import version
 
 from kvbank.bank import KVBank
+from kvbank.deep_sink import DeepSink
 from kvbank.index import ExactIndex, FaissIndex, Index
+from kvbank.past import LayerPick, LayerSummary, Past, RecallPolicy
 from kvbank.policies import DynamicSparse, Full, Kind, Policy, Rolling, SemanticSparse, Sink
+from kvbank.quantization import Int4, Int8, PackedLayer
 from kvbank.recall import LayerKV, LayerLike, Recall, RecallTrace
 from kvbank.salience import SalienceOptions, cover_count, salient_tokens
+from kvbank.scored import LatentRecall, PoseRecall, QueryRecall
 from kvbank.store import MemoryStore, Store
 
 __version__ = version("kvbank")
@@ -27,17 +31,30 @@ __all__ = [  # noqa: RUF022
     "Recall",
     "RecallTrace",
     # Which chunks are seen
+    "DeepSink",
     "DynamicSparse",
     "Full",
     "Kind",
+    "LatentRecall",
     "Policy",
+    "PoseRecall",
+    "QueryRecall",
     "Rolling",
     "SemanticSparse",
     "Sink",
+    # What a policy of yours sees and answers
+    "LayerPick",
+    "LayerSummary",
+    "Past",
+    "RecallPolicy",
     # Which tokens are kept
     "SalienceOptions",
     "cover_count",
     "salient_tokens",
+    # How many bits they are stored in
+    "Int4",
+    "Int8",
+    "PackedLayer",
     # Where prompts are compared and chunks are held
     "ExactIndex",
     "FaissIndex",

@@ -1,6 +1,9 @@
-"""Which past chunks the current one sees: pure functions of its number and of prompt similarity."""
+"""Which past chunks the current one sees: pure functions of its number and of prompt similarity.
 
-from collections.abc import Sequence
+Policies that look at more than that, or answer layer by layer, are in `past`, `scored` and `deep_sink`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
@@ -26,7 +29,7 @@ class Policy(Protocol):
 
     @property
     def uses_similarity(self) -> bool:
-        """Whether `select` looks at the similarities."""
+        """Whether the similarity of prompts decides, so that every chunk needs an embedding."""
 
     def select(self, index: int, similarity: Similarity = ()) -> tuple[int, ...]:
         """Ids of the chunks that chunk `index` sees, ascending."""
@@ -53,10 +56,10 @@ class SemanticSparse:
     """Algorithm 1's p_drop: each token is hidden with this probability, anew for every reading chunk; for training."""
 
     def __post_init__(self) -> None:
-        _check_count("top_l", self.top_l)
-        _check_count("num_recent", self.num_recent)
+        check_count("top_l", self.top_l)
+        check_count("num_recent", self.num_recent)
         if self.coverage is not None:
-            _check_coverage(self.coverage)
+            check_coverage(self.coverage)
         if not 0.0 <= self.drop < 1.0:
             raise ValueError(f"drop is {self.drop}; expected a probability in [0, 1)")
 
@@ -72,7 +75,7 @@ class SemanticSparse:
             index: The chunk that reads.
             similarity: Cosine similarity of its prompt to those of chunks 0 .. index - 1.
         """
-        recent = _last(index, self.num_recent)
+        recent = last_chunks(index, self.num_recent)
         if not self.uses_similarity:
             return tuple(recent)
         if len(similarity) != index:
@@ -80,8 +83,7 @@ class SemanticSparse:
                 f"got {len(similarity)} similarities for chunk {index}; "
                 f"expected one for each of the {index} chunks before it"
             )
-        ranked = sorted(range(recent.start), key=lambda chunk: (float(similarity[chunk]), chunk), reverse=True)
-        return (*sorted(ranked[: self.top_l]), *recent)
+        return (*sorted(best_chunks(range(recent.start), similarity, self.top_l)), *recent)
 
     def kind(self, index: int, chunk: int) -> Kind:
         """`recent` or `recalled`."""
@@ -100,11 +102,11 @@ class _Window:
     """Chunks right before the current one."""
 
     def __post_init__(self) -> None:
-        _check_count("num_chunks", self.num_chunks, least=1)
+        check_count("num_chunks", self.num_chunks, least=1)
 
     def select(self, index: int, similarity: Similarity = ()) -> tuple[int, ...]:
         """The last `num_chunks` chunks."""
-        return tuple(_last(index, self.num_chunks))
+        return tuple(last_chunks(index, self.num_chunks))
 
     def kind(self, index: int, chunk: int) -> Kind:
         """Always `recent`."""
@@ -117,7 +119,7 @@ class _Window:
 
 @dataclass(frozen=True, slots=True)
 class DynamicSparse(_Window):
-    """The last chunks, salient tokens only (Table 5's dynamic sparse KV)."""
+    """The last chunks, salient tokens only: Table 5's dynamic sparse KV, after ZipVL (arXiv 2410.08584)."""
 
     coverage: float
     """Fraction of attention that the stored tokens cover."""
@@ -127,12 +129,12 @@ class DynamicSparse(_Window):
 
     def __post_init__(self) -> None:
         _Window.__post_init__(self)
-        _check_coverage(self.coverage)
+        check_coverage(self.coverage)
 
 
 @dataclass(frozen=True, slots=True)
 class Rolling(_Window):
-    """The last chunks, whole (Table 5's rolling KV)."""
+    """The last chunks, whole: Table 5's rolling KV, as in Self Forcing (arXiv 2506.08009)."""
 
     coverage: ClassVar[None] = None
     drop: ClassVar[float] = 0.0
@@ -141,7 +143,11 @@ class Rolling(_Window):
 
 @dataclass(frozen=True, slots=True)
 class Sink:
-    """The first chunks and the last ones, whole."""
+    """The first chunks and the last ones, whole: the frame sink of LongLive and the attention sink of Rolling Forcing.
+
+    Both (arXiv 2509.22622 and 2509.25161) take StreamingLLM's sink (arXiv 2309.17453) from text to video. Rolling
+    Forcing re-positions it next to the window, which is what slots do.
+    """
 
     num_sink: int
     """Chunks from the start of the film, always seen."""
@@ -153,12 +159,12 @@ class Sink:
     uses_similarity: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        _check_count("num_sink", self.num_sink)
-        _check_count("num_recent", self.num_recent)
+        check_count("num_sink", self.num_sink)
+        check_count("num_recent", self.num_recent)
 
     def select(self, index: int, similarity: Similarity = ()) -> tuple[int, ...]:
         """The first `num_sink` and the last `num_recent` chunks, each once."""
-        recent = _last(index, self.num_recent)
+        recent = last_chunks(index, self.num_recent)
         return (*range(min(self.num_sink, recent.start)), *recent)
 
     def kind(self, index: int, chunk: int) -> Kind:
@@ -180,7 +186,7 @@ class Full:
 
     def select(self, index: int, similarity: Similarity = ()) -> tuple[int, ...]:
         """Every chunk before `index`."""
-        return tuple(_last(index, index))
+        return tuple(last_chunks(index, index))
 
     def kind(self, index: int, chunk: int) -> Kind:
         """Always `recent`: the window is as long as the film."""
@@ -191,19 +197,27 @@ class Full:
         return True
 
 
-def _last(index: int, count: int) -> range:
+def best_chunks(candidates: Iterable[int], scores: Similarity | Mapping[int, float], count: int) -> list[int]:
+    """The `count` candidates with the highest scores, best first; ties go to the newest."""
+    return sorted(candidates, key=lambda chunk: (float(scores[chunk]), chunk), reverse=True)[:count]
+
+
+def last_chunks(index: int, count: int) -> range:
+    """The `count` chunks before `index`, or as many as there are."""
     if index < 0:
         raise ValueError(f"chunk number is {index}; chunks count from 0")
     return range(max(0, index - count), index)
 
 
-def _check_count(name: str, value: int, *, least: int = 0) -> None:
+def check_count(name: str, value: int, *, least: int = 0) -> None:
+    """Refuse what is no integer of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} is {value!r}; expected an integer")
     if value < least:
         raise ValueError(f"{name} is {value}; expected at least {least}")
 
 
-def _check_coverage(value: float) -> None:
+def check_coverage(value: float) -> None:
+    """Refuse what is no fraction in (0, 1]."""
     if not 0.0 < value <= 1.0:
         raise ValueError(f"coverage is {value}; expected a fraction in (0, 1]")

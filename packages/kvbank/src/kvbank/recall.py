@@ -70,7 +70,11 @@ class LayerKV:
     @property
     def nbytes(self) -> int:
         """Bytes of keys, values and positions."""
-        return self.key.nbytes + self.value.nbytes + self.position.nbytes
+        return sum(tensor.nbytes for tensor in self.tensors().values())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What is stored, by name: keys, values and positions."""
+        return {"key": self.key, "value": self.value, "position": self.position}
 
 
 def gather_tokens(layer: LayerKV, tokens: Int[Tensor, " kept"] | None) -> LayerKV:
@@ -91,7 +95,11 @@ def concatenate(layers: Sequence[LayerKV]) -> LayerKV:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Recall:
-    """What one chunk is shown of the past."""
+    """What one chunk is shown of the past.
+
+    Layers may show different chunks or tokens. `chunks` then holds those that any layer shows, a layer that does not
+    show one has a span of 0 there, and all layers agree on the order, the kinds and so the slots of the chunks.
+    """
 
     chunks: tuple[int, ...]
     """Ids of the chunks shown, in chronological order."""
@@ -103,6 +111,8 @@ class Recall:
     """`spans[layer][i]`: how many tokens of `chunks[i]` the layer shows."""
     layers: tuple[LayerKV, ...]
     """Their tokens, concatenated; empty if no chunk is shown. The reader owns these tensors."""
+    weights: tuple[tuple[float, ...], ...] = ()
+    """`weights[layer][i]`: what the values of `chunks[i]` are multiplied by already; () if by 1 throughout."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,3 +133,5 @@ class RecallTrace:
     """Share of each chunk's tokens that was shown, mean over the layers."""
     kept: tuple[tuple[Sequence[int], ...], ...]
     """`kept[layer][i]`: which tokens of `chunks[i]` the layer showed, ascending; a range where it is all of them."""
+    weights: tuple[tuple[float, ...], ...] = ()
+    """`weights[layer][i]`: what the values of `chunks[i]` were multiplied by; () if by 1 throughout."""

@@ -1,25 +1,26 @@
 """Where the keys and values of chunks are held."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
 import torch
 
-from kvbank.recall import LayerKV
+from kvbank.quantization import StoredLayer
 
 
 @runtime_checkable
 class Store(Protocol):
-    """Holds chunks by id; a bank decides what is put and removed."""
+    """Holds chunks by id; a bank decides what is put and removed, and whether it comes packed in few bits."""
 
     @property
     def nbytes(self) -> int:
         """Bytes of keys, values and positions held."""
 
-    def put(self, chunk: int, layers: tuple[LayerKV, ...]) -> None:
+    def put(self, chunk: int, layers: tuple[StoredLayer, ...]) -> None:
         """Hold a chunk; it must not be held already."""
 
-    def get(self, chunk: int, *, home: bool = True) -> tuple[LayerKV, ...]:
+    def get(self, chunk: int, *, home: bool = True) -> tuple[StoredLayer, ...]:
         """The layers of a held chunk, on the device they came from or else where they are; not to be modified."""
 
     def prefetch(self, chunks: Sequence[int]) -> None:
@@ -41,16 +42,16 @@ class MemoryStore:
 
     def __init__(self, *, device: torch.device | str | None = None) -> None:
         self._device = None if device is None else torch.device(device)
-        self._layers: dict[int, tuple[LayerKV, ...]] = {}
+        self._layers: dict[int, tuple[StoredLayer, ...]] = {}
         self._home: dict[int, torch.device] = {}
-        self._fetched: dict[int, tuple[LayerKV, ...]] = {}
+        self._fetched: dict[int, tuple[StoredLayer, ...]] = {}
 
     @property
     def nbytes(self) -> int:
         """Bytes of keys, values and positions held; copies under way by `prefetch` are not counted."""
         return sum(layer.nbytes for layers in self._layers.values() for layer in layers)
 
-    def put(self, chunk: int, layers: tuple[LayerKV, ...]) -> None:
+    def put(self, chunk: int, layers: tuple[StoredLayer, ...]) -> None:
         """Hold a chunk; it must not be held already."""
         if chunk in self._layers:
             raise ValueError(f"chunk {chunk} is held already; remove it first")
@@ -60,7 +61,7 @@ class MemoryStore:
             layers = tuple(_moved(layer, self._device, pin=pin) for layer in layers)
         self._layers[chunk], self._home[chunk] = layers, home
 
-    def get(self, chunk: int, *, home: bool = True) -> tuple[LayerKV, ...]:
+    def get(self, chunk: int, *, home: bool = True) -> tuple[StoredLayer, ...]:
         """The layers of a held chunk, on the device they came from or else where they are; not to be modified."""
         self._check_held(chunk)
         if not home:
@@ -89,8 +90,9 @@ class MemoryStore:
             raise ValueError(f"chunk {chunk} is not held; the store has {sorted(self._layers)}")
 
 
-def _moved(layer: LayerKV, device: torch.device, *, pin: bool = False) -> LayerKV:
-    parts = (layer.key, layer.value, layer.position)
+def _moved(layer: StoredLayer, device: torch.device, *, pin: bool = False) -> StoredLayer:
+    parts = layer.tensors()
     if pin:
-        return LayerKV(*(torch.empty_like(part, device="cpu", pin_memory=True).copy_(part) for part in parts))
-    return LayerKV(*(part.to(device, non_blocking=part.is_pinned()) for part in parts))
+        pinned = {name: torch.empty_like(part, device="cpu", pin_memory=True) for name, part in parts.items()}
+        return replace(layer, **{name: room.copy_(parts[name]) for name, room in pinned.items()})
+    return replace(layer, **{name: part.to(device, non_blocking=part.is_pinned()) for name, part in parts.items()})

@@ -1,0 +1,104 @@
+"""A deep sink, and between it and the window the tokens that the newest chunks ask for."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from kvbank.past import LayerPick, Past
+from kvbank.policies import Kind, Similarity, check_count, last_chunks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeepSink:
+    """A sink as long as the window, and single tokens from between (Deep Forcing, arXiv 2512.05081).
+
+    Sink and window are shown whole; of the chunks between them each layer shows the `num_tokens` tokens whose keys
+    agree most with the queries of the window, before RoPE (Participative Compression). Deep Forcing forgets the tokens
+    that lose; here nothing that is stored changes, so a token may come back, and memory is bounded by `reach`.
+    Positions are the reader's: slots re-align the sink as Deep Forcing does.
+
+    Layers show different tokens, and may show none of a chunk: its span in that layer is then 0.
+    """
+
+    num_sink: int = 2
+    """Chunks from the start of the film; Deep Forcing gives them half of what is seen."""
+    num_recent: int = 2
+    """Chunks right before the current one; at least 1, whose queries decide."""
+    num_tokens: int | None = None
+    """Tokens shown from between; None: what sink and window leave of the bank's budget."""
+    reach: int | None = None
+    """How many chunks before the window are candidates, and kept; None: all."""
+
+    coverage: ClassVar[None] = None
+    drop: ClassVar[float] = 0.0
+    uses_similarity: ClassVar[bool] = False
+    uses_summaries: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_count("num_sink", self.num_sink)
+        check_count("num_recent", self.num_recent, least=1)
+        for name in ("num_tokens", "reach"):
+            if getattr(self, name) is not None:
+                check_count(name, getattr(self, name))
+
+    def select(self, index: int, similarity: Similarity = ()) -> tuple[int, ...]:
+        """Every chunk of which a layer may show something: sink, candidates and window."""
+        return tuple(chunk for chunk in range(last_chunks(index, index).stop) if self.retains(index, chunk))
+
+    def kind(self, index: int, chunk: int) -> Kind:
+        """`recent`, else `sink`, else `recalled`."""
+        if chunk >= index - self.num_recent:
+            return "recent"
+        return "sink" if chunk < self.num_sink else "recalled"
+
+    def retains(self, index: int, chunk: int) -> bool:
+        """The sink, the window, and as many chunks before it as `reach` says."""
+        recent = self.kind(index, chunk) != "recalled"
+        return recent or self.reach is None or chunk >= index - self.num_recent - self.reach
+
+    def recall(self, past: Past) -> tuple[LayerPick, ...]:
+        """For each layer, sink and window whole and the best tokens from between; ties go to the newest.
+
+        Raises:
+            ValueError: If chunks came without queries, or if neither `num_tokens` nor a budget is given.
+        """
+        chunks = self.select(past.index)
+        candidates = [chunk for chunk in chunks if self.kind(past.index, chunk) == "recalled"]
+        if not candidates:
+            return past.in_every_layer(chunks)
+        whole = [chunk for chunk in chunks if chunk not in candidates]
+        return tuple(self._pick(past, layer, whole, candidates) for layer in range(past.num_layers))
+
+    def _pick(self, past: Past, layer: int, whole: list[int], candidates: list[int]) -> LayerPick:
+        room = self.num_tokens
+        if past.budget is not None:
+            left = max(0, past.budget - sum(past.spans[chunk][layer] for chunk in whole))
+            room = left if room is None else min(room, left)
+        if room is None:
+            raise ValueError(f"{self} has no num_tokens and the bank no budget; give one of them")
+        tokens = self._best_tokens(past, layer, candidates, room) if room else {}
+        return LayerPick(chunks=tuple(sorted([*whole, *tokens])), tokens=tokens)
+
+    def _best_tokens(
+        self, past: Past, layer: int, candidates: list[int], room: int
+    ) -> dict[int, Int[Tensor, " shown"]]:
+        query = self._query(past, layer)
+        scores = []
+        for chunk in reversed(candidates):  # newest first, and within a chunk the last token first: so ties go
+            key = past.keys(chunk, layer)
+            scores.append(torch.einsum("bhnd,bhd->n", key.float(), query.to(key.device)).flip(0))
+        order = torch.sort(torch.cat(scores), descending=True, stable=True).indices[:room]
+        taken = torch.zeros(sum(map(len, scores)), dtype=torch.bool).index_fill_(0, order.cpu(), True)
+        parts = taken.split([len(part) for part in scores])
+        shown = {chunk: part.flip(0).nonzero()[:, 0] for chunk, part in zip(reversed(candidates), parts, strict=True)}
+        return {chunk: tokens for chunk, tokens in shown.items() if len(tokens)}
+
+    def _query(self, past: Past, layer: int) -> Float[Tensor, "branches heads dh"]:
+        """Query of the window: the sum over queries of their products with a key is the product with their sum."""
+        queries = [past.summaries[chunk][layer].query for chunk in last_chunks(past.index, self.num_recent)]
+        if any(query is None for query in queries):
+            raise ValueError(f"chunks before {past.index} came without queries; {self} needs those of every chunk")
+        return torch.stack(queries).sum(0)

@@ -1,0 +1,199 @@
+"""What a policy may look at, and what it answers: recall by layer, by token and by weight."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from kvbank.policies import Policy
+from kvbank.recall import LayerLike
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LayerSummary:
+    """One layer of one chunk in two vectors a head: means over all of its tokens, before RoPE and selection."""
+
+    key: Float[Tensor, "branches heads dh"]
+    """Mean key, float32."""
+    query: Float[Tensor, "branches heads dh"] | None
+    """Mean query, float32; None if the chunk came without queries."""
+
+    @classmethod
+    def of(cls, layer: LayerLike) -> "LayerSummary":
+        """Means of a layer as the model hands it over."""
+        key, query = (None if x is None else x.detach().float().mean(2) for x in (layer.key, layer.query))
+        return cls(key, query)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the vectors."""
+        return self.key.nbytes + (0 if self.query is None else self.query.nbytes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LayerPick:
+    """What one layer shows of the past: whole chunks, or some of their tokens, at full weight or less."""
+
+    chunks: tuple[int, ...]
+    """Ids of the chunks shown in this layer, ascending."""
+    tokens: Mapping[int, Int[Tensor, " shown"]] = field(default_factory=dict)
+    """By chunk id, for those shown in part: which of their stored tokens, ascending from 0."""
+    weights: Mapping[int, float] = field(default_factory=dict)
+    """By chunk id, for those shown softly: what their values are multiplied by; not negative."""
+
+
+def _no_keys(chunk: int, layer: int) -> Tensor:
+    raise ValueError(f"this past was made without keys; the keys of chunk {chunk}, layer {layer}, are not there")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Past:
+    """What a bank knows when chunk `index` reads. `KVBank.past` makes one; a test of a policy may make one by hand."""
+
+    index: int
+    """The chunk that reads."""
+    spans: Mapping[int, tuple[int, ...]]
+    """Stored tokens of each layer, by id of each chunk that is held and older than the reader, ascending."""
+    embedding: Float[Tensor, " d"] | None = None
+    """Of the reader's prompt."""
+    embeddings: Mapping[int, Float[Tensor, " d"] | None] = field(default_factory=dict)
+    """Of the prompts of the chunks held."""
+    similarity: Mapping[int, float] = field(default_factory=dict)
+    """Cosine of the reader's prompt and theirs."""
+    metadata: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    """What is known of each earlier chunk (time, place, pose, shot, latent ...) and, under `index`, of the reader."""
+    summaries: Mapping[int, tuple[LayerSummary, ...]] = field(default_factory=dict)
+    """Mean keys and queries of each layer of the chunks held, for policies that use them."""
+    budget: int | None = None
+    """Tokens that a layer may show; None: as many as the policy likes."""
+    keys: Callable[[int, int], Float[Tensor, "branches heads tokens dh"]] = _no_keys
+    """`keys(chunk, layer)`: the stored keys, before RoPE, on the device where they are held; one layer at a time."""
+
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        """Ids of the chunks held, ascending."""
+        return tuple(self.spans)
+
+    @property
+    def num_layers(self) -> int:
+        """Layers of every chunk; 0 if none is held."""
+        return len(next(iter(self.spans.values()), ()))
+
+    def in_every_layer(self, chunks: Sequence[int]) -> tuple[LayerPick, ...]:
+        """The answer that shows the same whole chunks in all layers."""
+        return (LayerPick(chunks=tuple(chunks)),) * max(1, self.num_layers)
+
+    def noted(self, chunk: int, name: str) -> Any:
+        """One entry of a chunk's metadata.
+
+        Raises:
+            ValueError: If the chunk has no such entry.
+        """
+        known = self.metadata.get(chunk, {})
+        if name not in known:
+            raise ValueError(
+                f"chunk {chunk} has no {name!r} in its metadata, only {sorted(known)}; "
+                f"tell the bank before chunk {self.index} reads: bank.annotate({chunk}, {{{name!r}: ...}})"
+            )
+        return known[name]
+
+    def within_budget(
+        self, ranked: Sequence[int], *, always: Sequence[int], layers: Sequence[int] | None = None
+    ) -> tuple[int, ...]:
+        """The chunks `always` shown and, best first, those of `ranked` before the first that exceeds the budget.
+
+        Args:
+            ranked: Candidates, best first.
+            always: Chunks shown whatever the budget is.
+            layers: Layers in which they are shown; None: all.
+        """
+        if self.budget is None:
+            return tuple(sorted({*always, *ranked}))
+        layers = range(self.num_layers) if layers is None else layers
+        used = [sum(self.spans[chunk][layer] for chunk in always) for layer in layers]
+        fitting = []
+        for chunk in ranked:
+            used = [so_far + self.spans[chunk][layer] for so_far, layer in zip(used, layers, strict=True)]
+            if max(used, default=0) > self.budget:
+                break
+            fitting.append(chunk)
+        return tuple(sorted({*always, *fitting}))
+
+
+@runtime_checkable
+class RecallPolicy(Policy, Protocol):
+    """A policy that sees more than prompts and may answer layer by layer.
+
+    A bank asks `recall` instead of `select`, which stays what it is for `Policy`: a pure function of numbers, the
+    scores being the policy's own. `recall` must be pure too: the same past, the same answer. It must show nothing that
+    `retains` has given up. `kind` and `retains` see chunk numbers only.
+    """
+
+    @property
+    def uses_summaries(self) -> bool:
+        """Whether the bank is to keep a `LayerSummary` of each layer of each chunk."""
+
+    def recall(self, past: Past) -> tuple[LayerPick, ...]:
+        """What each layer shows of the past: one `LayerPick` a layer, or anything empty if there is no past."""
+
+
+def check_policy(policy: Policy) -> None:
+    """Refuse what would pass for a simpler policy than it means to be.
+
+    Raises:
+        TypeError: If attributes of `Policy`, or of `RecallPolicy` where there is a `recall`, are missing.
+    """
+    names = ["coverage", "drop", "uses_similarity", "select", "kind", "retains"]
+    names += ["uses_summaries"] if hasattr(policy, "recall") else []
+    if missing := [name for name in names if not hasattr(policy, name)]:
+        kind = "RecallPolicy" if hasattr(policy, "recall") else "Policy"
+        raise TypeError(f"{policy} has no {', '.join(missing)}; expected all that {kind} lists")
+
+
+def ask(policy: Policy, past: Past) -> tuple[LayerPick, ...]:
+    """What each layer shows, whichever kind of policy it is.
+
+    Raises:
+        ValueError: If the answer is not well formed or exceeds the budget.
+    """
+    if not isinstance(policy, RecallPolicy):
+        # Only prefetch asks before all past chunks are written; what is not there is similar to nothing.
+        known = [past.similarity.get(chunk, -math.inf) for chunk in range(past.index)] if policy.uses_similarity else ()
+        picks = past.in_every_layer(sorted(set(policy.select(past.index, known))))
+    else:
+        picks = tuple(policy.recall(past))
+        if past.num_layers and len(picks) != past.num_layers:
+            raise ValueError(f"{policy} answered for {len(picks)} layers; the chunks held have {past.num_layers}")
+    for number, pick in enumerate(picks):
+        _check_pick(pick, number, past, policy)
+    return picks
+
+
+def _check_pick(pick: LayerPick, number: int, past: Past, policy: Policy) -> None:
+    where = f"{policy}, asked for chunk {past.index}, layer {number},"
+    if list(pick.chunks) != sorted({chunk for chunk in pick.chunks if 0 <= chunk < past.index}):
+        raise ValueError(f"{where} answered chunks {pick.chunks}; expected earlier chunks, ascending, each once")
+    if strange := sorted({*pick.tokens, *pick.weights} - {*pick.chunks}):
+        raise ValueError(f"{where} gave tokens or weights for chunks {strange}, which it does not show")
+    shown = {chunk: past.spans[chunk][number] for chunk in pick.chunks if chunk in past.spans}
+    for chunk, tokens in pick.tokens.items():
+        fits = tokens.ndim == 1 and tokens.dtype == torch.int64
+        ids = tokens.tolist() if fits else []
+        if not fits or ids != sorted(set(ids)) or (ids and not 0 <= ids[0] <= ids[-1] < shown.get(chunk, 0)):
+            raise ValueError(
+                f"{where} answered tokens {tokens} of chunk {chunk}; "
+                f"expected int64 ids of its {shown.get(chunk, 0)} stored tokens, ascending, each once"
+            )
+        shown[chunk] = len(ids)
+    for chunk, weight in pick.weights.items():
+        if not 0.0 <= weight < math.inf:
+            raise ValueError(f"{where} gave chunk {chunk} the weight {weight}; expected a finite number of at least 0")
+    if past.budget is not None and sum(shown.values()) > past.budget:
+        raise ValueError(
+            f"{where} shows {sum(shown.values())} tokens; the budget is {past.budget}. Let the policy show fewer "
+            "chunks, store fewer tokens (SalienceOptions.max_tokens), or raise the budget"
+        )

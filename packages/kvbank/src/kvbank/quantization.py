@@ -1,0 +1,197 @@
+"""Keys and values in 8 or 4 bits: keys by head and channel, values by token and head (the layout of KIVI).
+
+Keys have channels that are large throughout, values have tokens that are, so each gets a scale along the axis on which
+it is uniform. A format of hardware floats (fp8, on devices that compute with it) would be one more dataclass with the
+`pack` and `unpack_into` of `_Integers`, an entry in `FORMATS`, and a bool of its own for the devices that have it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from kvbank.recall import LayerKV
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PackedLayer:
+    """Keys and values of one layer as `Int8` or `Int4` store them; the numbers are codes, not values."""
+
+    format: "Int8 | Int4"
+    """What packed it and unpacks it."""
+    key: UInt8[Tensor, "branches heads tokens bytes"]
+    """Codes of the keys; two per byte in `Int4`."""
+    key_scale: Float[Tensor, "branches heads groups dh"]
+    """Step between two codes, for each head, channel and group of tokens; its dtype is that of the layer."""
+    key_offset: Float[Tensor, "branches heads groups dh"]
+    """Middle of the range of codes."""
+    value: UInt8[Tensor, "branches heads tokens bytes"]
+    """Codes of the values."""
+    value_scale: Float[Tensor, "branches heads tokens 1"]
+    """Step between two codes, for each token and head."""
+    value_offset: Float[Tensor, "branches heads tokens 1"]
+    """Middle of the range of codes."""
+    position: Int[Tensor, "tokens 3"]
+    """Position (t, h, w) of each token, int32."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens in this layer."""
+        return self.position.shape[0]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of codes, scales, offsets and positions."""
+        return sum(tensor.nbytes for tensor in self.tensors().values())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What is stored, by name."""
+        return {name: getattr(self, name) for name in TENSORS}
+
+    def unpacked_key(self) -> Float[Tensor, "branches heads tokens dh"]:
+        """The keys alone, in the dtype they came in."""
+        key = self._room(self.num_tokens)
+        self.format.unpack_into(key, self.key, self.key_scale, self.key_offset)
+        return key
+
+    def _room(self, tokens: int) -> Float[Tensor, "branches heads tokens dh"]:
+        branches, heads, _, dh = self.key_scale.shape
+        return self.key_scale.new_empty((branches, heads, tokens, dh))
+
+
+TENSORS = ("key", "key_scale", "key_offset", "value", "value_scale", "value_offset", "position")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Integers:
+    """Evenly spaced codes between the smallest and the largest number that share a scale."""
+
+    group: int | None = None
+    """Consecutive tokens that share the scale of a key channel; None: all stored tokens of the chunk."""
+
+    bits: ClassVar[int]
+
+    def __post_init__(self) -> None:
+        if self.group is not None and self.group < 1:
+            raise ValueError(f"group is {self.group}; expected at least 1 token, or None for all tokens of a chunk")
+
+    def pack(self, layer: LayerKV) -> PackedLayer:
+        """The layer in codes, without its queries.
+
+        Raises:
+            ValueError: If keys or values hold NaN or infinity, or need gradients, which codes cannot carry.
+        """
+        if torch.is_grad_enabled() and (layer.key.requires_grad or layer.value.requires_grad):
+            raise ValueError(f"{self} carries no gradients; write under torch.no_grad(), or without quantization")
+        key, value = layer.key.detach(), layer.value.detach()
+        # One group is all tokens, which may be more or fewer in another chunk.
+        ranges = [part.aminmax(dim=2, keepdim=True) for part in key.split(self.group or max(1, key.shape[2]), dim=2)]
+        key_scale, key_offset = self._steps(
+            torch.cat([each.min for each in ranges], 2), torch.cat([each.max for each in ranges], 2), "key"
+        )
+        value_scale, value_offset = self._steps(*value.aminmax(dim=3, keepdim=True), "value")
+        return PackedLayer(
+            format=self,
+            key=self._codes(key, self._per_token(key_scale, key), self._per_token(key_offset, key)),
+            key_scale=key_scale,
+            key_offset=key_offset,
+            value=self._codes(value, value_scale, value_offset),
+            value_scale=value_scale,
+            value_offset=value_offset,
+            position=layer.position.int(),
+        )
+
+    def unpack_into(
+        self,
+        out: Float[Tensor, "branches heads shown dh"],
+        codes: UInt8[Tensor, "branches heads tokens bytes"],
+        scale: Float[Tensor, "branches heads groups #dh"],
+        offset: Float[Tensor, "branches heads groups #dh"],
+        tokens: Int[Tensor, " shown"] | None = None,
+    ) -> None:
+        """Write the numbers behind some codes (None: all) into `out`, by its own memory alone but for the codes."""
+        scale, offset = (self._per_token(each, codes, tokens) for each in (scale, offset))
+        codes = codes if tokens is None else codes.index_select(2, tokens)
+        if self.bits == 4:
+            width = codes.shape[3]
+            out[..., :width] = codes & 15
+            out[..., width:] = (codes >> 4)[..., : out.shape[3] - width]
+        else:
+            out.copy_(codes)
+        # (code - half) * step is exact in bfloat16 up to the product, so nothing is lost beyond the rounding to it.
+        torch.addcmul(offset, out.sub_(self._half), scale, out=out)
+
+    @property
+    def _half(self) -> float:
+        return (2**self.bits - 1) / 2
+
+    def _steps(self, low: Tensor, high: Tensor, name: str) -> tuple[Tensor, Tensor]:
+        """Scale and offset in the dtype of the layer, rounded before codes are made with them."""
+        work = torch.promote_types(low.dtype, torch.float32)
+        offset = ((low.to(work) + high.to(work)) / 2).to(low.dtype)
+        reach = torch.maximum(high.to(work) - offset.to(work), offset.to(work) - low.to(work))
+        if not bool(torch.isfinite(reach).all()):
+            raise ValueError(f"{name} holds NaN, infinity or a range beyond {low.dtype}; {self} needs finite numbers")
+        return (reach / self._half).to(low.dtype), offset
+
+    def _codes(self, x: Tensor, scale: Tensor, offset: Tensor) -> UInt8[Tensor, "branches heads tokens bytes"]:
+        work = torch.promote_types(x.dtype, torch.float32)
+        step = scale.to(work)
+        step = step.where(step > 0, 1)  # all the same: the offset says it, whatever the code
+        codes = (x.to(work) - offset.to(work)).div_(step).add_(self._half).round_()
+        codes = codes.clamp_(0, 2**self.bits - 1).to(torch.uint8)
+        if self.bits == 8:
+            return codes
+        width = (x.shape[3] + 1) // 2
+        high = torch.nn.functional.pad(codes[..., width:], (0, 2 * width - x.shape[3]))
+        return codes[..., :width] | high << 4
+
+    def _per_token(self, steps: Tensor, like: Tensor, tokens: Tensor | None = None) -> Tensor:
+        """One step for each token, where they differ between tokens."""
+        count = like.shape[2]
+        if steps.shape[2] == count:  # of values, or of keys in groups of one
+            return steps if tokens is None else steps.index_select(2, tokens)
+        if steps.shape[2] == 1:
+            return steps
+        tokens = torch.arange(count, device=steps.device) if tokens is None else tokens
+        return steps.index_select(2, tokens // self.group)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Int8(_Integers):
+    """Keys and values in 8 bits: a half of bfloat16, an error of about 1% in the output of attention."""
+
+    bits: ClassVar[int] = 8
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Int4(_Integers):
+    """Keys and values in 4 bits, two per byte: a bit more than a quarter of bfloat16, an error of 10 to 15%."""
+
+    group: int | None = 64
+    """Consecutive tokens that share the scale of a key channel; None: all stored tokens of the chunk."""
+
+    bits: ClassVar[int] = 4
+
+
+StoredLayer = LayerKV | PackedLayer
+FORMATS: dict[str, type[Int8] | type[Int4]] = {"Int8": Int8, "Int4": Int4}
+
+
+def unpack_layers(layers: Sequence[PackedLayer], tokens: Sequence[Int[Tensor, " shown"] | None]) -> LayerKV:
+    """Some tokens of each (None: all), one after the other, unpacked into the buffers that are returned."""
+    tokens = [None if some is None else some.to(layer.key.device) for layer, some in zip(layers, tokens, strict=True)]
+    spans = [layer.num_tokens if some is None else len(some) for layer, some in zip(layers, tokens, strict=True)]
+    key, value = (layers[0]._room(sum(spans)) for _ in range(2))
+    places = zip(layers, tokens, key.split(spans, dim=2), value.split(spans, dim=2), strict=True)
+    for layer, some, key_room, value_room in places:
+        layer.format.unpack_into(key_room, layer.key, layer.key_scale, layer.key_offset, some)
+        layer.format.unpack_into(value_room, layer.value, layer.value_scale, layer.value_offset, some)
+    position = [
+        layer.position if some is None else layer.position.index_select(0, some)
+        for layer, some in zip(layers, tokens, strict=True)
+    ]
+    return LayerKV(key, value, torch.cat(position))

@@ -1,3 +1,6 @@
+import importlib.util
+from pathlib import Path
+
 import jaxtyping
 import pytest
 from hypothesis import settings
@@ -13,3 +16,12 @@ def unhooked():
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(scope="session")
+def slow():
+    """The slow references of tests/reference.py."""
+    spec = importlib.util.spec_from_file_location("forcing_losses_reference", Path(__file__).with_name("reference.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -6,7 +6,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forcing_losses import block_forcing_loss, block_forcing_objective, flow_matching_loss, velocity
+from forcing_losses import (
+    block_forcing_loss,
+    block_forcing_objective,
+    flow_matching_loss,
+    velocity,
+    velocity_forcing_loss,
+)
 
 SHAPE = (2, 3, 4, 2, 3)
 seeds = st.integers(0, 2**32 - 1)
@@ -76,6 +82,16 @@ def test_without_a_past_or_a_weight_the_objective_is_flow_matching(seed, gamma):
     plain = flow_matching_loss(pred, clean, noise)
     assert torch.equal(block_forcing_objective(pred, clean, noise, None, gamma=gamma, weight=3.0), plain)
     assert torch.equal(block_forcing_objective(pred, clean, noise, reference, gamma=gamma, weight=0.0), plain)
+
+
+@given(seed=seeds, gamma=gammas)
+def test_velocity_forcing_is_eq_5_and_with_fidelity_the_objective(seed, gamma):
+    """The row of Table 6: Eq. 5 without Self Forcing."""
+    pred, clean, noise, reference = latents(seed, 4)
+    loss = velocity_forcing_loss(pred, noise, reference, gamma=gamma)
+    assert loss.item() == pytest.approx((pred - (noise - gamma * reference)).square().mean().item(), rel=1e-12)
+    row = flow_matching_loss(pred, clean, noise) + 0.7 * loss
+    torch.testing.assert_close(row, block_forcing_objective(pred, clean, noise, reference, gamma=gamma, weight=0.7))
 
 
 def test_half_precision_is_summed_in_float32():

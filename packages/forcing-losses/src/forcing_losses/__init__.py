@@ -1,4 +1,4 @@
-"""Training losses for block-diffusion video: flow matching and Block Forcing on plain tensors.
+"""Training losses for block-diffusion video: flow matching, Block Forcing and Self Forcing on plain tensors.
 
 from forcing_losses import flow_matching_loss, interpolate
 
@@ -9,9 +9,13 @@ loss.backward()
 
 from importlib.metadata import version
 
-from forcing_losses.block_forcing import block_forcing_loss, block_forcing_objective
+from forcing_losses.adversarial import discriminator_loss, generator_loss, gradient_penalty
+from forcing_losses.block_forcing import block_forcing_loss, block_forcing_objective, velocity_forcing_loss
+from forcing_losses.discriminator import FeatureDiscriminator, VideoDiscriminator
+from forcing_losses.distribution_matching import distribution_matching_loss, score_identity_loss
 from forcing_losses.flow_matching import flow_matching_loss, interpolate, velocity
 from forcing_losses.reference import semantic_reference
+from forcing_losses.rollout import ChunkGenerator, RolloutChunk, RolloutMemory, Truncation, self_forcing_rollout
 
 __version__ = version("forcing-losses")
 
@@ -24,4 +28,20 @@ __all__ = [  # noqa: RUF022 - grouped by what they are for
     "block_forcing_loss",
     "block_forcing_objective",
     "semantic_reference",
+    "velocity_forcing_loss",
+    # Self Forcing: roll-outs
+    "ChunkGenerator",
+    "RolloutChunk",
+    "RolloutMemory",
+    "Truncation",
+    "self_forcing_rollout",
+    # Self Forcing: against a discriminator
+    "FeatureDiscriminator",
+    "VideoDiscriminator",
+    "discriminator_loss",
+    "generator_loss",
+    "gradient_penalty",
+    # Self Forcing: against a teacher
+    "distribution_matching_loss",
+    "score_identity_loss",
 ]

@@ -33,6 +33,30 @@ def block_forcing_loss(
     return mean_squared_error(pred, widened(noise) - gamma * widened(reference))
 
 
+def velocity_forcing_loss(
+    pred: Float[Tensor, "b c t h w"],
+    noise: Float[Tensor, "b c t h w"],
+    reference: Float[Tensor, "b c t h w"],
+    *,
+    gamma: float,
+) -> Float[Tensor, ""]:
+    """Velocity Forcing of BlockVid's Table 6: Eq. 5 under the name of that row, where no Self Forcing stands beside it.
+
+    The paper does not define the row; an earlier draft of it calls Eq. 5 so, hence this is `block_forcing_loss`. To
+    train the row, add it to `flow_matching_loss`, or take `block_forcing_objective`, which is that sum.
+
+    Args:
+        pred: Predicted velocity of the current chunk.
+        noise: The noise that was mixed into the current chunk.
+        reference: x_cond of `semantic_reference`, without a gradient history.
+        gamma: Weight of the reference in the target, in [0, 1].
+
+    Returns:
+        A scalar, computed in float32 or better.
+    """
+    return block_forcing_loss(pred, noise, reference, gamma=gamma)
+
+
 def block_forcing_objective(
     pred: Float[Tensor, "b c t h w"],
     clean: Float[Tensor, "b c t h w"],

@@ -24,8 +24,8 @@ class ChunkRecord:
     """Tokens of each layer before selection."""
     kept: tuple[Sequence[int], ...]
     """Which of them each layer stored: a range for all, else an array of int32."""
-    metadata: Mapping[str, Any]
-    """What the writer attached."""
+    metadata: dict[str, Any]
+    """What the writer attached, and notes added since."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

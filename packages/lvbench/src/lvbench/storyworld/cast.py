@@ -19,7 +19,7 @@ _TORSO = {
     "snail": (ACCENT, (-2.0, 9.8), (7.4, 7.4)),
     "robot": (BODY, (0.0, 9.6), (6.0, 5.6)),
 }  # what carries the pattern: colour, middle and half axes in the actor's own coordinates
-_SPOTS = ((-0.62, 0.12), (-0.18, 0.55), (0.3, 0.3), (-0.2, -0.3), (0.55, -0.25))
+_SPOTS = ((-0.74, 0.22), (-0.4, 0.66), (0.08, 0.78), (0.52, 0.6), (-0.76, -0.34))  # along the back, in half axes
 _HEIGHT = 22.0  # of an actor
 _SHADOW = 9.0, 2.4  # half axes of the shadow under an actor, in pixels
 _DARKEST = 0.42
@@ -60,7 +60,9 @@ def draw_look(species: str, rng: np.random.Generator, *, taken: Array, distance:
     body = draw_vivid(rng, taken, distance=distance)
     accent = oklch(0.94, 0.03, rng.uniform(0.8, 2.0))
     pattern = str(rng.choice(PATTERNS))
-    marking = mix(body, accent, 0.62) if rng.random() < 0.5 else mix(tones(body)[0], oklch(0.35, 0.05, 0.6), 0.3)
+    under = (body, accent)[_TORSO[species][0]]
+    pale, dark = mix(body, accent, 0.62), mix(mix(under, tones(body)[0], 0.7), oklch(0.35, 0.05, 0.6), 0.3)
+    marking = pale if rng.random() < 0.5 and under is body else dark
     return Look(
         species=species,
         colours=np.stack([body, accent, oklch(0.28, 0.03, 0.3)]),

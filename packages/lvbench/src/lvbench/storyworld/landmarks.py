@@ -7,7 +7,7 @@ import numpy as np
 from lvbench.storyworld import props
 from lvbench.storyworld.layers import LANDMARK
 from lvbench.storyworld.paint import box, ellipse
-from lvbench.storyworld.palettes import mix, tones
+from lvbench.storyworld.palettes import mix, tones, water
 from lvbench.storyworld.stages import Stage
 
 
@@ -37,7 +37,7 @@ def _beach(stage: Stage) -> None:
     stage.paint_ground()
     stage.paint_sea(7.5, palette.main, region=LANDMARK)
     x, foot = rng.uniform(12.0, 52.0), horizon + 11.0
-    props.put_boat(stage, (x + 26.0) % 48.0 + 8.0, horizon + 2.0, size=0.5)
+    props.put_boat(stage, (x + 8.0) % 40.0 + 12.0, horizon + 2.0, size=0.5)
     stage.cast_shadow(x - stage.sun * 4.0, foot, width=8.0, length=4.0)
     props.put_parasol(stage, x, foot)
     stage.paint_pebbles(8)
@@ -133,7 +133,7 @@ def _harbor(stage: Stage) -> None:
     palette, rng, horizon = stage.palette, stage.rng, stage.horizon
     stage.ridge(stage.far, mix(palette.hill, palette.haze, 0.35), lift=rng.uniform(2.0, 4.0), swing=2.2)
     stage.paint_ground()
-    stage.paint_sea(8.5, mix(palette.sky, tones(palette.sky)[0], 0.55))
+    stage.paint_sea(8.5, water(palette))
     x = rng.uniform(11.0, 53.0)
     props.put_boat(stage, (x + 30.0) % 42.0 + 11.0, horizon + 2.5, size=rng.uniform(0.85, 1.0))
     props.put_lighthouse(stage, x, horizon + 5.0, top=11.0)

@@ -1,6 +1,6 @@
 """Soft colours that go together: the palette of a place, drawn in OKLCH, where equal steps look equal."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -53,6 +53,11 @@ def tones(colour: Array) -> tuple[Array, Array]:
     return mix(colour, _DUSK, 0.34), mix(colour, _SUNLIGHT, 0.3)
 
 
+def water(palette: Palette) -> Array:
+    """The sky as a sea shows it."""
+    return mix(palette.sky, tones(palette.sky)[0], 0.6)
+
+
 def oklch(lightness: float, chroma: float, hue: float) -> Array:
     """RGB in [0, 1] of a colour given by lightness (0 to 1), chroma (0 grey, 0.2 vivid) and hue in radians."""
     a, b = chroma * np.cos(hue), chroma * np.sin(hue)
@@ -82,13 +87,15 @@ def _vivid(rng: np.random.Generator) -> Array:
     return oklch(rng.uniform(0.6, 0.74) + 0.12 * yellow, rng.uniform(0.13, 0.18), hue)
 
 
-def draw_palette(rng: np.random.Generator, *, avoid: Array, others: list[Palette]) -> Palette:
+def draw_palette(rng: np.random.Generator, *, avoid: Array, others: list[Palette], mirror: bool = False) -> Palette:
     """A palette from which ``avoid`` (the protagonist's body, [3]) stands out, with a new pair of sky and ground.
 
     Of 64 draws that are unlike the palettes of the film's other places, the first that is clear enough, else the
-    clearest.
+    clearest. With ``mirror`` the landmark is water, and has something of the sky.
     """
     draws = [_draw(rng) for _ in range(_DRAWS)]
+    if mirror:
+        draws = [replace(draw, main=water(draw)) for draw in draws]
     apart = [_unlike(draw, others) for draw in draws]
     draws = [draw for draw, new in zip(draws, apart, strict=True) if new] or draws
     clear = np.array([_clearness(draw, avoid) for draw in draws])

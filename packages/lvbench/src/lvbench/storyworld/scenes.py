@@ -65,7 +65,7 @@ def draw_scene(
         sun: The side that light comes from: 1 right, -1 left.
     """
     body = protagonist.colours[:1]
-    palette = draw_palette(rng, avoid=body[0], others=others)
+    palette = draw_palette(rng, avoid=body[0], others=others, mirror=name == "beach")
     horizon = float(rng.uniform(28.0, 36.0))
     stage = Stage(palette, rng, horizon=horizon, sun=sun, name=name)
     stage.paint_sky(clear=bool(rng.random() < 0.6))

@@ -197,16 +197,21 @@ def test_prefetch_asks_once_everything_is_written(make_layers):
         ((LayerPick(chunks=(0,), tokens={0: ids(12)}),) * 2, "expected int64 ids of its 12 stored tokens"),
         ((LayerPick(chunks=(0,), tokens={0: ids(2, 1)}),) * 2, "ascending, each once"),
         ((LayerPick(chunks=(0,), tokens={0: ids(2).int()}),) * 2, "expected int64 ids"),
-        ((LayerPick(chunks=(0,), tokens={0: ids(2)[None]}),) * 2, "expected int64 ids"),
         ((LayerPick(chunks=(0,), tokens={1: ids(2)}),) * 2, r"chunks \[1\], which it does not show"),
         ((LayerPick(chunks=(0,), weights={2: 1.0}),) * 2, r"chunks \[2\], which it does not show"),
         ((LayerPick(chunks=(0,), weights={0: -0.5}),) * 2, "the weight -0.5; expected a finite number of at least 0"),
         ((LayerPick(chunks=(0,), weights={0: float("nan")}),) * 2, "the weight nan"),
     ],
 )
-@pytest.mark.usefixtures("unhooked")
 def test_answers_that_make_no_sense_are_refused(make_layers, answer, message):
     with pytest.raises(ValueError, match=message):
+        filled(make_layers, Scripted(answer)).read(3, embedding=None)
+
+
+@pytest.mark.usefixtures("unhooked")
+def test_token_ids_have_one_axis(make_layers):
+    answer = (LayerPick(chunks=(0,), tokens={0: ids(2)[None]}),) * 2
+    with pytest.raises(ValueError, match="expected int64 ids of its 12 stored tokens"):
         filled(make_layers, Scripted(answer)).read(3, embedding=None)
 
 
@@ -247,7 +252,7 @@ def test_reading_what_a_recall_policy_let_go_is_refused(make_layers):
         bank.read(2, embedding=None)
 
 
-def test_what_is_no_policy_is_refused():
+def test_a_recall_policy_with_a_part_missing_is_refused():
     class Half(Rolling):
         def recall(self, past):
             return ()
@@ -255,6 +260,10 @@ def test_what_is_no_policy_is_refused():
     assert isinstance(Scripted(), RecallPolicy)
     with pytest.raises(TypeError, match="has no uses_summaries; expected all that RecallPolicy lists"):
         KVBank(policy=Half(2))
+
+
+@pytest.mark.usefixtures("unhooked")
+def test_what_is_no_policy_at_all_is_refused():
     with pytest.raises(TypeError, match=r"has no coverage, drop, uses_similarity, select, kind, retains; .* Policy"):
         KVBank(policy=object())
 

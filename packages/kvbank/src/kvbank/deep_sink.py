@@ -82,9 +82,7 @@ class DeepSink:
         tokens = self._best_tokens(past, layer, candidates, room) if room else {}
         return LayerPick(chunks=tuple(sorted([*whole, *tokens])), tokens=tokens)
 
-    def _best_tokens(
-        self, past: Past, layer: int, candidates: list[int], room: int
-    ) -> dict[int, Int[Tensor, " shown"]]:
+    def _best_tokens(self, past: Past, layer: int, candidates: list[int], room: int) -> dict[int, Int[Tensor, " _"]]:
         query = self._query(past, layer)
         scores = []
         for chunk in reversed(candidates):  # newest first, and within a chunk the last token first: so ties go

@@ -40,7 +40,7 @@ class LayerPick:
 
     chunks: tuple[int, ...]
     """Ids of the chunks shown in this layer, ascending."""
-    tokens: Mapping[int, Int[Tensor, " shown"]] = field(default_factory=dict)
+    tokens: Mapping[int, Int[Tensor, " _"]] = field(default_factory=dict)
     """By chunk id, for those shown in part: which of their stored tokens, ascending from 0."""
     weights: Mapping[int, float] = field(default_factory=dict)
     """By chunk id, for those shown softly: what their values are multiplied by; not negative."""

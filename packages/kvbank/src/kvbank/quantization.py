@@ -181,7 +181,7 @@ StoredLayer = LayerKV | PackedLayer
 FORMATS: dict[str, type[Int8] | type[Int4]] = {"Int8": Int8, "Int4": Int4}
 
 
-def unpack_layers(layers: Sequence[PackedLayer], tokens: Sequence[Int[Tensor, " shown"] | None]) -> LayerKV:
+def unpack_layers(layers: Sequence[PackedLayer], tokens: Sequence[Int[Tensor, " _"] | None]) -> LayerKV:
     """Some tokens of each (None: all), one after the other, unpacked into the buffers that are returned."""
     tokens = [None if some is None else some.to(layer.key.device) for layer, some in zip(layers, tokens, strict=True)]
     spans = [layer.num_tokens if some is None else len(some) for layer, some in zip(layers, tokens, strict=True)]

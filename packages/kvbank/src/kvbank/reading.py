@@ -55,7 +55,7 @@ def picked_tokens(pick: LayerPick, chunks: Sequence[int]) -> tuple[Sequence[int]
 
 def shown_tokens(
     picked: Sequence[Sequence[int] | None], counts: Sequence[int], *, drop: float, seed: int, index: int, layer: int
-) -> list[Int[Tensor, " shown"] | None]:
+) -> list[Int[Tensor, " _"] | None]:
     """What of the picked tokens the random drop leaves, for each chunk of a read; None for all stored tokens.
 
     Args:
@@ -78,7 +78,7 @@ def shown_tokens(
 
 
 def lay_out(
-    parts: Sequence[StoredLayer], tokens: Sequence[Int[Tensor, " shown"] | None], weights: Sequence[float]
+    parts: Sequence[StoredLayer], tokens: Sequence[Int[Tensor, " _"] | None], weights: Sequence[float]
 ) -> LayerKV:
     """One layer as the reader gets it: some tokens (None: all) of each chunk, one after the other, in new tensors.
 

@@ -59,3 +59,40 @@ def smoothness(frames):
         ]
         scores.append(1 - sum(errors) / len(errors) / 255)
     return sum(scores) / len(scores)
+
+
+def motion_energy(flows):
+    """Eq. 21, first form: one flow (rows of (right, down)) for each pair of neighbours."""
+    energies = []
+    for flow in flows:
+        lengths = [math.sqrt(u * u + v * v) for row in flow for u, v in row]
+        energies.append(sum(lengths) / len(lengths))
+    return sum(energies) / len(energies)
+
+
+def background(flows, masks, tau):
+    """Eq. 24 of one chunk: flows of its pairs, and the background masks of those pairs."""
+    phis = []
+    for flow, mask in zip(flows, masks, strict=True):
+        lengths = [
+            math.sqrt(u * u + v * v)
+            for flow_row, mask_row in zip(flow, mask, strict=True)
+            for (u, v), inside in zip(flow_row, mask_row, strict=True)
+            if inside
+        ]
+        if lengths:
+            phis.append(sum(length <= tau for length in lengths) / len(lengths))
+    return sum(phis) / len(phis) if phis else None
+
+
+def cosine(a, b):
+    """Cosine of two vectors."""
+    dot = sum(x * y for x, y in zip(a, b, strict=True))
+    return dot / math.sqrt(sum(x * x for x in a) * sum(y * y for y in b))
+
+
+def subject(chunks):
+    """Eq. 25: scores of chunks of embeddings, in order."""
+    first = chunks[0]
+    mean = [sum(e[k] for e in first) / len(first) for k in range(len(first[0]))]
+    return [sum(cosine(e, mean) for e in chunk) / len(chunk) for chunk in chunks]

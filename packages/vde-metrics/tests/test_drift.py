@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vde_metrics import vde
-from vde_metrics.drift import chunk_weights, slope, worst_chunk
+from vde_metrics.drift import chunk_weights, named_vde, slope, worst_chunk
 
 KINDS = ("linear", "log")
 kinds = st.sampled_from(KINDS)
@@ -112,3 +112,24 @@ def test_slope_of_one_score():
 def test_worst_chunk_is_the_farthest_from_the_first():
     assert worst_chunk([1.0, 2.0, -1.5, 2.5]) == 2
     assert worst_chunk([1.0, 1.0]) is None
+
+
+@given(scores, kinds, st.booleans())
+def test_chunks_without_a_score_lose_their_weight_too(m, kind, normalize):
+    given_scores = [m[0], None, *m[1:]]
+    factors = chunk_weights(len(given_scores), kind)[1:]
+    expected = sum(w * abs(v - m[0]) / m[0] for w, v in zip(factors, m[1:], strict=True))
+    if normalize:
+        expected /= sum(factors)
+    found = named_vde(given_scores, kind, normalize=normalize, name="subject")
+    assert found == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+def test_the_first_chunk_with_a_score_is_the_reference():
+    found = named_vde([None, 4.0, 2.0, 4.0], "linear", normalize=False, name="subject")
+    assert found == 2 * 0.5
+    assert worst_chunk([None, 4.0, 2.0, 4.0]) == 2
+    assert slope([1.0, None, 3.0]) == pytest.approx(1.0)
+    assert named_vde([4.0, None, 2.0], "log", normalize=True, name="subject") == 0
+    with pytest.raises(ValueError, match="subject: no chunk has anything to measure"):
+        named_vde([None, None], "linear", normalize=False, name="subject")

@@ -1,14 +1,18 @@
 import math
+import warnings
 import weakref
+from dataclasses import dataclass
+from itertools import pairwise
 
 import av
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vde_metrics import Clarity, DriftReport, Motion, chunk_boundaries, measure, vde
+from vde_metrics import Background, Clarity, DriftReport, FrameMetric, Motion, chunk_boundaries, measure, vde
+from vde_metrics.scoring import MeanScorer
 from vde_metrics.video import VideoFile
 
 
@@ -21,6 +25,24 @@ class Brightness:
         return frames.float().mean().item()
 
 
+@dataclass(frozen=True)
+class SignedBrightness:
+    """A metric in two steps as a user writes it."""
+
+    sign: int
+    name = "signed brightness"
+    lead = 0
+
+    def score(self, frames):
+        return self.sign * frames.float().mean().item()
+
+    def features(self, batch):
+        return self.sign * batch.frames.float().mean((1, 2, 3))[:, None]
+
+    def scorer(self):
+        return MeanScorer()
+
+
 def flat(values, *, size=(12, 12)):
     """Grey frames, one per value."""
     return torch.tensor(values, dtype=torch.uint8)[:, None, None, None].expand(-1, *size, 3)
@@ -28,12 +50,12 @@ def flat(values, *, size=(12, 12)):
 
 @given(st.integers(2, 50), st.integers(0, 400))
 def test_chunks_cover_the_video_and_differ_by_one_frame_at_most(num_chunks, extra):
-    num_frames = 2 * num_chunks + extra
+    num_frames = num_chunks + extra
     boundaries = chunk_boundaries(num_frames, num_chunks)
     lengths = np.diff(boundaries)
     assert boundaries == [round(i * num_frames / num_chunks) for i in range(num_chunks + 1)]
     assert (boundaries[0], boundaries[-1], len(lengths)) == (0, num_frames, num_chunks)
-    assert lengths.min() >= 2
+    assert lengths.min() >= 1
     assert lengths.max() - lengths.min() <= 1
 
 
@@ -102,8 +124,9 @@ def test_a_longer_video_takes_no_more_memory():
             most = max(most, alive)
             yield frame
 
-    measure(frames(), num_frames=120, num_chunks=3, metrics=[Clarity(), Motion(), Motion(form="smoothness")])
-    assert most <= 3
+    metrics = [Clarity(), Motion(), Motion(form="smoothness"), Background()]
+    measure(frames(), num_frames=120, num_chunks=3, metrics=metrics, batch_frames=4)
+    assert most <= 5  # a batch and the frame after it
 
 
 def test_blurring_video_drifts_in_clarity(tools):
@@ -158,12 +181,101 @@ def test_measuring_leaves_the_frames_as_they_are(tools):
 
 
 def test_too_few_frames():
-    with pytest.raises(ValueError, match=r"7 frames are too few for 10 chunks.*num_chunks=3 or fewer"):
+    with pytest.raises(ValueError, match=r"7 frames are too few for 10 chunks.*num_chunks=7 or fewer"):
         measure(flat(range(7)))
-    with pytest.raises(ValueError, match="needs 4 frames or more"):
-        measure(flat(range(3)), num_chunks=2)
-    with pytest.raises(ValueError, match="num_chunks is 1; drift needs at least 2"):
-        measure(flat(range(30)), num_chunks=1)
+    with pytest.raises(ValueError, match="needs 2 frames or more"):
+        measure(flat(range(1)), num_chunks=2)
+    for count in (0, 1):
+        with pytest.raises(ValueError, match=f"num_chunks is {count}; drift needs at least 2"):
+            measure(flat(range(30)), num_chunks=count)
+
+
+def test_chunks_too_short_for_a_metric_are_refused_before_decoding():
+    def frames():
+        pytest.fail("decoded")
+        yield
+
+    with pytest.raises(ValueError, match="motion: chunk 0 has 1 frames but needs at least 2"):
+        measure(frames(), num_frames=12)
+    with pytest.raises(ValueError, match="motion_smoothness: chunk 1 has 2 frames"):
+        measure(frames(), num_frames=12, metrics=[Motion(form="smoothness")], chunk_frames=[0, 6, 8, 12])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_any_scores_in_any_chunks_give_the_error_of_the_paper(reference, data):
+    """Random scores a frame; N need not divide the frames, and chunks may hold a single one."""
+    values = data.draw(st.lists(st.integers(0, 255), min_size=2, max_size=40))
+    num_chunks = data.draw(st.integers(2, len(values)))
+    kind = data.draw(st.sampled_from(["linear", "log"]))
+    sign = data.draw(st.sampled_from([1, -1]))
+    bounds = [round(i * len(values) / num_chunks) for i in range(num_chunks + 1)]
+    means = [sum(sign * v for v in values[a:b]) / (b - a) for a, b in pairwise(bounds)]
+    if kind == "log" and num_chunks == 2:
+        return
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        report = measure(
+            flat(values, size=(2, 2)),
+            metrics=[SignedBrightness(sign=sign)],
+            num_chunks=num_chunks,
+            weights=kind,
+            batch_frames=data.draw(st.integers(1, 9)),
+        )
+    found = report.metrics[0]
+    assert found.scores == pytest.approx(means, rel=1e-6)
+    if means[0] != 0:
+        assert found.vde == pytest.approx(reference.vde(means, kind), rel=1e-5, abs=1e-9)
+    else:
+        assert found.vde == (0 if not any(means) else math.inf)
+        assert len(caught) == (2 if any(means) else 0)
+    assert len(report.still_pairs) == num_chunks
+
+
+@pytest.mark.parametrize(
+    ("frames", "seconds", "expected"),
+    [
+        (24, 1.0, [0, 8, 16, 24]),
+        (27, 1.0, [0, 8, 16, 27]),
+        (28, 1.0, [0, 8, 16, 24, 28]),
+        (30, 1.3, [0, 10, 21, 30]),
+    ],
+)
+def test_chunks_of_so_many_seconds(frames, seconds, expected):
+    report = measure(flat(range(frames)), metrics=[Brightness()], chunk_seconds=seconds, fps=8.0)
+    assert list(report.chunk_frames) == expected
+
+
+def test_seconds_that_make_no_chunks():
+    with pytest.raises(ValueError, match="needs the frame rate, which is unknown; give fps"):
+        measure(flat(range(30)), chunk_seconds=1.0)
+    with pytest.raises(ValueError, match=r"lasts 3\.75 seconds, less than 2 chunks of 3"):
+        measure(flat(range(30)), chunk_seconds=3.0, fps=8.0)
+    with pytest.raises(ValueError, match=r"at 8 fps a chunk needs at least 0\.125"):
+        measure(flat(range(30)), chunk_seconds=0.1, fps=8.0)
+    with pytest.raises(ValueError, match="log weights of 2 chunks"):
+        measure(flat(range(30)), chunk_seconds=2.0, fps=8.0, weights="log")
+    with pytest.raises(ValueError, match="num_chunks and chunk_seconds were given; give one"):
+        measure(flat(range(30)), chunk_seconds=2.0, num_chunks=3, fps=8.0)
+
+
+def test_frozen_chunks_of_one_frame():
+    frozen = measure(flat([7] * 6), metrics=[Brightness()], num_chunks=6)
+    assert frozen.is_frozen
+    assert frozen.still_pairs == (None, *[1.0] * 5)
+    moving = measure(flat(range(10, 70, 10)), metrics=[Brightness()], num_chunks=6)
+    assert moving.frozen_chunks == ()
+    assert "| -" in moving.to_markdown()
+
+
+def test_batches_do_not_change_the_figures(tools):
+    frames = torch.cat([tools.panning(9, 24, 36, shift=(0, i + 1), seed=i) for i in range(3)])
+    metrics = [Clarity(), Motion(), Motion(form="smoothness"), Background(), Brightness()]
+    expected = measure(frames, metrics=metrics, num_chunks=4, batch_frames=27).metrics
+    for size in (1, 2, 5):
+        assert measure(frames, metrics=metrics, num_chunks=4, batch_frames=size).metrics == expected
+    with pytest.raises(ValueError, match="batch_frames is 0"):
+        measure(frames, batch_frames=0)
 
 
 def test_wrong_lengths():
@@ -184,9 +296,9 @@ def test_lengths_instead_of_boundaries_are_refused(boundaries):
 
 
 def test_wrong_boundaries():
-    with pytest.raises(ValueError, match="chunk 1 goes from 10 to 11"):
-        measure(flat(range(30)), chunk_frames=[0, 10, 11, 30])
-    with pytest.raises(ValueError, match="num_chunks is 4, but chunk_frames has 2"):
+    with pytest.raises(ValueError, match="chunk 1 goes from 10 to 10"):
+        measure(flat(range(30)), chunk_frames=[0, 10, 10, 30])
+    with pytest.raises(ValueError, match="num_chunks and chunk_frames were given; give one"):
         measure(flat(range(30)), chunk_frames=[0, 10, 30], num_chunks=4)
     with pytest.raises(ValueError, match="more frames than the 20"):
         measure(flat(range(30)), metrics=[Brightness()], chunk_frames=[0, 10, 20])
@@ -252,10 +364,21 @@ def test_a_file_without_pictures(tmp_path):
         measure(path)
 
 
+def test_features_of_the_wrong_length_are_refused():
+    class Short(SignedBrightness):
+        def features(self, batch):
+            return super().features(batch)[1:]
+
+    assert isinstance(Short(1), FrameMetric)
+    with pytest.raises(ValueError, match="signed brightness: features gave 7 rows for 8 frames"):
+        measure(flat(range(30)), metrics=[Short(1)])
+
+
 def test_the_report_is_a_report(film):
     report = measure(film, num_chunks=4)
     assert isinstance(report, DriftReport)
     assert report.protocol == "paper"
     assert {"vde-metrics", "torch", "av"} <= report.versions.keys()
     assert report.metrics[0].settings == "Clarity()"
-    assert report.metrics[1].settings == "Motion(form='energy', preset='fast')"
+    assert report.metrics[1].settings == "Motion(form='energy', flow=DIS fast)"
+    assert report.metrics[1].models == {"flow": "DIS fast"}

@@ -5,8 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vde_metrics import Clarity, Meter, Motion, StreamingMetric
-from vde_metrics.motion import EnergyMeter
+from vde_metrics import Clarity, DISFlow, FrameBatch, FrameMetric, Motion
 
 
 def grey(picture):
@@ -82,7 +81,7 @@ def test_clarity_needs_two_pixels_a_side():
 def test_energy_of_a_shifted_texture_is_the_length_of_the_shift(tools, preset, shift):
     frames = tools.panning(4, 64, 80, shift=shift)
     length = math.hypot(*shift)
-    assert Motion(preset=preset).score(frames) == pytest.approx(length, rel=0.15)
+    assert Motion(flow=DISFlow(preset=preset)).score(frames) == pytest.approx(length, rel=0.15)
 
 
 def test_energy_does_not_depend_on_the_direction(tools):
@@ -118,25 +117,87 @@ def test_linear_change_is_perfectly_smooth_and_flicker_is_not():
     assert Motion(form="smoothness").score(flicker) == pytest.approx(1 - 100 / 255, abs=1e-6)
 
 
+class PixelFlow:
+    """A flow that is written in the frames themselves: red is to the right, green is down, 128 is no motion."""
+
+    name = "pixel flow"
+
+    def flow(self, frames):
+        return (frames[:-1, ..., :2].float() - 128) / 16
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(2, 5), st.integers(1, 5), st.integers(1, 5), st.integers(0, 2**31))
+def test_energy_of_any_flow_equals_the_paper_written_as_loops(reference, t, h, w, seed):
+    frames = noise(t, h, w, 3, seed=seed)
+    flows = PixelFlow().flow(frames).tolist()
+    assert Motion(flow=PixelFlow()).score(frames) == pytest.approx(reference.motion_energy(flows), rel=1e-5)
+
+
+def test_the_motion_of_a_small_subject_is_seen_in_small_frames(tools):
+    frames = tools.texture(64, 96, seed=0).repeat(3, 1, 1, 1)
+    for t in range(3):
+        frames[t, 20:40, 10 + 2 * t : 30 + 2 * t] = tools.texture(20, 20, seed=1)
+    moved = 2.0 * 20 * 20 / (64 * 96)
+    assert Motion().score(frames) == pytest.approx(moved, rel=0.2)
+    assert Motion(flow=DISFlow(finest=2)).score(frames) != pytest.approx(moved, rel=0.2)
+
+
+@pytest.mark.parametrize("size", [(40, 60), (20, 100)])
+def test_flow_points_where_the_texture_goes(tools, size):
+    # the second size is searched lying on its side
+    flow = DISFlow().flow(tools.panning(3, *size, shift=(1, 3)))
+    assert flow.shape == (2, *size, 2)
+    assert flow[..., 0].median() == pytest.approx(3, abs=0.4)
+    assert flow[..., 1].median() == pytest.approx(1, abs=0.4)
+
+
+@pytest.mark.parametrize("metric", [Clarity(), Motion(), Motion(form="smoothness")], ids=lambda metric: metric.name)
+@pytest.mark.parametrize("cut", [1, 2, 3, 5])
+def test_features_do_not_depend_on_how_frames_are_batched(tools, metric, cut):
+    frames = torch.cat([tools.panning(4, 24, 24, shift=(i, 1), seed=i) for i in range(2)])
+    whole = metric.features(FrameBatch(frames))
+    first = metric.features(FrameBatch(frames[:cut]))
+    second = metric.features(FrameBatch(frames[cut:], start=cut, before=frames[max(0, cut - 2) : cut]))
+    assert torch.equal(torch.cat([first, second]).nan_to_num(-1), whole.nan_to_num(-1))
+    assert whole.isnan()[:, 0].tolist() == [t < metric.lead for t in range(len(frames))]
+
+
 @pytest.mark.parametrize("metric", [Clarity(), Motion(), Motion(form="smoothness")])
-def test_a_meter_forgets_the_chunk_it_closed(tools, metric):
+def test_a_scorer_forgets_the_chunk_it_closed(tools, metric):
     chunks = [tools.panning(4, 24, 24, shift=(i, 1), seed=i) for i in range(3)]
-    meter = metric.meter()
+    scorer = metric.scorer()
     streamed = []
     for chunk in chunks:
-        for frame in chunk:
-            meter.add(frame)
-        streamed.append(meter.close_chunk())
+        for row in metric.features(FrameBatch(chunk)):
+            scorer.add(row[None])
+        streamed.append(scorer.close_chunk())
     assert streamed == [metric.score(chunk) for chunk in chunks]
+    assert scorer.close_chunk() is None
+
+
+def test_metrics_share_the_flow_of_a_batch(tools):
+    class Counting(PixelFlow):
+        calls = 0
+
+        def flow(self, frames):
+            self.calls += 1
+            return super().flow(frames)
+
+    flow = Counting()
+    batch = FrameBatch(tools.panning(4, 16, 16))
+    assert torch.equal(batch.flow(flow), batch.flow(flow))
+    Motion(flow=flow).features(batch)
+    assert flow.calls == 1
 
 
 def test_too_short_chunks():
     frames = noise(2, 16, 16, 3)
-    with pytest.raises(ValueError, match="motion: a chunk needs at least 2 frames"):
+    with pytest.raises(ValueError, match="motion: a chunk has 1 frames but needs at least 2"):
         Motion().score(frames[:1])
-    with pytest.raises(ValueError, match="motion_smoothness: a chunk needs at least 3 frames"):
+    with pytest.raises(ValueError, match="motion_smoothness: a chunk has 2 frames but needs at least 3"):
         Motion(form="smoothness").score(frames)
-    with pytest.raises(ValueError, match="clarity: the chunk has no frames"):
+    with pytest.raises(ValueError, match="clarity: a chunk has 0 frames but needs at least 1"):
         Clarity().score(frames[:0])
 
 
@@ -149,14 +210,15 @@ def test_wrong_settings(unchecked):
     with pytest.raises(ValueError, match="form is 'jerk'"):
         Motion(form="jerk")
     with pytest.raises(ValueError, match="preset is 'slow'"):
-        Motion(preset="slow")
+        DISFlow(preset="slow")
+    with pytest.raises(ValueError, match="finest is 5; expected 0"):
+        DISFlow(finest=5)
+    assert DISFlow().name != DISFlow(finest=1).name
     with pytest.raises(ValueError, match="computes no optical flow"):
-        Motion(form="smoothness", preset="medium")
+        Motion(form="smoothness", flow=DISFlow())
 
 
 def test_built_in_metrics_stream_and_have_names_of_their_own():
     metrics = [Clarity(), Motion(), Motion(form="smoothness")]
-    assert all(isinstance(metric, StreamingMetric) for metric in metrics)
+    assert all(isinstance(metric, FrameMetric) for metric in metrics)
     assert [metric.name for metric in metrics] == ["clarity", "motion", "motion_smoothness"]
-    meter: Meter = metrics[1].meter()
-    assert isinstance(meter, EnergyMeter)

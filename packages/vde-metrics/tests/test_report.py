@@ -7,13 +7,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vde_metrics import DriftReport, MetricDrift, html_page
+from vde_metrics import DriftReport, MetricDrift, html_page, require_comparable
 from vde_metrics.page import nice_ticks
 
 
-def drift(name="clarity", *, scores=(4.0, 2.0, 3.0), vde=1.25):
+def drift(name="clarity", *, scores=(4.0, 2.0, 3.0), vde=1.25, settings="S()", encoder="E 1"):
     return MetricDrift(
-        name=name, settings="S()", scores=scores, vde=vde, vde_normalized=vde / 3, slope=-0.5, worst_chunk=1
+        name=name,
+        settings=settings,
+        scores=scores,
+        vde=vde,
+        vde_normalized=vde / 3,
+        slope=-0.5,
+        worst_chunk=1,
+        models={"encoder": encoder},
     )
 
 
@@ -37,6 +44,7 @@ def test_json_holds_everything():
     found = json.loads(report().to_json())
     assert found["metrics"]["clarity"] == {
         "settings": "S()",
+        "models": {"encoder": "E 1"},
         "scores": [4.0, 2.0, 3.0],
         "vde": 1.25,
         "vde_normalized": 1.25 / 3,
@@ -101,6 +109,32 @@ def test_several_videos_share_a_chart():
     assert len(clarity.findall("polyline")) == 2
     assert len(motion.findall("polyline")) == 1
     assert "Drift of 2 videos" in page
+
+
+def test_figures_of_different_encoders_do_not_compare():
+    reports = [report(), report(video="b.mp4", metrics=(drift(settings="S(encoder=E 2)", encoder="E 2"),))]
+    message = r"clarity of a\.mp4 was measured with encoder E 1, of b\.mp4 with encoder E 2; .*measure both alike"
+    for compare in (require_comparable, html_page):
+        with pytest.raises(ValueError, match=message):
+            compare(reports)
+    with pytest.raises(ValueError, match=r"measured with S\(\), of b\.mp4 with S\(2\)"):
+        require_comparable([report(), report(video="b.mp4", metrics=(drift(settings="S(2)"),))])
+    with pytest.raises(ValueError, match=r"a\.mp4 was measured by protocol paper and b\.mp4 by released"):
+        require_comparable([report(), report(video="b.mp4", protocol="released")])
+    require_comparable([report(), report(video="b.mp4", metrics=(drift("motion", scores=(9.0, 9.0, 9.0)),))])
+
+
+def test_chunks_without_a_score_are_named_and_left_out():
+    found = report(metrics=(drift("subject", scores=(None, 2.0, 3.0)), drift(scores=(1.0, None, 2.0))))
+    assert found.remarks == (
+        "Chunks in which subject found nothing to measure: 0; its drift is measured against chunk 1.",
+        "Chunks in which clarity found nothing to measure: 1.",
+    )
+    assert json.loads(found.to_json())["metrics"]["subject"]["scores"] == [None, 2.0, 3.0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in found.to_markdown().splitlines()]
+    assert ["0", "0-9", "-", "1", "0%"] in rows
+    curves = [picture.find("polyline").get("points").split() for picture in charts(found.to_html())]
+    assert [len(curve) for curve in curves] == [2, 2]
 
 
 def test_names_cannot_break_the_page():

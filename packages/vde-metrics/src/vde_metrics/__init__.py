@@ -16,13 +16,23 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vde_metrics.aesthetic import Aesthetic, LaionAesthetic
+    from vde_metrics.background import Background
+    from vde_metrics.chunks import chunk_boundaries
     from vde_metrics.clarity import Clarity
     from vde_metrics.drift import vde
-    from vde_metrics.measurement import chunk_boundaries, measure
+    from vde_metrics.efficientnet import EfficientNetLite0
+    from vde_metrics.flow import DISFlow
+    from vde_metrics.frames import FrameBatch
+    from vde_metrics.measurement import measure
     from vde_metrics.motion import Motion
     from vde_metrics.page import html_page
-    from vde_metrics.protocols import Meter, Metric, StreamingMetric
-    from vde_metrics.report import DriftReport, MetricDrift
+    from vde_metrics.pretrained import PretrainedEncoder
+    from vde_metrics.protocols import Detector, Encoder, Metric, OpticalFlow, Predictor, Segmenter
+    from vde_metrics.regions import GivenBoxes, GivenMasks
+    from vde_metrics.report import DriftReport, MetricDrift, require_comparable
+    from vde_metrics.scoring import ChunkScorer, FrameMetric
+    from vde_metrics.subject import Subject
 
 __version__ = version("vde-metrics")
 
@@ -34,26 +44,60 @@ __all__ = [  # noqa: RUF022 (grouped by use)
     # metrics
     "Clarity",
     "Motion",
+    "Aesthetic",
+    "Background",
+    "Subject",
+    # what metrics look through
+    "DISFlow",
+    "EfficientNetLite0",
+    "PretrainedEncoder",
+    "LaionAesthetic",
+    "GivenMasks",
+    "GivenBoxes",
+    # protocols for your own
     "Metric",
-    "StreamingMetric",
-    "Meter",
+    "FrameMetric",
+    "ChunkScorer",
+    "FrameBatch",
+    "OpticalFlow",
+    "Encoder",
+    "Predictor",
+    "Segmenter",
+    "Detector",
     # results
     "DriftReport",
     "MetricDrift",
+    "require_comparable",
     "html_page",
 ]
 
 _MODULES = {
     "vde": "drift",
     "measure": "measurement",
-    "chunk_boundaries": "measurement",
+    "chunk_boundaries": "chunks",
     "Clarity": "clarity",
     "Motion": "motion",
+    "Aesthetic": "aesthetic",
+    "Background": "background",
+    "Subject": "subject",
+    "DISFlow": "flow",
+    "EfficientNetLite0": "efficientnet",
+    "PretrainedEncoder": "pretrained",
+    "LaionAesthetic": "aesthetic",
+    "GivenMasks": "regions",
+    "GivenBoxes": "regions",
     "Metric": "protocols",
-    "StreamingMetric": "protocols",
-    "Meter": "protocols",
+    "FrameMetric": "scoring",
+    "ChunkScorer": "scoring",
+    "FrameBatch": "frames",
+    "OpticalFlow": "protocols",
+    "Encoder": "protocols",
+    "Predictor": "protocols",
+    "Segmenter": "protocols",
+    "Detector": "protocols",
     "DriftReport": "report",
     "MetricDrift": "report",
+    "require_comparable": "report",
     "html_page": "page",
 }
 

@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32
 from torch import Tensor
 
-from vde_metrics.luminance import luminance
-from vde_metrics.protocols import Mean, score_chunk
+from vde_metrics.frames import FrameBatch
+from vde_metrics.scoring import MeanScorer, score_chunk
 from vde_metrics.video import Frames
 
 
@@ -24,28 +25,23 @@ class Clarity:
         """``clarity``."""
         return "clarity"
 
-    def meter(self) -> "ClarityMeter":
-        """A fresh meter for one video."""
-        return ClarityMeter()
+    @property
+    def lead(self) -> int:
+        """0: every frame counts."""
+        return 0
+
+    def features(self, batch: FrameBatch) -> Float32[Tensor, "t 1"]:
+        """Laplacian variance of each frame."""
+        pictures = batch.luminance()[len(batch.before) :]
+        return torch.stack([laplacian(picture).var(correction=0) for picture in pictures]).cpu()[:, None]
+
+    def scorer(self) -> MeanScorer:
+        """Mean over the chunk's frames."""
+        return MeanScorer()
 
     def score(self, frames: Frames) -> float:
         """Clarity of one chunk: uint8 RGB [t h w 3], or pixels [3 t h w] in [-1, 1]."""
-        return score_chunk(self.meter(), frames)
-
-
-class ClarityMeter:
-    """Accumulates Laplacian variance frame by frame."""
-
-    def __init__(self) -> None:
-        self._variances = Mean()
-
-    def add(self, frame: UInt8[Tensor, "h w 3"]) -> None:
-        """Measure one frame."""
-        self._variances.add(laplacian(luminance(frame)).var(correction=0).item())
-
-    def close_chunk(self) -> float:
-        """Mean over the chunk's frames."""
-        return self._variances.take(missing="clarity: the chunk has no frames; it needs at least 1")
+        return score_chunk(self, frames)
 
 
 def laplacian(picture: Float32[Tensor, "h w"]) -> Float32[Tensor, "h w"]:

@@ -25,17 +25,22 @@ def vde(scores: Iterable[float], weights: Weights = "linear", *, normalize: bool
     return named_vde(scores, weights, normalize=normalize, name="vde")
 
 
-def named_vde(scores: Iterable[float], weights: Weights, *, normalize: bool, name: str) -> float:
-    """``vde`` whose errors and warnings begin with the metric's name."""
-    values = _checked(scores, name)
-    factors = chunk_weights(len(values), weights)
-    first = values[0]
-    if all(value == first for value in values):
+def named_vde(scores: Iterable[float | None], weights: Weights, *, normalize: bool, name: str) -> float:
+    """``vde`` whose errors and warnings begin with the metric's name.
+
+    Chunks without a score (None) are left out, with their weights; the first chunk that has one is the reference.
+    """
+    checked = _checked(scores, name)
+    weighted = zip([0.0, *chunk_weights(len(checked), weights)], checked, strict=True)
+    (_, first), *others = ((weight, value) for weight, value in weighted if value is not None)
+    if all(value == first for _, value in others):
         return 0.0
-    total = sum(factors)
+    total = sum(weight for weight, _ in others)
+    if normalize and total == 0 and None in checked:
+        return 0.0  # log weights, and all that is left beside the reference is the last chunk, which never counts
     if normalize and total == 0:
         raise ValueError(
-            f"{name}: log weights of {len(values)} scores are all 0, so a normalised error has no meaning; "
+            f"{name}: log weights of {len(checked)} scores are all 0, so a normalised error has no meaning; "
             "use weights='linear' or at least 3 chunks"
         )
     if first == 0:
@@ -45,7 +50,7 @@ def named_vde(scores: Iterable[float], weights: Weights, *, normalize: bool, nam
             stacklevel=3,
         )
         return math.inf
-    error = sum(w * abs(value - first) / abs(first) for w, value in zip(factors, values[1:], strict=True))
+    error = sum(weight * abs(value - first) / abs(first) for weight, value in others)
     return error / total if normalize else error
 
 
@@ -57,24 +62,28 @@ def chunk_weights(num_chunks: int, weights: Weights) -> list[float]:
     return linear if weights == "linear" else [math.log(w) for w in linear]
 
 
-def slope(scores: Sequence[float]) -> float:
-    """Least-squares change of the score from one chunk to the next."""
-    centre = (len(scores) - 1) / 2
-    spread = sum((i - centre) ** 2 for i in range(len(scores)))
-    return sum((i - centre) * score for i, score in enumerate(scores)) / spread if spread else 0.0
+def slope(scores: Sequence[float | None]) -> float:
+    """Least-squares change of the score from one chunk to the next; chunks without a score do not count."""
+    points = [(i, score) for i, score in enumerate(scores) if score is not None]
+    centre = sum(i for i, _ in points) / len(points)
+    spread = sum((i - centre) ** 2 for i, _ in points)
+    return sum((i - centre) * score for i, score in points) / spread if spread else 0.0
 
 
-def worst_chunk(scores: Sequence[float]) -> int | None:
-    """Index from 0 of the chunk farthest from the first one; None where all score the same."""
-    distances = [abs(score - scores[0]) for score in scores]
+def worst_chunk(scores: Sequence[float | None]) -> int | None:
+    """Index from 0 of the chunk farthest from the first that has a score; None where all score the same."""
+    first = next(score for score in scores if score is not None)
+    distances = [0.0 if score is None else abs(score - first) for score in scores]
     return distances.index(max(distances)) if any(distances) else None
 
 
-def _checked(scores: Iterable[float], name: str) -> list[float]:
-    values = [float(score) for score in scores]
+def _checked(scores: Iterable[float | None], name: str) -> list[float | None]:
+    values = [None if score is None else float(score) for score in scores]
     if not values:
         raise ValueError(f"{name}: no scores were given; expected one score per chunk")
+    if all(value is None for value in values):
+        raise ValueError(f"{name}: no chunk has anything to measure")
     for i, value in enumerate(values):
-        if not math.isfinite(value):
+        if value is not None and not math.isfinite(value):
             raise ValueError(f"{name}: the score of chunk {i} is {value}; expected a finite number")
     return values

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from html import escape
 
-from vde_metrics.report import DriftReport
+from vde_metrics.report import DriftReport, figure, require_comparable
 
 WIDTH, HEIGHT = 720, 240
 LEFT, RIGHT, TOP, BOTTOM = 64, 16, 12, 32
@@ -32,10 +32,11 @@ def html_page(reports: Sequence[DriftReport]) -> str:
     """One page for one or several videos: a chart per metric with a curve per video, and all figures.
 
     The page needs no network and no script. Curves are the chunk scores; a dashed line is the score of a video's first
-    chunk, from which its drift is measured.
+    chunk, from which its drift is measured. Reports that were measured with different models or settings are refused.
     """
     if not reports:
         raise ValueError("reports is empty; give at least one DriftReport")
+    require_comparable(reports)
     title = f"Drift of {reports[0].video}" if len(reports) == 1 else f"Drift of {len(reports)} videos"
     names = list(dict.fromkeys(metric.name for report in reports for metric in report.metrics))
     parts = [
@@ -88,7 +89,12 @@ def _errors(reports: Sequence[DriftReport]) -> str:
 
 def _scores(report: DriftReport) -> str:
     rows = [
-        [str(i), f"{start}-{end - 1}", *(f"{metric.scores[i]:.6g}" for metric in report.metrics), f"{still:.0%}"]
+        [
+            str(i),
+            f"{start}-{end - 1}",
+            *(figure(metric.scores[i], ".6g") for metric in report.metrics),
+            figure(still, ".0%"),
+        ]
         for i, (start, end, still) in enumerate(
             zip(report.chunk_frames[:-1], report.chunk_frames[1:], report.still_pairs, strict=True)
         )
@@ -106,10 +112,11 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f"<table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>"
 
 
-def _chart(name: str, curves: Sequence[tuple[int, Sequence[float]]]) -> str:
-    """Scores against chunk index; the axis shows the scores' own range, not zero."""
+def _chart(name: str, curves: Sequence[tuple[int, Sequence[float | None]]]) -> str:
+    """Scores against chunk index; the axis shows the scores' own range, not zero. Curves skip chunks without score."""
     most = max(len(scores) for _, scores in curves)
-    ticks = nice_ticks(min(min(scores) for _, scores in curves), max(max(scores) for _, scores in curves))
+    known = [score for _, scores in curves for score in scores if score is not None]
+    ticks = nice_ticks(min(known), max(known))
     low, high = ticks[0], ticks[-1]
 
     def x(chunk: int) -> float:
@@ -133,8 +140,9 @@ def _chart(name: str, curves: Sequence[tuple[int, Sequence[float]]]) -> str:
     for number, scores in curves:
         stroke = f'style="stroke: var(--c{number % NUM_COLOURS})"'
         dash = f' stroke-dasharray="{DASHES[number // NUM_COLOURS % len(DASHES)]}"' if number >= NUM_COLOURS else ""
-        points = " ".join(f"{x(i):.1f},{y(score):.1f}" for i, score in enumerate(scores))
-        first = f"{y(scores[0]):.1f}"
+        heights = [(i, y(score)) for i, score in enumerate(scores) if score is not None]
+        points = " ".join(f"{x(i):.1f},{height:.1f}" for i, height in heights)
+        first = f"{heights[0][1]:.1f}"
         parts.append(
             f'<line class="first" {stroke} x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{first}" y2="{first}"/>'
             f'<polyline class="curve" {stroke}{dash} points="{points}"/>'

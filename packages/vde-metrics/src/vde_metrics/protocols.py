@@ -1,11 +1,10 @@
-"""What a metric is to `measure`."""
+"""What can be put into a measurement: metrics, and the models that metrics look through."""
 
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
-from jaxtyping import UInt8
+from jaxtyping import Bool, Float, Float32, UInt8
 from torch import Tensor
-
-from vde_metrics.video import Frames, checked_frames, written_frames
 
 
 @runtime_checkable
@@ -26,53 +25,70 @@ class Metric(Protocol):
 
 
 @runtime_checkable
-class Meter(Protocol):
-    """Scores the chunks of one video in order, frame by frame, without keeping the frames.
+class Named(Protocol):
+    """Has a name that tells it from others in reports and in the cache."""
 
-    A meter lives as long as its video, so it may carry what it learnt in the first chunk to the later ones.
-    """
-
-    def add(self, frame: UInt8[Tensor, "h w 3"]) -> None:
-        """Take the next frame of the current chunk."""
-        ...
-
-    def close_chunk(self) -> float:
-        """End the current chunk and give its score; the next frame starts a new chunk."""
+    @property
+    def name(self) -> str:
+        """Whatever changes the figures belongs in it: architecture, size, a digest of the weights."""
         ...
 
 
 @runtime_checkable
-class StreamingMetric(Metric, Protocol):
-    """A metric that `measure` can run in memory independent of the length of a chunk."""
+class Given(Named, Protocol):
+    """Belongs to one video, as masks do: reports compare by ``name``, the cache also looks at ``digest``."""
 
-    def meter(self) -> Meter:
-        """A fresh meter for one video."""
+    @property
+    def digest(self) -> str:
+        """A digest of the content."""
         ...
 
 
-def score_chunk(meter: Meter, frames: Frames) -> float:
-    """Score of a whole chunk by a fresh meter: how streaming metrics implement ``score``."""
-    for frame in checked_frames(written_frames(frames)):
-        meter.add(frame)
-    return meter.close_chunk()
+@runtime_checkable
+class OpticalFlow(Named, Protocol):
+    """Optical flow between neighbouring frames: `DISFlow`, or RAFT behind ten lines of yours."""
+
+    def flow(self, frames: UInt8[Tensor, "t h w 3"]) -> Float32[Tensor, "t-1 h w 2"]:
+        """Where each pixel goes until the next frame: (right, down) in pixels, on the grid of the earlier frame."""
+        ...
 
 
-class Mean:
-    """Running mean of what is measured per frame or pair; `take` gives it and starts again."""
+@runtime_checkable
+class Encoder(Named, Protocol):
+    """Embeds pictures: the E of Eq. 25."""
 
-    def __init__(self) -> None:
-        self.total = 0.0
-        self.count = 0
+    @property
+    def dim(self) -> int:
+        """Length of an embedding."""
+        ...
 
-    def add(self, value: float) -> None:
-        """Count one more value."""
-        self.total += value
-        self.count += 1
+    def encode(self, pictures: Sequence[UInt8[Tensor, "_ _ 3"]]) -> Float32[Tensor, "n d"]:
+        """One embedding a picture, not normalised. Pictures are RGB of any size, each its own."""
+        ...
 
-    def take(self, *, missing: str) -> float:
-        """The mean; ``missing`` is the error's text if there was nothing to measure."""
-        if not self.count:
-            raise ValueError(missing)
-        mean = self.total / self.count
-        self.total, self.count = 0.0, 0
-        return mean
+
+@runtime_checkable
+class Predictor(Named, Protocol):
+    """Judges frames: the learned A of Eq. 23."""
+
+    def predict(self, frames: UInt8[Tensor, "t h w 3"]) -> Float32[Tensor, " t"]:
+        """One score a frame, in the predictor's own range."""
+        ...
+
+
+@runtime_checkable
+class Segmenter(Named, Protocol):
+    """Tells the subject from the background, pixel by pixel."""
+
+    def masks(self, frames: UInt8[Tensor, "t h w 3"], *, start: int) -> Bool[Tensor, "t h w"]:
+        """True where the subject is. ``start`` is the number of the first of these frames in the video."""
+        ...
+
+
+@runtime_checkable
+class Detector(Named, Protocol):
+    """Finds the subject's box."""
+
+    def boxes(self, frames: UInt8[Tensor, "t h w 3"], *, start: int) -> Float[Tensor, "t 4"]:
+        """(left, top, right, bottom) in pixels; a row of NaN where a frame shows no subject."""
+        ...

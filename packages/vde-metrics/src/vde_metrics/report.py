@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,8 +17,8 @@ class MetricDrift:
     name: str
     settings: str
     """The metric's settings, as it writes itself."""
-    scores: tuple[float, ...]
-    """m_i of every chunk."""
+    scores: tuple[float | None, ...]
+    """m_i of every chunk; None where a chunk had nothing to measure, such as no subject."""
     vde: float
     """Video Drift Error as published (Eq. 19); it grows with the number of chunks."""
     vde_normalized: float
@@ -26,6 +27,13 @@ class MetricDrift:
     """Least-squares change of the score from one chunk to the next: its sign tells fading from growing."""
     worst_chunk: int | None
     """The chunk farthest from the first; None where all score the same."""
+    models: Mapping[str, str] = field(default_factory=dict)
+    """Through what the metric looked, by role: encoder, predictor, segmenter, optical flow."""
+
+    @property
+    def unscored_chunks(self) -> tuple[int, ...]:
+        """Chunks, counted from 0, that had nothing to measure."""
+        return tuple(i for i, score in enumerate(self.scores) if score is None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,10 +48,10 @@ class DriftReport:
     """Boundaries of the chunks: 0, ..., the number of frames."""
     weights: Weights
     metrics: tuple[MetricDrift, ...]
-    still_pairs: tuple[float, ...]
-    """Per chunk, the share of neighbouring frames that show the same picture."""
+    still_pairs: tuple[float | None, ...]
+    """Per chunk, the share of neighbouring frames that show the same picture; None for a first chunk of one frame."""
     protocol: str = "paper"
-    """``paper``: the definitions of Eqs. 16-21, not those of the benchmark's released script."""
+    """``paper``: the definitions of Eqs. 16-25, not those of the benchmark's released script."""
     source: dict[str, str] = field(default_factory=dict)
     """Codec, pixel format, container and encoder of a file."""
     versions: dict[str, str] = field(default_factory=dict)
@@ -60,7 +68,7 @@ class DriftReport:
         return len(self.chunk_frames) - 1
 
     @property
-    def scores(self) -> dict[str, tuple[float, ...]]:
+    def scores(self) -> dict[str, tuple[float | None, ...]]:
         """Per-chunk scores by metric."""
         return {metric.name: metric.scores for metric in self.metrics}
 
@@ -77,21 +85,28 @@ class DriftReport:
     @property
     def frozen_chunks(self) -> tuple[int, ...]:
         """Chunks, counted from 0, in which nothing moves."""
-        return tuple(i for i, share in enumerate(self.still_pairs) if share >= FROZEN_SHARE)
+        return tuple(i for i, share in enumerate(self.still_pairs) if share is not None and share >= FROZEN_SHARE)
 
     @property
     def is_frozen(self) -> bool:
         """Whether nothing moves in any chunk: such a video scores 0, the best error there is."""
-        return len(self.frozen_chunks) == self.num_chunks
+        known = sum(share is not None for share in self.still_pairs)
+        return len(self.frozen_chunks) == known > 0
 
     @property
     def remarks(self) -> tuple[str, ...]:
         """Sentences a reader needs beside the figures."""
+        found = []
         if self.is_frozen:
-            return ("The video is frozen: nothing moves, so nothing drifts. Its errors say nothing about quality.",)
-        if self.frozen_chunks:
-            return (f"Frozen chunks, in which nothing moves: {', '.join(map(str, self.frozen_chunks))}.",)
-        return ()
+            found.append("The video is frozen: nothing moves, so nothing drifts. Its errors say nothing about quality.")
+        elif self.frozen_chunks:
+            found.append(f"Frozen chunks, in which nothing moves: {_listed(self.frozen_chunks)}.")
+        for metric in self.metrics:
+            if missing := metric.unscored_chunks:
+                first = next(i for i, score in enumerate(metric.scores) if score is not None)
+                against = f"; its drift is measured against chunk {first}" if first else ""
+                found.append(f"Chunks in which {metric.name} found nothing to measure: {_listed(missing)}{against}.")
+        return tuple(found)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; an infinite error is the string ``"inf"``."""
@@ -108,6 +123,7 @@ class DriftReport:
             "metrics": {
                 metric.name: {
                     "settings": metric.settings,
+                    "models": dict(metric.models),
                     "scores": list(metric.scores),
                     "vde": _plain(metric.vde),
                     "vde_normalized": _plain(metric.vde_normalized),
@@ -145,7 +161,12 @@ class DriftReport:
             ],
         )
         chunks = [
-            [str(i), f"{start}-{end - 1}", *(f"{metric.scores[i]:.6g}" for metric in self.metrics), f"{still:.0%}"]
+            [
+                str(i),
+                f"{start}-{end - 1}",
+                *(figure(metric.scores[i], ".6g") for metric in self.metrics),
+                figure(still, ".0%"),
+            ]
             for i, (start, end, still) in enumerate(
                 zip(self.chunk_frames[:-1], self.chunk_frames[1:], self.still_pairs, strict=True)
             )
@@ -177,6 +198,46 @@ class DriftReport:
         settings = ", ".join(metric.settings for metric in self.metrics)
         versions = ", ".join(f"{key} {value}" for key, value in self.versions.items())
         return f"Source: {encoded}. Metrics: {settings}. Measured with {versions}."
+
+
+def require_comparable(reports: Sequence[DriftReport]) -> None:
+    """Refuse reports whose figures do not compare: different protocols, encoders, other models or settings.
+
+    Raises:
+        ValueError: naming the metric, the two videos and what differs.
+    """
+    for report in reports[1:]:
+        if report.protocol != reports[0].protocol:
+            raise ValueError(
+                f"{reports[0].video} was measured by protocol {reports[0].protocol} and {report.video} by "
+                f"{report.protocol}; their figures do not compare"
+            )
+    seen: dict[str, tuple[str, MetricDrift]] = {}
+    for report in reports:
+        for metric in report.metrics:
+            video, first = seen.setdefault(metric.name, (report.video, metric))
+            if (metric.settings, metric.models) == (first.settings, first.models):
+                continue
+            roles = [
+                role for role in {**first.models, **metric.models} if metric.models.get(role) != first.models.get(role)
+            ]
+            ours, theirs = (
+                (", ".join(f"{role} {found.models.get(role, 'none')}" for role in roles) or found.settings)
+                for found in (first, metric)
+            )
+            raise ValueError(
+                f"{metric.name} of {video} was measured with {ours}, of {report.video} with {theirs}; such figures do "
+                "not compare: measure both alike"
+            )
+
+
+def _listed(chunks: Sequence[int]) -> str:
+    return ", ".join(map(str, chunks))
+
+
+def figure(value: float | None, form: str) -> str:
+    """A number, or a dash where there is none."""
+    return "-" if value is None else format(value, form)
 
 
 def _plain(value: float) -> float | str:

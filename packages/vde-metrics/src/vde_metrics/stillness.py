@@ -1,11 +1,16 @@
 """Freeze check: a frozen video has no drift and no merit."""
 
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float32
 from torch import Tensor
 
-from vde_metrics.luminance import luminance
-from vde_metrics.protocols import Mean
+from vde_metrics.frames import FrameBatch
+from vde_metrics.scoring import score_chunk
+from vde_metrics.video import Frames
 
 STILL_TOLERANCE = 0.25
 """Mean luminance change, of 255, up to which two neighbouring frames are the same picture (-60 dB)."""
@@ -14,22 +19,54 @@ FROZEN_SHARE = 0.95
 """Share of still pairs from which a chunk or video is called frozen."""
 
 
-class StillMeter:
-    """Share of a chunk's neighbouring frames that show the same picture."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stillness:
+    """Share of a chunk's neighbouring frames that show the same picture, 0 to 1."""
+
+    @property
+    def name(self) -> str:
+        """``stillness``."""
+        return "stillness"
+
+    @property
+    def lead(self) -> int:
+        """0: the scorer itself leaves out the pair that leads into a chunk."""
+        return 0
+
+    def features(self, batch: FrameBatch) -> Float32[Tensor, "t 1"]:
+        """Mean luminance change from the frame before."""
+        pictures = batch.luminance()[-(len(batch) + 1) :]
+        changes = [(after - before).abs().mean() for before, after in pairwise(pictures)]
+        return batch.by_pair(torch.stack(changes).cpu()[:, None] if changes else torch.zeros(0, 1))
+
+    def scorer(self) -> "StillScorer":
+        """A fresh scorer for one video."""
+        return StillScorer()
+
+    def score(self, frames: Frames) -> float:
+        """Share of one chunk."""
+        return score_chunk(self, frames)
+
+
+class StillScorer:
+    """Counts still pairs. A chunk of one frame has no pair of its own and takes the one that leads into it."""
 
     def __init__(self) -> None:
-        self._previous: Tensor | None = None
-        self._still = Mean()
+        self._still, self._pairs = 0, 0
+        self._leading: float | None = None
 
-    def add(self, frame: UInt8[Tensor, "h w 3"]) -> None:
-        """Compare a frame with the one before it in the same chunk."""
-        picture = luminance(frame)
-        if self._previous is not None:
-            change = torch.mean(torch.abs(picture - self._previous)).item()
-            self._still.add(float(change <= STILL_TOLERANCE))
-        self._previous = picture
+    def add(self, features: Float32[Tensor, "n 1"]) -> None:
+        """Take the next frames of the current chunk."""
+        changes: list[float] = features[:, 0].tolist()
+        if changes and self._leading is None:
+            self._leading = changes.pop(0)
+        self._still += sum(change <= STILL_TOLERANCE for change in changes)
+        self._pairs += len(changes)
 
-    def close_chunk(self) -> float:
-        """Share of still pairs, 0 to 1."""
-        self._previous = None
-        return self._still.take(missing="the freeze check needs at least 2 frames a chunk")
+    def close_chunk(self) -> float | None:
+        """Share of still pairs; None for a first chunk of one frame."""
+        share = self._still / self._pairs if self._pairs else None
+        if share is None and self._leading is not None and not math.isnan(self._leading):
+            share = float(self._leading <= STILL_TOLERANCE)
+        self._still, self._pairs, self._leading = 0, 0, None
+        return share

@@ -1,0 +1,95 @@
+"""Staticness of the background (Eq. 24)."""
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Bool, Float32
+from torch import Tensor
+
+from vde_metrics.camera import camera_flow, moving_subject
+from vde_metrics.flow import DISFlow
+from vde_metrics.frames import FrameBatch
+from vde_metrics.protocols import OpticalFlow, Segmenter
+from vde_metrics.scoring import MeanScorer, score_chunk
+from vde_metrics.video import Frames
+
+SUBJECT_TOLERANCES = 2.0
+"""A subject is told from the background where it moves on its own by more than so many tolerances."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Background:
+    """Staticness: the share of background pixels whose optical flow is at most tau, averaged over the chunk (Eq. 24).
+
+    1 is a background that stands still, 0 one that moves everywhere. The flow of frame t is the one from frame t - 1;
+    since Eq. 24 divides by the number of frames, the pair that leads into a chunk counts in that chunk, so that a
+    background swapped between two chunks is seen. Background are the pixels that no mask covers in either frame of
+    the pair. Frames without background do not count.
+
+    Without a segmenter the subject is estimated: the largest connected region that moves differently from the camera,
+    where the camera is an affine motion fitted to the flow. It covers at most half of the picture, and a subject that
+    stands still counts as background, as which it is static.
+    """
+
+    subject: Segmenter | None = None
+    """Where the subject is, which is not background: a segmenter, `GivenMasks`, or None for the estimate."""
+    flow: OpticalFlow = field(default_factory=DISFlow)
+    """The optical flow."""
+    tolerance: float = 0.002
+    """tau of Eq. 24, as a share of the picture's diagonal."""
+    compensate_camera: bool = False
+    """Subtract the camera's motion from the flow: a steady pan then counts as static. Not in the paper."""
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.tolerance) and self.tolerance >= 0):
+            raise ValueError(f"tolerance is {self.tolerance}; expected a share of the diagonal, such as 0.002")
+
+    @property
+    def name(self) -> str:
+        """``background``."""
+        return "background"
+
+    @property
+    def lead(self) -> int:
+        """0: the pair that leads into a chunk counts."""
+        return 0
+
+    def features(self, batch: FrameBatch) -> Float32[Tensor, "t 1"]:
+        """Staticness of each frame, phi_t; NaN where there is no background or no frame before."""
+        flows = batch.flow(self.flow)
+        if not len(flows):
+            return batch.by_pair(torch.zeros(0, 1))
+        given = self._given_background(batch) if self.subject is not None else None
+        rows = [self._staticness(pair, None if given is None else given[i]) for i, pair in enumerate(flows.cpu())]
+        return batch.by_pair(torch.tensor(rows, dtype=torch.float32)[:, None])
+
+    def scorer(self) -> MeanScorer:
+        """Mean over the chunk's frames."""
+        return MeanScorer()
+
+    def score(self, frames: Frames) -> float:
+        """Staticness of one chunk: uint8 RGB [t h w 3], or pixels [3 t h w] in [-1, 1]."""
+        return score_chunk(self, frames)
+
+    def _given_background(self, batch: FrameBatch) -> Bool[Tensor, "pairs h w"]:
+        """Pixels that are background in both frames of a pair: the flow has no answer where a subject covers them."""
+        frames = torch.cat([batch.before[-1:], batch.frames])
+        start = batch.start - len(batch.before[-1:])
+        masks = self.subject.masks(frames, start=start) if self.subject is not None else frames.new_zeros(0)
+        if masks.shape != frames.shape[:3]:
+            raise ValueError(
+                f"background: masks have shape {tuple(masks.shape)}; frames need {tuple(frames.shape[:3])}"
+            )
+        return ~(masks[:-1] | masks[1:]).cpu()
+
+    def _staticness(self, flow: Float32[Tensor, "h w 2"], background: Bool[Tensor, "h w"] | None) -> float:
+        tau = self.tolerance * math.hypot(*flow.shape[:2])
+        if background is None or self.compensate_camera:
+            residual = flow - torch.from_numpy(camera_flow(flow.numpy()))
+            if background is None:
+                moving = moving_subject(residual.numpy(), threshold=SUBJECT_TOLERANCES * tau)
+                background = ~torch.from_numpy(moving)
+            flow = residual if self.compensate_camera else flow
+        lengths = torch.linalg.vector_norm(flow, dim=-1)[background]
+        return (lengths <= tau).double().mean().item()  # the mean of nothing is NaN: the frame does not count

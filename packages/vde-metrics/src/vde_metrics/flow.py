@@ -1,0 +1,80 @@
+"""Optical flow by OpenCV's dense inverse search."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float32, UInt8
+from torch import Tensor
+
+from vde_metrics.luminance import luminance
+
+Preset = Literal["ultrafast", "fast", "medium"]
+
+MIN_FLOW_SIDE = 12
+"""The optical flow works on patches of 8 pixels and fails on smaller pictures than this."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DISFlow:
+    """OpenCV's dense inverse search: the default optical flow. Needs no weights and runs on a CPU.
+
+    Frames must have sides of at least 12 pixels.
+    """
+
+    preset: Preset = "fast"
+    """Quality; ``medium`` takes about four times as long as ``fast``."""
+    finest: int | None = None
+    """Search down to 1 / 2^finest of the resolution. None: the preset's own scale (a quarter or half), and a finer one
+    for frames with a side under 320 pixels, where that scale would overlook a small subject's motion."""
+
+    def __post_init__(self) -> None:
+        if self.preset not in ("ultrafast", "fast", "medium"):
+            raise ValueError(f"preset is {self.preset!r}; expected 'ultrafast', 'fast' or 'medium'")
+        if self.finest is not None and not 0 <= self.finest <= 4:
+            raise ValueError(f"finest is {self.finest}; expected 0 (full resolution) to 4, or None")
+
+    @property
+    def name(self) -> str:
+        """``DIS``, the preset, and the finest scale if given."""
+        return f"DIS {self.preset}" if self.finest is None else f"DIS {self.preset} finest {self.finest}"
+
+    def flow(self, frames: UInt8[Tensor, "t h w 3"]) -> Float32[Tensor, "t-1 h w 2"]:
+        """Where each pixel goes until the next frame: (right, down) in pixels, on the grid of the earlier frame."""
+        _, height, width, _ = frames.shape
+        if min(height, width) < MIN_FLOW_SIDE:
+            raise ValueError(
+                f"frames are {height}x{width}; optical flow needs sides of at least {MIN_FLOW_SIDE} pixels"
+            )
+        search = _dense_inverse_search(self.preset)
+        search.setFinestScale(_finest_scale(min(height, width), search) if self.finest is None else self.finest)
+        # OpenCV chooses its pyramid by the width and crashes on wide strips; these are searched lying on their side.
+        turned = height < 32 or width > 4 * height
+        flows, before = [], None
+        for frame in frames:
+            grey = luminance(frame).round().byte().cpu().numpy()
+            grey = np.ascontiguousarray(grey.T) if turned else grey
+            if before is not None:
+                found = search.calc(before, grey, None)
+                flows.append(torch.from_numpy(found.transpose(1, 0, 2)[..., ::-1].copy() if turned else found))
+            before = grey
+        return torch.stack(flows) if flows else torch.zeros(0, height, width, 2)
+
+
+def _finest_scale(side: int, search: Any) -> int:
+    """The preset's scale, or a finer one for small frames: its patches of 8 pixels should stay small beside them."""
+    preset: int = search.getFinestScale()
+    return 0 if side < 160 else min(1, preset) if side < 320 else preset
+
+
+def _dense_inverse_search(preset: Preset) -> Any:
+    """OpenCV is imported here because loading it takes a while."""
+    import cv2
+
+    presets = {
+        "ultrafast": cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST,
+        "fast": cv2.DISOPTICAL_FLOW_PRESET_FAST,
+        "medium": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM,
+    }
+    return cv2.DISOpticalFlow.create(presets[preset])

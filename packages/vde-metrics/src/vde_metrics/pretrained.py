@@ -1,0 +1,161 @@
+"""DINO, CLIP and SigLIP through transformers."""
+
+import hashlib
+from collections.abc import Sequence
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float32, UInt8
+from torch import Tensor
+
+FILES = ("config.json", "preprocessor_config.json")
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+FIRST_TOKEN = ("vit", "dinov2", "dinov2_with_registers", "dinov3_vit")
+"""Model types whose embedding is the class token after the last norm."""
+PROJECTED = ("clip", "siglip", "siglip2")
+"""Model types whose embedding is the image side of the shared space."""
+
+
+class PretrainedEncoder:
+    """An image encoder in the layout of transformers: DINO (1, 2, 3), CLIP or SigLIP.
+
+    Embeddings are what these models compare pictures by: the class token of a DINO after its last norm, the image
+    embedding of a CLIP or SigLIP. Pictures are prepared as the checkpoint's ``preprocessor_config.json`` says, by
+    Pillow, so that torchvision is neither needed nor able to change the figures. Needs ``vde-metrics[encoders]``.
+    """
+
+    def __init__(
+        self, source: str | PathLike[str], *, revision: str | None = None, device: str | torch.device = "cpu"
+    ) -> None:
+        """Choose the weights; they are loaded when first needed.
+
+        Args:
+            source: a folder with config.json, preprocessor_config.json and model.safetensors, or the name of a
+                repository on the Hugging Face hub, such as ``facebook/dinov2-base``.
+            revision: commit or tag of the repository.
+            device: where the model runs.
+        """
+        self.source = str(source)
+        self._revision = revision
+        self._device = torch.device(device)
+        folder = Path(self.source)
+        if folder.is_dir():
+            _check_folder(folder)
+        elif not isinstance(source, str) or folder.is_absolute() or self.source.count("/") > 1:
+            raise FileNotFoundError(f"{folder}: no such folder; {_wanted('it')}")
+
+    def __repr__(self) -> str:
+        return f"PretrainedEncoder({self.source!r})"
+
+    @cached_property
+    def name(self) -> str:
+        """Model type, length of an embedding, and the beginning of a sha256 over weights and preparation.
+
+        The same weights have the same name wherever they lie.
+        """
+        digest = hashlib.sha256(repr(sorted(_preparation(self._processor).items())).encode())
+        for key, tensor in sorted(self._model.state_dict().items()):
+            digest.update(f"{key} {tuple(tensor.shape)} {tensor.dtype}".encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        return f"{self._model.config.model_type} {self.dim}d {digest.hexdigest()[:12]}"
+
+    @cached_property
+    def dim(self) -> int:
+        """Length of an embedding."""
+        return self.encode([torch.zeros(32, 32, 3, dtype=torch.uint8)]).shape[1]
+
+    @torch.no_grad()
+    def encode(self, pictures: Sequence[UInt8[Tensor, "_ _ 3"]]) -> Float32[Tensor, "n d"]:
+        """Embedding of each picture, as the model gives it."""
+        if not pictures:
+            return torch.zeros(0, self.dim)
+        arrays = [picture.cpu().numpy() for picture in pictures]
+        pixels = self._processor(images=arrays, return_tensors="pt")["pixel_values"].to(self._device)
+        if self._model.config.model_type in PROJECTED:
+            found = self._model.get_image_features(pixel_values=pixels).pooler_output
+        else:
+            found = self._model(pixel_values=pixels).last_hidden_state[:, 0]
+        embeddings: Tensor = found.float().cpu()
+        return embeddings
+
+    @cached_property
+    def _processor(self) -> Any:
+        _check_transformers()
+        from transformers import AutoImageProcessor
+
+        try:
+            return AutoImageProcessor.from_pretrained(self.source, revision=self._revision, backend="pil")
+        except OSError as error:
+            raise FileNotFoundError(
+                f"{self.source}: cannot be loaded ({_first_line(error)}); {_wanted('it')}"
+            ) from error
+
+    @cached_property
+    def _model(self) -> Any:
+        _check_transformers()
+        from transformers import AutoConfig, AutoModel
+
+        try:
+            config = AutoConfig.from_pretrained(self.source, revision=self._revision)
+            _check_type(config.model_type, self.source)
+            options = {"add_pooling_layer": False} if config.model_type == "vit" else {}
+            model, found = AutoModel.from_pretrained(
+                self.source, revision=self._revision, dtype=torch.float32, output_loading_info=True, **options
+            )
+        except OSError as error:
+            raise FileNotFoundError(
+                f"{self.source}: cannot be loaded ({_first_line(error)}); {_wanted('it')}"
+            ) from error
+        if missing := sorted(found["missing_keys"]):
+            raise ValueError(
+                f"{self.source}: the weights lack {missing[0]} and {len(missing) - 1} more; not a whole model"
+            )
+        if config.model_type in PROJECTED:
+            del model.text_model  # half of the memory, and no picture passes through it
+        return model.eval().requires_grad_(False).to(self._device)
+
+
+def _check_transformers() -> None:
+    try:
+        import PIL
+        import transformers
+    except ImportError as error:
+        raise ImportError(
+            f"{error.name} is not installed; DINO, CLIP and SigLIP need it: pip install 'vde-metrics[encoders]'"
+        ) from error
+    del PIL, transformers
+
+
+def _check_folder(folder: Path) -> None:
+    absent = [file for file in FILES if not (folder / file).is_file()]
+    if not any((folder / file).is_file() for file in WEIGHTS):
+        absent.append(WEIGHTS[0])
+    if absent:
+        missing = ", ".join(str(folder / file) for file in absent)
+        raise FileNotFoundError(f"{missing}: no such file; {_wanted(str(folder))}")
+
+
+def _check_type(model_type: str, source: str) -> None:
+    known = (*FIRST_TOKEN, *PROJECTED)
+    if model_type not in known:
+        raise ValueError(f"{source}: is a model of type {model_type!r}; expected one of {', '.join(known)}")
+
+
+def _wanted(place: str) -> str:
+    return (
+        f"{place} should be a folder with config.json, preprocessor_config.json and model.safetensors as the Hugging "
+        "Face hub has them, or the name of a repository there that this machine can reach or has in its cache"
+    )
+
+
+def _preparation(processor: Any) -> dict[str, Any]:
+    """How pictures are prepared; without what differs from one version of transformers to the next."""
+    relevant = ("do_", "size", "crop_size", "image_mean", "image_std", "resample", "rescale_factor")
+    return {key: value for key, value in processor.to_dict().items() if key.startswith(relevant)}
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]

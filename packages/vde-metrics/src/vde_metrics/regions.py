@@ -1,0 +1,88 @@
+"""Masks and boxes of the subject that the caller has."""
+
+import hashlib
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float64, UInt8
+from torch import Tensor
+
+
+class GivenMasks:
+    """Masks of the subject, one for each frame of the video: a `Segmenter` that looks them up.
+
+    An array that is mapped from disk (``numpy.load(..., mmap_mode="r")``) stays there: only the masks of the current
+    frames are read.
+    """
+
+    def __init__(self, masks: Any) -> None:
+        """Take masks (frames, height, width), tensor or array; whatever is not 0 or False is subject."""
+        if not isinstance(masks, Tensor | np.ndarray):
+            raise TypeError(f"masks is a {type(masks).__name__}; expected a tensor or an array (frames, height, width)")
+        if masks.ndim != 3:
+            raise ValueError(f"masks has shape {tuple(masks.shape)}; expected (frames, height, width)")
+        self._masks = masks
+
+    @property
+    def name(self) -> str:
+        """``given masks``."""
+        return "given masks"
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 of the masks, for the cache."""
+        digest = hashlib.sha256(str(tuple(self._masks.shape)).encode())
+        for i in range(len(self._masks)):
+            digest.update(np.packbits(self._some(i, i + 1).numpy()).tobytes())
+        return digest.hexdigest()
+
+    def masks(self, frames: UInt8[Tensor, "t h w 3"], *, start: int) -> Bool[Tensor, "t h w"]:
+        """Masks of the frames ``start``, ``start + 1``, ..."""
+        end = start + len(frames)
+        if end > len(self._masks) or tuple(self._masks.shape[1:]) != tuple(frames.shape[1:3]):
+            raise ValueError(
+                f"{len(self._masks)} masks of {tuple(self._masks.shape[1:])} were given, but frame {end - 1} has "
+                f"{tuple(frames.shape[1:3])}; expected a mask of the picture's size for every frame"
+            )
+        return self._some(start, end)
+
+    def _some(self, start: int, end: int) -> Bool[Tensor, "n h w"]:
+        part = self._masks[start:end]
+        return (part if isinstance(part, Tensor) else torch.from_numpy(np.array(part))).cpu() != 0
+
+
+class GivenBoxes:
+    """Boxes of the subject, one for each frame of the video: a `Detector` that looks them up."""
+
+    def __init__(self, boxes: Any) -> None:
+        """Take boxes (frames, 4): left, top, right, bottom in pixels; a row of NaN where there is no subject."""
+        found = torch.as_tensor(boxes, dtype=torch.float64)
+        if found.ndim != 2 or found.shape[1] != 4:
+            raise ValueError(f"boxes has shape {tuple(found.shape)}; expected (frames, 4)")
+        empty = (found[:, 2:] <= found[:, :2]).any(1)
+        if empty.any():
+            first = int(empty.nonzero()[0])
+            raise ValueError(
+                f"the box of frame {first} is {found[first].tolist()}; expected left < right and top < bottom, or NaN "
+                "where there is no subject"
+            )
+        self._boxes = found.cpu()
+
+    @property
+    def name(self) -> str:
+        """``given boxes``."""
+        return "given boxes"
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the boxes, for the cache."""
+        return hashlib.sha256(self._boxes.numpy().tobytes()).hexdigest()
+
+    def boxes(self, frames: UInt8[Tensor, "t h w 3"], *, start: int) -> Float64[Tensor, "t 4"]:
+        """Boxes of the frames ``start``, ``start + 1``, ..."""
+        end = start + len(frames)
+        if end > len(self._boxes):
+            raise ValueError(f"{len(self._boxes)} boxes were given, but the video has a frame {end - 1}")
+        return self._boxes[start:end]

@@ -1,0 +1,147 @@
+"""Identity of the subject (Eq. 25)."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Bool, Float, Float32, UInt8
+from torch import Tensor
+
+from vde_metrics.efficientnet import EfficientNetLite0
+from vde_metrics.frames import FrameBatch
+from vde_metrics.protocols import Detector, Encoder, Segmenter
+from vde_metrics.scoring import score_chunk, unit
+from vde_metrics.video import Frames
+
+GREY = 127
+MIN_SIDE = 4
+"""A subject narrower than so many pixels is none: a crop of it would show nothing."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Subject:
+    """Identity: the mean cosine between the subject's embedding in each frame and that of the first chunk (Eq. 25).
+
+    The reference is the mean embedding over the crops of the first chunk that shows the subject. Frames without the
+    subject do not count; a chunk without it has no score, and the report says so. Crops are squares around the
+    subject, so that its proportions stay.
+    """
+
+    encoder: Encoder = field(default_factory=EfficientNetLite0)
+    """Embeds the crops: `EfficientNetLite0`, which needs no download, or a `PretrainedEncoder`."""
+    crops: Segmenter | Detector | None = None
+    """Where the subject is: a segmenter, a detector, `GivenMasks`, `GivenBoxes`; None takes whole frames."""
+    margin: float = 0.1
+    """Room around the subject on each side, as a share of the longer side of its box."""
+    isolate: bool = True
+    """Paint what a mask says is not the subject grey, so that the background does not count. Boxes cannot."""
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.margin) and self.margin >= 0):
+            raise ValueError(f"margin is {self.margin}; expected a share of the box, 0 or more")
+
+    @property
+    def name(self) -> str:
+        """``subject``."""
+        return "subject"
+
+    @property
+    def lead(self) -> int:
+        """0: every frame counts."""
+        return 0
+
+    def features(self, batch: FrameBatch) -> Float32[Tensor, "t d"]:
+        """Embedding of the subject in each frame; NaN where there is none."""
+        crops = self._crops(batch)
+        shown = [i for i, crop in enumerate(crops) if crop is not None]
+        rows = torch.full((len(crops), self.encoder.dim), float("nan"))
+        if shown:
+            rows[shown] = self.encoder.encode([crop for crop in crops if crop is not None]).detach().float().cpu()
+        return rows
+
+    def scorer(self) -> "IdentityScorer":
+        """A fresh scorer for one video."""
+        return IdentityScorer()
+
+    def score(self, frames: Frames) -> float:
+        """Likeness of one chunk to itself: uint8 RGB [t h w 3], or pixels [3 t h w] in [-1, 1]."""
+        return score_chunk(self, frames)
+
+    def _crops(self, batch: FrameBatch) -> Sequence[UInt8[Tensor, "_ _ 3"] | None]:
+        frames = batch.frames
+        if self.crops is None:
+            return list(frames)
+        if isinstance(self.crops, Segmenter):
+            masks = self.crops.masks(frames, start=batch.start)
+            _check_shape("masks", masks, tuple(frames.shape[:3]))
+            if self.isolate:
+                frames = torch.where(masks.to(frames.device)[..., None], frames, GREY)
+            boxes = torch.stack([mask_box(mask) for mask in masks])
+        else:
+            boxes = self.crops.boxes(frames, start=batch.start)
+            _check_shape("boxes", boxes, (len(frames), 4))
+        return [square_crop(frame, box, margin=self.margin) for frame, box in zip(frames, boxes, strict=True)]
+
+
+class IdentityScorer:
+    """Mean cosine with the mean embedding of the first chunk, in constant memory.
+
+    A mean of cosines with one vector is that vector, at length 1, times the mean of the others at length 1: sums are
+    all there is to keep.
+    """
+
+    def __init__(self) -> None:
+        self._reference: Tensor | None = None
+        self._sum: Tensor | None = None
+        self._unit_sum: Tensor | None = None
+        self._count = 0
+
+    def add(self, features: Float32[Tensor, "n d"]) -> None:
+        """Take the next frames of the current chunk."""
+        shown = features[~features.isnan().any(1)].double()
+        self._count += len(shown)
+        for row in shown:  # one by one, so that the sums do not depend on how frames come in batches
+            one = unit(row)
+            self._sum = row if self._sum is None else self._sum + row
+            self._unit_sum = one if self._unit_sum is None else self._unit_sum + one
+
+    def close_chunk(self) -> float | None:
+        """The mean cosine; None where no frame shows the subject."""
+        total, units, count = self._sum, self._unit_sum, self._count
+        self._sum, self._unit_sum, self._count = None, None, 0
+        if not count or total is None or units is None:
+            return None
+        if self._reference is None:
+            self._reference = unit(total / count)
+        return (units / count @ self._reference).item()
+
+
+def mask_box(mask: Bool[Tensor, "h w"]) -> Float[Tensor, "4"]:
+    """(left, top, right, bottom) of what is True; NaN where nothing is."""
+    rows, columns = mask.any(1).nonzero(), mask.any(0).nonzero()
+    if not len(rows):
+        return torch.full((4,), float("nan"), dtype=torch.float64)
+    edges = [columns[0].item(), rows[0].item(), columns[-1].item() + 1, rows[-1].item() + 1]
+    return torch.tensor(edges, dtype=torch.float64)
+
+
+def square_crop(
+    frame: UInt8[Tensor, "h w 3"], box: Float[Tensor, "4"], *, margin: float
+) -> UInt8[Tensor, "s s 3"] | None:
+    """The square around a box, grey where it leaves the picture; None where the picture shows no such box."""
+    height, width, _ = frame.shape
+    left, top, right, bottom = box.tolist()
+    inside = (min(right, width) - max(left, 0), min(bottom, height) - max(top, 0))
+    if not min(inside) >= MIN_SIDE:  # NaN too
+        return None
+    side = max(round(max(right - left, bottom - top) * (1 + 2 * margin)), MIN_SIDE)
+    x, y = round((left + right - side) / 2), round((top + bottom - side) / 2)
+    crop = frame.new_full((side, side, 3), GREY)
+    crop[max(-y, 0) : height - y, max(-x, 0) : width - x] = frame[max(y, 0) : y + side, max(x, 0) : x + side]
+    return crop
+
+
+def _check_shape(what: str, found: Tensor, expected: tuple[int, ...]) -> None:
+    if tuple(found.shape) != expected:
+        raise ValueError(f"subject: {what} have shape {tuple(found.shape)}; expected {expected}")

@@ -1,0 +1,141 @@
+"""One pass over the frames for many metrics."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import torch
+from jaxtyping import Float32, UInt8
+from torch import Tensor
+
+from vde_metrics.cache import READ_FRAMES, FeatureCache, FeatureFile, FeatureWriter
+from vde_metrics.frames import FrameBatch, frame_batches
+from vde_metrics.protocols import Metric
+from vde_metrics.scoring import FrameMetric, feature_key
+from vde_metrics.sources import FileSource, FrameSource
+from vde_metrics.video import checked_frames
+
+Size = tuple[int, int]
+"""Height and width of the frames."""
+
+
+def chunk_scores(
+    source: FrameSource | FileSource,
+    *,
+    metrics: Sequence[Metric],
+    boundaries: Sequence[int],
+    batch_frames: int,
+    cache: FeatureCache | None,
+) -> tuple[list[list[float | None]], Size]:
+    """Scores of every metric and the size of the frames. What the cache has is not computed again."""
+    num_frames = boundaries[-1]
+    tracks = [track(metric, boundaries, cache) for metric in metrics]
+    to_run = [one for one in tracks if not one.scores]
+    known = None if cache is None else cache.size()
+    if known is not None and not to_run:
+        return [one.scores for one in tracks], known[1:]
+    complete = False
+    try:
+        size = _run(source, tracks=to_run, num_frames=num_frames, batch_frames=batch_frames)
+        complete = True
+    finally:
+        for one in to_run:
+            one.close(complete=complete)
+    if cache is not None:
+        cache.keep_size(num_frames, *size)
+    return [one.scores for one in tracks], size
+
+
+def track(metric: Metric, boundaries: Sequence[int], cache: FeatureCache | None) -> "ChunkTrack | FrameTrack":
+    """The track of a metric; it has its scores already if the cache holds the features."""
+    if not isinstance(metric, FrameMetric):
+        return ChunkTrack(metric, boundaries)
+    key = None if cache is None else feature_key(metric)
+    if cache is None or key is None:
+        return FrameTrack(metric, boundaries)
+    path = cache.path(metric.name, key)
+    if not path.is_file():
+        return FrameTrack(metric, boundaries, writer=FeatureWriter(path, num_frames=boundaries[-1]))
+    found = FrameTrack(metric, boundaries)
+    found.take_file(FeatureFile(path, num_frames=boundaries[-1]))
+    return found
+
+
+class ChunkTrack:
+    """Runs a metric that knows only whole chunks."""
+
+    def __init__(self, metric: Metric, boundaries: Sequence[int]) -> None:
+        self.scores: list[float | None] = []
+        self._metric, self._boundaries = metric, boundaries
+        self._frames: list[Tensor] = []
+
+    def take(self, batch: FrameBatch) -> None:
+        """Hold the frames until their chunk is whole."""
+        for frame in batch.frames:
+            self._frames.append(frame)
+            if len(self._frames) == self._boundaries[len(self.scores) + 1] - self._boundaries[len(self.scores)]:
+                frames, self._frames = torch.stack(self._frames), []
+                self.scores.append(float(self._metric.score(frames)))
+
+    def close(self, *, complete: bool) -> None:
+        """There is nothing to keep."""
+
+
+class FrameTrack:
+    """Runs a metric of frames; rows go to the cache as they come, or come from it."""
+
+    def __init__(self, metric: FrameMetric, boundaries: Sequence[int], *, writer: FeatureWriter | None = None) -> None:
+        self.scores: list[float | None] = []
+        self._metric, self._boundaries = metric, boundaries
+        self._scorer = metric.scorer()
+        self._writer = writer
+
+    def take(self, batch: FrameBatch) -> None:
+        """Compute the features of the next frames."""
+        rows = self._metric.features(batch)
+        if len(rows) != len(batch):
+            raise ValueError(f"{self._metric.name}: features gave {len(rows)} rows for {len(batch)} frames")
+        if self._writer is not None:
+            self._writer.append(rows)
+        self._score(rows, batch.start)
+
+    def take_file(self, features: FeatureFile) -> None:
+        """Score features that were computed before: those of the whole video."""
+        for start in range(0, len(features), READ_FRAMES):
+            self._score(features.read(start), start)
+
+    def close(self, *, complete: bool) -> None:
+        """Keep the computed features if they are ``complete``."""
+        if self._writer is not None:
+            self._writer.close(complete=complete)
+
+    def _score(self, rows: Float32[Tensor, "n k"], start: int) -> None:
+        """Hand rows to the scorer chunk by chunk, without those that look back over a chunk's beginning."""
+        while len(rows):
+            begin, end = self._boundaries[len(self.scores) : len(self.scores) + 2]
+            here = rows[: end - start]
+            self._scorer.add(here[max(0, begin + self._metric.lead - start) :])
+            rows, start = rows[len(here) :], start + len(here)
+            if start == end:
+                self.scores.append(self._scorer.close_chunk())
+
+
+def _run(
+    source: FrameSource | FileSource, *, tracks: Sequence[ChunkTrack | FrameTrack], num_frames: int, batch_frames: int
+) -> Size:
+    """One pass over the frames for all tracks; gives the height and width of the frames."""
+    shape = (0, 0)
+    count = 0
+    for batch in frame_batches(_at_most(checked_frames(source.frames()), num_frames), batch_frames):
+        count += len(batch)
+        shape = (batch.frames.shape[1], batch.frames.shape[2])
+        for track in tracks:
+            track.take(batch)
+    if count < num_frames:
+        raise ValueError(f"the video has {count} frames, fewer than the {num_frames} announced")
+    return shape
+
+
+def _at_most(frames: Iterable[UInt8[Tensor, "h w 3"]], num_frames: int) -> Iterator[UInt8[Tensor, "h w 3"]]:
+    for index, frame in enumerate(frames):
+        if index == num_frames:
+            raise ValueError(f"the video has more frames than the {num_frames} announced")
+        yield frame

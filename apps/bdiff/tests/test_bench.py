@@ -35,7 +35,7 @@ def folder(tmp_path_factory):
 
 def config(folder, out, **options):
     plain = {"num_stories": 2, "num_chunks": 6, "num_steps": 1, "workers": 1}
-    return WorldBenchConfig(out=out, transformer=folder / "transformer", vae=folder, **(plain | options))
+    return WorldBenchConfig(out=out, model=folder, **(plain | options))
 
 
 def test_a_random_model_gets_little_right_and_a_stopped_bench_goes_on(folder, tmp_path, monkeypatch):
@@ -52,6 +52,14 @@ def test_a_random_model_gets_little_right_and_a_stopped_bench_goes_on(folder, tm
     table = (tmp_path / "summary.md").read_text()
     assert f"{two['figures']['direction']['mean']:.3f}" in table
     assert "over 2 stories" in table
+
+
+def test_a_model_is_sampled_as_it_wants(tmp_path):
+    (tmp_path / "sampling.json").write_text('{"steps": 5, "shift": 2.0, "guidance": 1.5, "noise": "shared"}')
+    plain = WorldBenchConfig(out=tmp_path, model=tmp_path).sampling
+    assert (plain.steps, plain.shift, plain.guidance, plain.noise) == (5, 2.0, 1.5, "shared")
+    told = WorldBenchConfig(out=tmp_path, model=tmp_path, num_steps=3, guidance=1.0).sampling
+    assert (told.steps, told.shift, told.guidance, told.noise) == (3, 2.0, 1.0, "shared")
 
 
 def test_captions_recall_the_right_place():

@@ -196,8 +196,8 @@ def bench_world_command(model: Path, **options: Any) -> None:
         from bdiff.bench.world import WorldBenchConfig, bench_world
         from bdiff_core import load_transformer, load_vae
 
-        load_vae(model), load_transformer(model / "transformer")
-        config = WorldBenchConfig(transformer=model / "transformer", vae=model, **_given(options))
+        load_vae(model), load_transformer(model / "transformer"), defaults.Sampling.of_model(model)
+        config = WorldBenchConfig(model=model, **_given(options))
         make_folder(config.out)
     click.echo(json.dumps(bench_world(config), indent=2))
 

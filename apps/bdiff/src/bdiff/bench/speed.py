@@ -4,16 +4,13 @@ The same loop as `bdiff sample`, over captions of a rendered world, with decodin
 """
 
 import json
-import platform
 import statistics
 import time
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 
-import torch
-
 from bdiff import defaults
+from bdiff.bench.machine import describe_machine
 from bdiff.sample import SampleConfig, build, generate_chunks
 from bdiff_core import Storyboard
 from lvbench.storyworld.plot import write_plot
@@ -53,13 +50,7 @@ def bench_speed(config: SpeedBenchConfig) -> dict[str, object]:
     """Time every memory; write and return the figures."""
     figures = {
         "config": {name: str(value) for name, value in asdict(config).items()},
-        "machine": {
-            "processor": platform.processor() or platform.machine(),
-            "threads": torch.get_num_threads(),
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "bdiff": version("bdiff"),
-        },
+        "machine": describe_machine(),
         "policies": {name: _measure(config, name) for name in config.policies},
     }
     config.out.parent.mkdir(parents=True, exist_ok=True)

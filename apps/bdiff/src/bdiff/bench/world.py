@@ -6,9 +6,8 @@ by the world's truth. A line of JSON a story is kept as it is finished, so a sto
 
 import json
 import logging
-import multiprocessing
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,17 +15,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from bdiff.train.preview import sample_story
-from bdiff_core import SentenceTextEncoder, TextEncoder, load_transformer, load_vae
+from bdiff.bench.jobs import append_lines, read_lines, run_jobs
+from bdiff.bench.telling import FIRST_STORY, Teller, sampling_of
+from bdiff.defaults import Sampling
+from bdiff_core import SentenceTextEncoder, TextEncoder
 from kvbank import SemanticSparse
 from lvbench import storyworld
 from lvbench.storyworld.plot import write_plot
 from vde_metrics import Clarity
 
 logger = logging.getLogger(__name__)
-
-FIRST_STORY = 2_000_000
-"""Stories from here on are neither trained on nor looked at while training."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,16 +33,23 @@ class WorldBenchConfig:
 
     out: Path
     """Directory of the lines and the summary."""
-    transformer: Path
-    vae: Path
+    model: Path
+    """Folder with transformer/, vae.safetensors and sampling.json."""
     num_stories: int = 32
     num_chunks: int = 25
-    num_steps: int = 16
-    guidance: float = 2.0
+    num_steps: int | None = None
+    """Denoising steps a chunk; None: as the model wants it."""
+    guidance: float | None = None
+    """Classifier-free guidance, 1 for none; None: as the model wants it."""
     seed: int = 0
     richness: int = 1
     workers: int = 2
     """Processes, each on one core."""
+
+    @property
+    def sampling(self) -> Sampling:
+        """How the model is sampled."""
+        return sampling_of(self.model, steps=self.num_steps, guidance=self.guidance)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,16 +85,23 @@ def bench_world(config: WorldBenchConfig) -> dict[str, Any]:
     """Sample and judge the stories that have no line yet; write and return the summary."""
     config.out.mkdir(parents=True, exist_ok=True)
     lines = config.out / "stories.jsonl"
-    done = {line["story"] for line in _read(lines)}
-    todo = [s for s in range(FIRST_STORY, FIRST_STORY + config.num_stories) if s not in done]
-    with lines.open("a", encoding="utf-8") as file:
-        for score in _scores(config, todo):
-            file.write(json.dumps(asdict(score)) + "\n")
-            file.flush()
-            logger.info("%s", score)
-    summary = summarise(_read(lines)) | {
-        "retrieval": retrieval_share(SentenceTextEncoder(), range(FIRST_STORY, FIRST_STORY + config.num_stories)),
-        "config": {k: str(v) for k, v in asdict(config).items()},
+    done = {line["story"] for line in read_lines(lines)}
+    stories = range(FIRST_STORY, FIRST_STORY + config.num_stories)
+    scores = run_jobs(
+        [story for story in stories if story not in done], config, load=_load, work=_score, workers=config.workers
+    )
+    for line in append_lines(lines, scores):
+        logger.info("%s", line)
+    sampling = config.sampling
+    used = {
+        "num_steps": sampling.steps,
+        "shift": sampling.shift,
+        "guidance": sampling.guidance,
+        "noise": sampling.noise,
+    }
+    summary = summarise(read_lines(lines)) | {
+        "retrieval": retrieval_share(SentenceTextEncoder(), stories),
+        "config": {name: str(value) for name, value in (asdict(config) | used).items()},
     }
     (config.out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     (config.out / "summary.md").write_text(world_table(summary), encoding="utf-8")
@@ -147,20 +159,10 @@ def retrieval_share(encoder: TextEncoder, stories: Sequence[int], *, num_chunks:
     return {"returns": returns, "share": right / returns if returns else float("nan")}
 
 
-def score_story(config: WorldBenchConfig, story_seed: int, parts: tuple) -> StoryScore:
+def score_story(config: WorldBenchConfig, story_seed: int, teller: Teller) -> StoryScore:
     """Sample one story and judge it."""
-    model, vae, encoder = parts
-    story = storyworld.render(story_seed, config.num_chunks, richness=config.richness)
-    frames = sample_story(
-        model,
-        vae,
-        encoder,
-        story=story,
-        policy=SemanticSparse(),
-        num_steps=config.num_steps,
-        guidance=config.guidance,
-        seed=config.seed + story_seed,
-    )
+    story = teller.story(story_seed, config.num_chunks, richness=config.richness)
+    frames = teller.tell(story, policy=SemanticSparse(), seed=config.seed + story_seed).frames
     verdict = storyworld.judge(frames, story)
     made, true = clarity_curve(frames, story), clarity_curve(story.frames, story)
     return StoryScore(
@@ -180,29 +182,11 @@ def clarity_curve(frames: torch.Tensor, story: storyworld.StoryVideo) -> list[fl
     return [Clarity().score(chunk.contiguous()) for chunk in pixels.split(list(story.chunk_frames))]
 
 
-def _scores(config: WorldBenchConfig, todo: list[int]) -> Iterator[StoryScore]:
-    if config.workers == 1 or len(todo) < 2:
-        _load_parts(config)
-        yield from (_score(seed) for seed in todo)
-        return
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(config.workers, initializer=_load_parts, initargs=(config,)) as pool:
-        yield from pool.imap_unordered(_score, todo)
+def _load(config: WorldBenchConfig) -> tuple[WorldBenchConfig, Teller]:
+    teller = Teller.load(config.model, transformer=config.model / "transformer", sampling=config.sampling)
+    return config, teller
 
 
-_PARTS: dict[str, object] = {}  # one process's model and config, filled by _load_parts
-
-
-def _load_parts(config: WorldBenchConfig) -> None:
-    torch.set_num_threads(1 if config.workers > 1 else torch.get_num_threads())
-    model = load_transformer(config.transformer, dtype=torch.float32, device="cpu")
-    parts = (model, load_vae(config.vae), SentenceTextEncoder(text_length=model.config.text_length))
-    _PARTS.update(config=config, parts=parts)
-
-
-def _score(story_seed: int) -> StoryScore:
-    return score_story(_PARTS["config"], story_seed, _PARTS["parts"])
-
-
-def _read(path: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+def _score(parts: tuple[WorldBenchConfig, Teller], story_seed: int) -> dict[str, Any]:
+    config, teller = parts
+    return asdict(score_story(config, story_seed, teller))

@@ -202,6 +202,61 @@ def bench_world_command(model: Path, **options: Any) -> None:
     click.echo(json.dumps(bench_world(config), indent=2))
 
 
+@bench_group.command("memory")
+@click.option("--out", type=_PATH, required=True, help="Folder of the figures; a stopped run goes on.")
+@click.option(
+    "--model",
+    type=_PATH,
+    default=defaults.WEIGHTS,
+    help="Folder of autoencoder, settings and the transformer of arms that name none. Default: the one that ships.",
+)
+@click.option(
+    "--arm",
+    "arms",
+    multiple=True,
+    metavar="LABEL=POLICY[@COVERAGE][:FOLDER]",
+    help="What to compare; repeat it. POLICY is one of bdiff sample, or none. "
+    "Default: semantic=semantic and rolling=rolling.",
+)
+@click.option("--against", metavar="LABEL", help="Arm to compare the others with. Default: the first rolling one.")
+@click.option(
+    "--mode",
+    "modes",
+    type=click.Choice(("given", "free")),
+    multiple=True,
+    help="First visits given, or all but the first chunk generated. Default: both.",
+)
+@click.option("--num-stories", type=click.IntRange(1), help="Held-out stories to tell.")
+@click.option("--num-seeds", type=click.IntRange(1), help="Films of each story by each arm.")
+@click.option("--num-chunks", type=click.IntRange(2), help="Chunks of each.")
+@click.option("--richness", type=click.IntRange(0), help="Of the stories: 0 flat, 1 landmarks, 2 light and camera.")
+@click.option("--steps", type=click.IntRange(1, 1000), help="Denoising steps a chunk. Default: the model's.")
+@click.option("--guidance", type=_POSITIVE, help="Classifier-free guidance, 1 for none. Default: the model's.")
+@click.option(
+    "--noise", type=click.Choice(defaults.NOISES), help="Own noise for each chunk, or shared. Default: the model's."
+)
+@click.option("--device", default="cpu", show_default=True)
+@click.option("--workers", type=click.IntRange(1), help="Processes.")
+def bench_memory_command(arms: tuple[str, ...], modes: tuple[str, ...], device: str, **options: Any) -> None:
+    """Compare memories by the colours of places that a film comes back to; the summary goes to stdout.
+
+    The folder gets page.md with tables, plots and a picture, summary.json, and a line and stills of every film.
+    """
+    import json
+
+    with one_line_errors():
+        _check_device(device)
+        from bdiff.bench.memory import MemoryBenchConfig, bench_memory, check, parse_arm
+
+        chosen = {"arms": tuple(map(parse_arm, arms)) or None, "modes": modes or None}
+        config = MemoryBenchConfig(device=device, **_given(options | chosen))
+        check(config)
+        make_folder(config.out)
+    summary = bench_memory(config, on_film=lambda done, total: click.echo(f"film {done}/{total}", err=True))
+    click.echo(f"{config.out / 'page.md'} shows the figures", err=True)
+    click.echo(json.dumps(summary, indent=2))
+
+
 @bench_group.command("speed")
 @click.option("--out", type=_PATH, required=True, help="JSON file of the figures.")
 @click.option("--model", type=_PATH, default=defaults.WEIGHTS, help="Model folder. Default: the one that ships.")
@@ -228,6 +283,7 @@ def bench_speed_command(policies: tuple[str, ...], device: str, **options: Any) 
 @click.option("--title", required=True)
 @click.option("--world", type=_PATH, help="summary.json of `bdiff bench world`.")
 @click.option("--speed", type=_PATH, help="JSON of `bdiff bench speed`.")
+@click.option("--memory", type=_PATH, help="summary.json of `bdiff bench memory`.")
 @click.option("--note", default="", help="A paragraph under the heading.")
 def bench_page_command(out: Path, **options: Any) -> None:
     """Write a Markdown page of measured figures."""

@@ -1,38 +1,54 @@
 """A results page from the JSON of benches alone, so that no figure is typed by hand."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
+from bdiff.bench.memory.page import PICTURES, memory_parts
 from bdiff.bench.world import world_table
 
 
-def write_page(path: Path, *, title: str, world: Path | None, speed: Path | None, note: str = "") -> None:
-    """Write a Markdown page of what `bdiff bench world` and `bdiff bench speed` measured.
+def write_page(
+    path: Path, *, title: str, world: Path | None, speed: Path | None, memory: Path | None = None, note: str = ""
+) -> None:
+    """Write a Markdown page of what `bdiff bench world`, `bdiff bench speed` and `bdiff bench memory` measured.
 
     Args:
         path: The page.
         title: Its heading.
         world: ``summary.json`` of the one.
-        speed: The JSON of the other.
+        speed: The JSON of the second.
+        memory: ``summary.json`` of the third; the page links to the pictures beside it.
         note: A paragraph under the heading.
 
     Raises:
-        ValueError: If neither is given, or a file is not what the bench wrote.
+        ValueError: If none is given, or a file is not what the bench wrote.
     """
-    if world is None and speed is None:
-        raise ValueError("nothing to show: give the figures of bench world, of bench speed, or of both")
+    if world is None and speed is None and memory is None:
+        raise ValueError("nothing to show: give the figures of bench world, bench speed or bench memory")
     parts = [f"# {title}", *([note] if note else [])]
-    try:
-        if world is not None:
-            parts += _world_parts(json.loads(world.read_text(encoding="utf-8")))
-        if speed is not None:
-            parts += _speed_parts(json.loads(speed.read_text(encoding="utf-8")))
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{world or speed}: not the figures of a bench ({error!r}); run the bench again") from None
+    sections = (
+        (world, _world_parts),
+        (speed, _speed_parts),
+        (memory, lambda summary: memory_parts(summary, pictures=_pictures(memory.parent, path.parent))),
+    )
+    for file, parts_of in sections:
+        if file is None:
+            continue
+        try:
+            parts += parts_of(json.loads(file.read_text(encoding="utf-8")))
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise ValueError(f"{file}: not the figures of a bench ({error!r}); run the bench again") from None
     partial = path.with_name(f".{path.name}.tmp")
     partial.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     partial.replace(path)
+
+
+def _pictures(folder: Path, page_folder: Path) -> dict[str, str]:
+    """The pictures in a folder of `bdiff bench memory`, and how a page in another folder links to them."""
+    there = (name for name in PICTURES if (folder / name).exists())
+    return {name: Path(os.path.relpath(folder / name, page_folder)).as_posix() for name in there}
 
 
 def _world_parts(summary: dict[str, Any]) -> list[str]:

@@ -1,0 +1,184 @@
+"""From records of chunks to figures: means over chunks with intervals over stories, alone and against each other."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bdiff.bench.memory.arms import RANDOM_PLACE, YARDSTICKS
+from bdiff.bench.memory.measures import MEASURES, MODES, Mode
+
+NUM_DRAWS = 4000
+"""Bootstrap samples."""
+
+BEYOND, WITHIN, ALL = "beyond", "within", "all"
+"""Groups of chunks by whether a rolling window of the same budget still holds the place."""
+
+Record = Mapping[str, Any]
+Inside = Callable[[Record], bool]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tally:
+    """One measure of one arm in one group of chunks: sums and counts of the stories."""
+
+    total: NDArray[np.float64]
+    """[stories] sum over the story's chunks, seeds together."""
+    count: NDArray[np.float64]
+    """[stories] how many there are."""
+
+    @classmethod
+    def of(cls, records: Sequence[Sequence[Record]], measure: str, inside: Inside) -> "Tally":
+        """Add up the records of each story that are in a group and hold the measure."""
+        values = [[r[measure] for r in story if inside(r) and r[measure] is not None] for story in records]
+        return cls(total=np.array([sum(v) for v in values]), count=np.array([float(len(v)) for v in values]))
+
+    def mean(self, draws: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
+        """Mean over chunks: of all stories, or one for each row of ``draws``, which are stories drawn with replacement.
+
+        A draw without any chunk of the group gives nan.
+        """
+        total = self.total.sum() if draws is None else self.total[draws].sum(1)
+        count = self.count.sum() if draws is None else self.count[draws].sum(1)
+        with np.errstate(invalid="ignore"):
+            return np.asarray(total / count)
+
+
+def draw_stories(num_stories: int) -> NDArray[np.int64]:
+    """[draws, stories] whole stories drawn with replacement; the same for all arms, so that differences are paired."""
+    return np.random.default_rng(0).integers(num_stories, size=(NUM_DRAWS, num_stories))
+
+
+def interval(
+    function: Callable[..., NDArray[np.float64]], *tallies: Tally, draws: NDArray[np.int64]
+) -> dict[str, float] | None:
+    """A function of means with its bootstrap 95% interval; None if there is nothing to take a mean of.
+
+    Args:
+        function: Of as many means as there are tallies.
+        tallies: Of the same stories.
+        draws: See `draw_stories`.
+    """
+    if any(tally.count.sum() == 0 for tally in tallies):
+        return None
+    values = function(*(tally.mean(draws) for tally in tallies))
+    low, high = np.nanquantile(values, (0.025, 0.975))
+    return {"mean": float(function(*(tally.mean() for tally in tallies))), "low": float(low), "high": float(high)}
+
+
+def summarise(lines: Iterable[Record], *, labels: Sequence[str], against: str | None, window: int) -> dict[str, Any]:
+    """All figures of a bench.
+
+    Args:
+        lines: One for each arm or yardstick, story, seed and mode.
+        labels: Arms and yardsticks in the order in which they are shown.
+        against: The arm that others are compared with; None compares nothing.
+        window: Chunks that a rolling window of the same budget holds.
+
+    Returns:
+        For each mode with lines: ``stories``; ``groups``, by group, measure and label, each a mean with its interval,
+        chunks and stories; ``comparisons``, by label.
+    """
+    kept = list(lines)
+    return {
+        mode: _mode_figures([line for line in kept if line["mode"] == mode], mode, labels, against, window)
+        for mode in MODES
+        if any(line["mode"] == mode for line in kept)
+    }
+
+
+def gap_groups(window: int) -> dict[str, Inside]:
+    """Groups of chunks by their gap, shortest first; the first three are within a window.
+
+    The chunks right after one that shows the same place are two groups, by how long the place was away when the visit
+    began: what went wrong on arrival goes on.
+    """
+    groups: dict[str, Inside] = {
+        f"1, after 2-{window}": lambda record: record["gap"] == 1 and record["away"] <= window,
+        f"1, after {window + 1}+": lambda record: record["gap"] == 1 and record["away"] > window,
+        f"2-{window}": _between("gap", 2, window),
+    }
+    last = window
+    for size in (2, 2, 4):
+        groups[f"{last + 1}-{last + size}"] = _between("gap", last + 1, last + size)
+        last += size
+    return groups | {f"{last + 1}+": _between("gap", last + 1)}
+
+
+def _mode_figures(
+    lines: Sequence[Record], mode: Mode, labels: Sequence[str], against: str | None, window: int
+) -> dict[str, Any]:
+    stories = sorted({line["story"] for line in lines})
+    draws = draw_stories(len(stories))
+    records = {label: _by_story(lines, label, stories) for label in labels}
+    groups = _groups(window)
+    tallies = {
+        group: {
+            measure: {label: Tally.of(records[label], measure, inside) for label in labels}
+            for measure in MEASURES[mode]
+        }
+        for group, inside in groups.items()
+    }
+    compared = {group: measures[MEASURES[mode][0]] for group, measures in tallies.items()}
+    return {
+        "stories": len(stories),
+        "groups": {
+            group: {
+                measure: {label: _figure(tally, draws) for label, tally in by_label.items() if tally.count.sum()}
+                for measure, by_label in measures.items()
+            }
+            for group, measures in tallies.items()
+        },
+        "comparisons": {label: _compare(compared, label, against, draws) for label in labels if label != RANDOM_PLACE},
+    }
+
+
+def _by_story(lines: Sequence[Record], label: str, stories: Sequence[int]) -> list[list[Record]]:
+    found: dict[int, list[Record]] = {story: [] for story in stories}
+    for line in lines:
+        if line["arm"] == label:
+            found[line["story"]] += line["chunks"]
+    return list(found.values())
+
+
+def _groups(window: int) -> dict[str, Inside]:
+    named = {BEYOND: _between("gap", window + 1), WITHIN: _between("gap", 1, window), ALL: _between("gap", 1)}
+    return named | {f"gap {name}": inside for name, inside in gap_groups(window).items()}
+
+
+def _between(name: str, first: int, last: int | None = None) -> Inside:
+    return lambda record: first <= record[name] and (last is None or record[name] <= last)
+
+
+def _figure(tally: Tally, draws: NDArray[np.int64]) -> dict[str, Any]:
+    sizes = {"chunks": int(tally.count.sum()), "stories": int((tally.count > 0).sum())}
+    return interval(lambda mean: mean, tally, draws=draws) | sizes
+
+
+def _compare(
+    tallies: Mapping[str, Mapping[str, Tally]], label: str, against: str | None, draws: NDArray[np.int64]
+) -> dict[str, Any]:
+    """An arm beside a random place and the arm it is compared with, in the mode's first measure."""
+
+    def paired(function: Callable[..., Any], group: str, other: str) -> dict[str, float] | None:
+        return interval(function, tallies[group][label], tallies[group][other], draws=draws)
+
+    def ratio(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
+        return one / other
+
+    found: dict[str, Any] = {
+        f"{group}_to_random_place": paired(ratio, group, RANDOM_PLACE) for group in (BEYOND, WITHIN)
+    }
+    if against is None or label in (against, *YARDSTICKS):
+        return found
+    own, its = (interval(lambda mean: mean, tallies[BEYOND][name], draws=draws) for name in (label, against))
+    several = (tallies[BEYOND][label].count > 0).sum() > 1  # the interval of one story is a point
+    return found | {
+        "beyond_ratio": paired(ratio, BEYOND, against),
+        "beyond_difference": paired(np.subtract, BEYOND, against),
+        "beyond_disjoint": bool(own["high"] < its["low"] or its["high"] < own["low"]) if several else None,
+        "within_relative_difference": paired(lambda one, other: one / other - 1, WITHIN, against),
+        "within_difference": paired(np.subtract, WITHIN, against),
+    }

@@ -161,6 +161,7 @@ def train_vae_command(**options: Any) -> None:
 @click.option("--vae", type=_PATH, required=True, help="What `bdiff train vae` wrote.")
 @click.option("--stories", type=_PATH, required=True, help="Folder of encoded stories; those missing are made.")
 @click.option("--start-from", type=_PATH, help="Transformer folder whose weights to begin with.")
+@click.option("--policy", type=click.Choice(defaults.POLICIES[:-1]), help="Which past chunks a target sees.")
 def train_model_command(**options: Any) -> None:
     """Train the transformer; ends with transformer/."""
     with one_line_errors():

@@ -78,6 +78,18 @@ def test_layers_show_their_own_chunks_tokens_and_weights(make_layers):
     assert recall.layers[1].key.shape == (2, 2, 0, 4)
 
 
+def test_gradients_reach_what_is_picked_by_its_weight(make_layers):
+    layers = make_layers(0)
+    for layer in layers:
+        layer.value.requires_grad_()
+    bank = KVBank(policy=Scripted((LayerPick(chunks=(0,), tokens={0: ids(1, 4)}, weights={0: 0.25}),) * 2))
+    bank.write(0, layers, embedding=None)
+    bank.read(1, embedding=None).layers[0].value.sum().backward()
+    expected = torch.zeros(2, 2, 12, 4)
+    expected[:, :, [1, 4]] = 0.25
+    assert torch.equal(layers[0].value.grad, expected)
+
+
 def test_the_trace_tells_the_tokens_of_each_layer(make_layers):
     bank = filled(make_layers, Scripted(ANSWER))
     recall = bank.read(3, embedding=None)

@@ -95,10 +95,12 @@ def lay_out(
         )
     else:
         laid = unpack_layers(parts, tokens)
-    if any(weight != 1.0 for weight in weights):
-        spans = [part.num_tokens if some is None else len(some) for part, some in zip(parts, tokens, strict=True)]
-        for value, weight in zip(laid.value.split(spans, dim=2), weights, strict=True):
-            value.mul_(weight)
+    start = 0
+    for part, some, weight in zip(parts, tokens, weights, strict=True):
+        span = part.num_tokens if some is None else len(some)
+        if weight != 1.0:
+            laid.value.narrow(2, start, span).mul_(weight)  # narrow, not split: gradients may pass
+        start += span
     return laid
 
 

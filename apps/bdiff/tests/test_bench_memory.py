@@ -431,7 +431,7 @@ def test_given_chunks_are_the_truth_and_others_are_not(tiny_model):
     vae = load_vae(tiny_model)
     model = load_transformer(tiny_model / "transformer", dtype=torch.float32)
     teller = Teller(model=model, vae=vae, encoder=Encoder(32), sampling=sampling_of(tiny_model, steps=1))
-    story = teller.story(FIRST_STORY, 3, richness=0)
+    story = teller.story(FIRST_STORY, 3)
     blind = parse_arm("none=none").make_policy()
     true = teller.tell(story, policy=blind, given=range(3), seed=1)
     torch.testing.assert_close(true.frames, teller.reconstruct(story), atol=1e-5, rtol=1e-4)

@@ -47,6 +47,8 @@ class Sampling:
     """Classifier-free guidance."""
     noise: str = "fresh"
     """Base noise of a chunk: its own (fresh) or that of all chunks (shared, the paper's)."""
+    richness: int = 1
+    """Of the storyworld films that the model knows; benches let it tell such."""
 
     def __post_init__(self) -> None:
         if self.noise not in NOISES:
@@ -55,8 +57,9 @@ class Sampling:
             value = getattr(self, field.name)
             if isinstance(value, bool) or not isinstance(value, int | field.type) or not math.isfinite(value):
                 raise ValueError(f"{field.name} is {value!r}; expected a number of type {field.type.__name__}")
-            if value <= 0:
-                raise ValueError(f"{field.name} is {value}; expected a number above 0")
+            least = "a number from 0" if field.name == "richness" else "a number above 0"
+            if value < 0 or (value == 0 and field.name != "richness"):
+                raise ValueError(f"{field.name} is {value}; expected {least}")
 
     @property
     def frames_per_chunk(self) -> int:

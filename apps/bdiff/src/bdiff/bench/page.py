@@ -54,8 +54,8 @@ def _pictures(folder: Path, page_folder: Path) -> dict[str, str]:
 def _world_parts(summary: dict[str, Any]) -> list[str]:
     config = summary["config"]
     setting = (
-        f"{summary['stories']} held-out stories of {config['num_chunks']} chunks, the first chunk given; "
-        f"{config['num_steps']} steps, guidance {config['guidance']}, seed {config['seed']} "
+        f"{summary['stories']} held-out stories of {config['num_chunks']} chunks at richness {config['richness']}, the "
+        f"first chunk given; {config['num_steps']} steps, guidance {config['guidance']}, seed {config['seed']} "
         "(each story has a noise of its own). Intervals are bootstraps over stories."
     )
     return ["## Stories told and judged", setting, world_table(summary).rstrip()]

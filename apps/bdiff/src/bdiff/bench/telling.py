@@ -28,14 +28,19 @@ FIRST_STORY = 2_000_000
 
 
 def sampling_of(
-    folder: Path, *, steps: int | None = None, guidance: float | None = None, noise: str | None = None
+    folder: Path,
+    *,
+    steps: int | None = None,
+    guidance: float | None = None,
+    noise: str | None = None,
+    richness: int | None = None,
 ) -> Sampling:
     """How a model folder wants to be sampled, but for what is given.
 
     Raises:
         ValueError: If its sampling.json or a given value is not valid.
     """
-    given = {"steps": steps, "guidance": guidance, "noise": noise}
+    given = {"steps": steps, "guidance": guidance, "noise": noise, "richness": richness}
     return replace(Sampling.of_model(folder), **{name: value for name, value in given.items() if value is not None})
 
 
@@ -69,13 +74,13 @@ class Teller:
             sampling=sampling,
         )
 
-    def story(self, seed: int, num_chunks: int, *, richness: int) -> storyworld.StoryVideo:
-        """Render a story whose chunks are as long as this model's.
+    def story(self, seed: int, num_chunks: int) -> storyworld.StoryVideo:
+        """Render a story whose chunks are as long as this model's, of the richness that it knows.
 
         Raises:
             ValueError: If the model draws pictures of another size than storyworld.
         """
-        length = self.sampling.frames_per_chunk
+        length, richness = self.sampling.frames_per_chunk, self.sampling.richness
         story = storyworld.render(
             seed, num_chunks, first_chunk_frames=length - 3, chunk_frames=length, richness=richness
         )

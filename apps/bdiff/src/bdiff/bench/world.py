@@ -42,14 +42,15 @@ class WorldBenchConfig:
     guidance: float | None = None
     """Classifier-free guidance, 1 for none; None: as the model wants it."""
     seed: int = 0
-    richness: int = 1
+    richness: int | None = None
+    """Of the stories; None: that which the model knows."""
     workers: int = 2
     """Processes, each on one core."""
 
     @property
     def sampling(self) -> Sampling:
         """How the model is sampled."""
-        return sampling_of(self.model, steps=self.num_steps, guidance=self.guidance)
+        return sampling_of(self.model, steps=self.num_steps, guidance=self.guidance, richness=self.richness)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,9 +99,10 @@ def bench_world(config: WorldBenchConfig) -> dict[str, Any]:
         "shift": sampling.shift,
         "guidance": sampling.guidance,
         "noise": sampling.noise,
+        "richness": sampling.richness,
     }
     summary = summarise(read_lines(lines)) | {
-        "retrieval": retrieval_share(SentenceTextEncoder(), stories),
+        "retrieval": retrieval_share(SentenceTextEncoder(), stories, companions=sampling.richness > 1),
         "config": {name: str(value) for name, value in (asdict(config) | used).items()},
     }
     (config.out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
@@ -138,7 +140,9 @@ def summarise(lines: list[dict[str, float]]) -> dict[str, Any]:
     return {"stories": len(lines), "figures": figures}
 
 
-def retrieval_share(encoder: TextEncoder, stories: Sequence[int], *, num_chunks: int = 25) -> dict[str, float]:
+def retrieval_share(
+    encoder: TextEncoder, stories: Sequence[int], *, num_chunks: int = 25, companions: bool = False
+) -> dict[str, float]:
     """How often the memory recalls the right place: returns to a place that no recent chunk shows.
 
     Returns:
@@ -146,7 +150,7 @@ def retrieval_share(encoder: TextEncoder, stories: Sequence[int], *, num_chunks:
     """
     policy, right, returns = SemanticSparse(), 0, 0
     for seed in stories:
-        beats = write_plot(seed, num_chunks).beats
+        beats = write_plot(seed, num_chunks, companions=companions).beats
         embedding = encoder.encode([beat.caption for beat in beats]).embedding
         for chunk, beat in enumerate(beats):
             seen = policy.select(chunk, (embedding[:chunk] @ embedding[chunk]).tolist())
@@ -161,7 +165,7 @@ def retrieval_share(encoder: TextEncoder, stories: Sequence[int], *, num_chunks:
 
 def score_story(config: WorldBenchConfig, story_seed: int, teller: Teller) -> StoryScore:
     """Sample one story and judge it."""
-    story = teller.story(story_seed, config.num_chunks, richness=config.richness)
+    story = teller.story(story_seed, config.num_chunks)
     frames = teller.tell(story, policy=SemanticSparse(), seed=config.seed + story_seed).frames
     verdict = storyworld.judge(frames, story)
     made, true = clarity_curve(frames, story), clarity_curve(story.frames, story)

@@ -33,8 +33,8 @@ class MemoryBenchConfig:
     """Films of each story by each arm in each mode."""
     num_chunks: int = 25
     """Chunks of a story."""
-    richness: int = 1
-    """Of the stories."""
+    richness: int | None = None
+    """Of the stories; None: that which the model knows."""
     steps: int | None = None
     """Denoising steps a chunk; None: as the model wants it."""
     guidance: float | None = None
@@ -74,7 +74,9 @@ class MemoryBenchConfig:
     @property
     def sampling(self) -> Sampling:
         """How every arm is sampled."""
-        return sampling_of(self.model, steps=self.steps, guidance=self.guidance, noise=self.noise)
+        return sampling_of(
+            self.model, steps=self.steps, guidance=self.guidance, noise=self.noise, richness=self.richness
+        )
 
     @property
     def stories(self) -> range:
@@ -88,7 +90,6 @@ class Recipe:
 
     sampling: dict[str, Any]
     num_chunks: int
-    richness: int
     autoencoder: str
     """SHA-256 of its weights."""
     arms: dict[str, dict[str, Any]]
@@ -100,7 +101,6 @@ class Recipe:
         return cls(
             sampling=asdict(config.sampling),
             num_chunks=config.num_chunks,
-            richness=config.richness,
             autoencoder=_weights_digest(config.model),
             arms={
                 arm.label: {

@@ -59,7 +59,7 @@ def _setting(summary: Mapping[str, Any]) -> str:
     return (
         f"bdiff {machine['bdiff']}, torch {machine['torch']} on {machine['processor']} ({config['device']}). "
         f"{_count(config['num_stories'], 'held-out story', 'held-out stories')} of {config['num_chunks']} chunks, "
-        f"{_count(config['num_seeds'], 'film', 'films')} of each by each arm; richness {config['richness']}; "
+        f"{_count(config['num_seeds'], 'film', 'films')} of each by each arm; richness {sampling['richness']}; "
         f"{_count(sampling['steps'], 'step', 'steps')}, shift {sampling['shift']:g}, "
         f"guidance {sampling['guidance']:g}, {sampling['noise']} noise. *Beyond* are chunks whose place was last seen "
         f"more than {summary['window']} chunks before, so that a rolling window of the same budget does not hold it; "

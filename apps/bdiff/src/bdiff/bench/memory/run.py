@@ -89,7 +89,7 @@ def check(config: MemoryBenchConfig) -> None:
         OSError: If a file cannot be read.
     """
     teller = next(iter(_load_parts(config).tellers.values()))
-    teller.story(FIRST_STORY, 1, richness=config.richness)
+    teller.story(FIRST_STORY, 1)
     Recipe.of(config).join(config.out / "recipe.json")
 
 
@@ -124,7 +124,7 @@ def _make(parts: _Parts, job: Job) -> dict[str, Any]:
     """One line: a film's records, and what it was shown."""
     config = parts.config
     teller = next(iter(parts.tellers.values()))
-    story = teller.story(job.story, config.num_chunks, richness=config.richness)
+    story = teller.story(job.story, config.num_chunks)
     tokens = None
     if job.arm == RANDOM_PLACE:
         records = measure_random_place(story, job.mode)
@@ -168,7 +168,6 @@ def _summary(config: MemoryBenchConfig, recipe: Recipe, lines: Sequence[dict[str
             "num_stories": config.num_stories,
             "num_seeds": config.num_seeds,
             "num_chunks": config.num_chunks,
-            "richness": config.richness,
             "device": config.device,
             "sampling": recipe.sampling,
         },

@@ -55,7 +55,7 @@ def draw_returns(file: Path, summary: dict[str, Any]) -> bool:
         config["num_chunks"],
         first_chunk_frames=length - 3,
         chunk_frames=length,
-        richness=config["richness"],
+        richness=config["sampling"]["richness"],
     )
     rows = {"truth": _stills(truth.frames, truth)}
     for label in list(summary["arms"])[:_MAX_ARMS]:

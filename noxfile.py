@@ -73,8 +73,9 @@ def tests(session, package):
 
 @nox.session(venv_backend="none")
 def integration(session):
-    """The packages wired together, and bdiff-core against diffusers; without the hook that checks shapes."""
-    pytest(session, workspace(session), "integration", "apps/bdiff/tests", "packages/bdiff-core/tests", "-m", "not gpu")
+    """The packages wired together, and what needs diffusers or transformers; without the hook that checks shapes."""
+    folders = ("apps/bdiff/tests", "packages/bdiff-core/tests", "packages/vde-metrics/tests/test_encoders.py")
+    pytest(session, workspace(session), "integration", *folders, "-m", "not gpu")
 
 
 @nox.session(venv_backend="none")

@@ -4,8 +4,10 @@ The same loop as `bdiff sample`, over captions of a rendered world, with decodin
 """
 
 import json
+import multiprocessing
 import statistics
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -47,17 +49,25 @@ class SpeedBenchConfig:
 
 
 def bench_speed(config: SpeedBenchConfig) -> dict[str, object]:
-    """Time every memory; write and return the figures."""
+    """Time every memory, each in a process of its own: what one left resident is not the next one's.
+
+    Write and return the figures.
+    """
     figures = {
         "config": {name: str(value) for name, value in asdict(config).items()},
         "machine": describe_machine(),
-        "policies": {name: _measure(config, name) for name in config.policies},
+        "policies": {name: _measure_alone(config, name) for name in config.policies},
     }
     config.out.parent.mkdir(parents=True, exist_ok=True)
     partial = config.out.with_name(f".{config.out.name}.tmp")
     partial.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     partial.replace(config.out)
     return figures
+
+
+def _measure_alone(config: SpeedBenchConfig, policy: str) -> dict[str, object]:
+    with ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn")) as process:
+        return process.submit(_measure, config, policy).result()
 
 
 def _measure(config: SpeedBenchConfig, policy: str) -> dict[str, object]:

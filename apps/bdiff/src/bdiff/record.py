@@ -74,13 +74,15 @@ class Record:
         )
         self._last = now
 
-    def write(self, folder: Path) -> None:
-        """Writes run.json and the trace: trace.json, trace.svg and trace.md."""
-        _write_json(folder / "run.json", self.to_dict())
+    def write(self, folder: Path) -> dict[str, Any]:
+        """Writes run.json and the trace: trace.json, trace.svg and trace.md; returns what run.json holds."""
+        content = self.to_dict()
+        _write_json(folder / "run.json", content)
         timeless = [{k: v for k, v in chunk.items() if k != "seconds"} for chunk in self._chunks]
         trace = {"policy": repr(self._parts.bank.policy), "chunks": timeless}
         _write_json(folder / "trace.json", trace)
         write_trace(trace, folder, fps=self._parts.sampling.fps)
+        return content
 
     def to_dict(self) -> dict[str, Any]:
         """All that is needed to make the video again, and what it cost."""

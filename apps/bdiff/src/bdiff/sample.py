@@ -158,11 +158,11 @@ def sample(parts: Parts, *, on_chunk: Callable[[Progress], None] = lambda _: Non
     finally:
         if cells:
             _write_sheet(parts, cells, seconds=record.num_frames / sampling.fps)
-        record.write(config.out)
+        written = record.write(config.out)
     if total > 1:
         record.drift = write_drift(path, config.out, boundaries=record.boundaries)
-        record.write(config.out)
-    return record.to_dict()
+        written = record.write(config.out)
+    return written
 
 
 @torch.no_grad()

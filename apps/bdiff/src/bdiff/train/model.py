@@ -69,6 +69,8 @@ class ModelTrainConfig:
     """Of the chunk levels, see ``noisesched.chunk_levels``."""
     level_min: float = 0.7
     """Level of the first chunk. At 0.5 new places, which mostly appear early, were hardly learned at high levels."""
+    level_max: float = 0.83
+    """Level of the last chunk."""
     policy: str = "semantic"
     """Which past chunks a target sees, by its name in `bdiff.defaults.policy`."""
     batch: GatherConfig = field(default_factory=GatherConfig)
@@ -175,7 +177,7 @@ class _Task:
         config = self.config
         return make_batch(
             stories,
-            chunk_levels(stories.num_chunks, config.schedule, level_min=config.level_min),
+            chunk_levels(stories.num_chunks, config.schedule, level_min=config.level_min, level_max=config.level_max),
             policy(config.policy),
             config=config.batch,
             tokens_per_chunk=config.model.num_tokens(stories.frames_per_chunk, *stories.latents.shape[-2:]),

@@ -27,8 +27,8 @@ from bdiff.bench.memory.figures import Tally, draw_stories, gap_groups, interval
 from bdiff.bench.memory.measures import MEASURES, given_chunks, measure, measure_random_place, token_shares
 from bdiff.bench.memory.visits import first_visits, returns
 from bdiff.bench.page import write_page
-from bdiff.bench.telling import FIRST_STORY, Teller, sampling_of
 from bdiff.cli import main
+from bdiff.telling import FIRST_STORY, Teller, sampling_of
 from bdiff_core import EncodedText, load_transformer, load_vae
 from kvbank import DynamicSparse, Rolling, SemanticSparse
 from lvbench import storyworld

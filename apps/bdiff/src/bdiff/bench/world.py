@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from bdiff.bench.jobs import append_lines, read_lines, run_jobs
-from bdiff.bench.telling import FIRST_STORY, Teller, sampling_of
 from bdiff.defaults import Sampling
+from bdiff.telling import FIRST_STORY, Teller, sampling_of
 from bdiff_core import SentenceTextEncoder, TextEncoder
 from kvbank import SemanticSparse
 from lvbench import storyworld

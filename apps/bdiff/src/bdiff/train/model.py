@@ -168,7 +168,8 @@ class _Task:
             for k in range(8)
         ]
         story = storyworld.render(PREVIEW_STORY, self.config.preview_chunks, richness=self.config.richness)
-        write_preview(model, self.vae, self.encoder, story=story, path=self.config.out / "preview.png")
+        seen, path = policy(self.config.policy), self.config.out / "preview.png"
+        write_preview(model, self.vae, self.encoder, story=story, policy=seen, path=path)
         figures = {"held_out_loss": math.fsum(losses) / len(losses)}
         logger.info("%s", figures)
         return figures

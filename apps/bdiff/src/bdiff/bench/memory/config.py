@@ -9,8 +9,8 @@ from typing import Any
 from bdiff import defaults
 from bdiff.bench.memory.arms import Arm, parse_arm
 from bdiff.bench.memory.measures import MODES, Mode
-from bdiff.bench.telling import FIRST_STORY, sampling_of
 from bdiff.defaults import Sampling
+from bdiff.telling import FIRST_STORY, sampling_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

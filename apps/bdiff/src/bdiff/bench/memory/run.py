@@ -21,7 +21,7 @@ from bdiff.bench.memory.measures import Mode, given_chunks, measure, measure_ran
 from bdiff.bench.memory.page import PICTURES, memory_parts
 from bdiff.bench.memory.plots import draw_errors, draw_tokens
 from bdiff.bench.memory.stills import draw_returns, save_stills, still_path
-from bdiff.bench.telling import FIRST_STORY, Teller
+from bdiff.telling import FIRST_STORY, Teller
 from lvbench.storyworld import StoryVideo
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from bdiff.bench.memory.visits import Return, first_visits, returns
-from bdiff.bench.telling import FIRST_STORY
+from bdiff.telling import FIRST_STORY
 from lvbench import storyworld
 from lvbench.storyworld.plot import write_plot
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from bdiff.bench import telling
+from bdiff import telling
 from bdiff.bench.memory import MemoryBenchConfig, bench_memory, parse_arm
 from bdiff.bench.memory import run as memory_run
 from bdiff.bench.memory.arms import RANDOM_PLACE, RECONSTRUCTION

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from bdiff.files import write_whole
 from bdiff.sheet import COLOURS, FAINT, INK, MEANING, PAPER
 
 _FONT = "DejaVu Sans, Verdana, sans-serif"
@@ -28,9 +29,7 @@ def write_trace(trace: Trace, folder: Path, *, fps: int) -> None:
     """
     times = _times(trace["chunks"], fps)
     for name, text in (("trace.svg", draw_trace(trace, times)), ("trace.md", trace_table(trace, times))):
-        partial = folder / f".{name}.partial"
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(folder / name)
+        write_whole(folder / name, text)
 
 
 def trace_table(trace: Trace, times: Sequence[str]) -> str:

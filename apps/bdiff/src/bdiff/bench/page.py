@@ -7,6 +7,7 @@ from typing import Any
 
 from bdiff.bench.memory.page import PICTURES, memory_parts
 from bdiff.bench.world import world_table
+from bdiff.files import write_whole
 
 
 def write_page(
@@ -40,9 +41,7 @@ def write_page(
             parts += parts_of(json.loads(file.read_text(encoding="utf-8")))
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise ValueError(f"{file}: not the figures of a bench ({error!r}); run the bench again") from None
-    partial = path.with_name(f".{path.name}.tmp")
-    partial.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, "\n\n".join(parts) + "\n")
 
 
 def _pictures(folder: Path, page_folder: Path) -> dict[str, str]:

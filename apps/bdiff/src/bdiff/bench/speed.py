@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bdiff import defaults
 from bdiff.bench.machine import describe_machine
+from bdiff.files import write_whole
 from bdiff.sample import SampleConfig, build, generate_chunks
 from bdiff_core import Storyboard
 from lvbench.storyworld.plot import write_plot
@@ -59,9 +60,7 @@ def bench_speed(config: SpeedBenchConfig) -> dict[str, object]:
         "policies": {name: _measure_alone(config, name) for name in config.policies},
     }
     config.out.parent.mkdir(parents=True, exist_ok=True)
-    partial = config.out.with_name(f".{config.out.name}.tmp")
-    partial.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    partial.replace(config.out)
+    write_whole(config.out, json.dumps(figures, indent=2) + "\n")
     return figures
 
 

@@ -17,6 +17,7 @@ import torch
 
 from bdiff.bench.jobs import append_lines, read_lines, run_jobs
 from bdiff.defaults import Sampling
+from bdiff.files import write_whole
 from bdiff.telling import FIRST_STORY, Teller, sampling_of
 from bdiff_core import SentenceTextEncoder, TextEncoder
 from kvbank import SemanticSparse
@@ -105,8 +106,8 @@ def bench_world(config: WorldBenchConfig) -> dict[str, Any]:
         "retrieval": retrieval_share(SentenceTextEncoder(), stories, companions=sampling.richness > 1),
         "config": {name: str(value) for name, value in (asdict(config) | used).items()},
     }
-    (config.out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    (config.out / "summary.md").write_text(world_table(summary), encoding="utf-8")
+    write_whole(config.out / "summary.json", json.dumps(summary, indent=2) + "\n")
+    write_whole(config.out / "summary.md", world_table(summary))
     return summary
 
 

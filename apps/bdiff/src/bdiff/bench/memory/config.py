@@ -128,13 +128,6 @@ class Recipe:
         return Recipe(**new | {"arms": old["arms"] | self.arms})
 
 
-def write_whole(file: Path, text: str) -> None:
-    """Write a file that appears complete or not at all."""
-    partial = file.with_name(f".{file.name}.tmp")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(file)
-
-
 def _weights_digest(folder: Path) -> str:
     """SHA-256 of the weights in a folder."""
     digest = hashlib.sha256()

@@ -15,12 +15,13 @@ from torch import Tensor
 from bdiff.bench.jobs import append_lines, read_lines, run_jobs
 from bdiff.bench.machine import describe_machine
 from bdiff.bench.memory.arms import RANDOM_PLACE, RECONSTRUCTION, YARDSTICKS
-from bdiff.bench.memory.config import MemoryBenchConfig, Recipe, write_whole
+from bdiff.bench.memory.config import MemoryBenchConfig, Recipe
 from bdiff.bench.memory.figures import summarise
 from bdiff.bench.memory.measures import Mode, given_chunks, measure, measure_random_place, token_shares
 from bdiff.bench.memory.page import PICTURES, memory_parts
 from bdiff.bench.memory.plots import draw_errors, draw_tokens
 from bdiff.bench.memory.stills import draw_returns, save_stills, still_path
+from bdiff.files import write_whole
 from bdiff.telling import FIRST_STORY, Teller
 from lvbench.storyworld import StoryVideo
 

@@ -133,3 +133,26 @@ def test_the_first_chunk_with_a_score_is_the_reference():
     assert named_vde([4.0, None, 2.0], "log", normalize=True, name="subject") == 0
     with pytest.raises(ValueError, match="subject: no chunk has anything to measure"):
         named_vde([None, None], "linear", normalize=False, name="subject")
+
+
+def script_vde(scores, kind):
+    """The released script's formula, in loops."""
+    n = len(scores)
+    if scores[0] == 0:
+        return math.inf
+    weights = [n - i + 1 if kind == "linear" else math.log(n - i + 1) for i in range(2, n + 1)]
+    return sum(w * abs(m - scores[0]) / scores[0] for w, m in zip(weights, scores[1:], strict=True))
+
+
+@pytest.mark.filterwarnings("ignore:vde. the first chunk scores 0:RuntimeWarning")
+@given(st.lists(st.floats(-10, 10, allow_subnormal=False), min_size=2, max_size=12), st.sampled_from(["linear", "log"]))
+def test_the_released_protocol_divides_by_the_signed_first_score(scores, kind):
+    assert vde(scores, kind, protocol="released") == pytest.approx(script_vde(scores, kind), rel=1e-12)
+
+
+def test_the_released_protocol_makes_a_first_score_of_0_infinite_even_if_all_are_0():
+    assert vde([0.0, 0.0, 0.0]) == 0
+    with pytest.warns(RuntimeWarning, match="the first chunk scores 0, so"):
+        assert vde([0.0, 0.0, 0.0], protocol="released") == math.inf
+    with pytest.raises(ValueError, match="protocol is 'vbench'; expected 'paper' or 'released'"):
+        vde([1.0, 2.0], protocol="vbench")

@@ -27,6 +27,11 @@ class Aesthetic:
     """Judges frames."""
 
     @property
+    def protocol(self) -> str:
+        """``paper``."""
+        return "paper"
+
+    @property
     def name(self) -> str:
         """``aesthetic``."""
         return "aesthetic"

@@ -46,6 +46,11 @@ class Background:
             raise ValueError(f"tolerance is {self.tolerance}; expected a share of the diagonal, such as 0.002")
 
     @property
+    def protocol(self) -> str:
+        """``paper``."""
+        return "paper"
+
+    @property
     def name(self) -> str:
         """``background``."""
         return "background"

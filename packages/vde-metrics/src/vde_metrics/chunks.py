@@ -1,13 +1,86 @@
 """Where chunks begin and end."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
+from vde_metrics.drift import Protocol, Weights, check_protocol, chunk_weights
 from vde_metrics.protocols import Metric
 from vde_metrics.scoring import FrameMetric, check_length
 
 DEFAULT_CHUNKS = 10
 """As in the benchmark's released script."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cut:
+    """How a video is cut into chunks: at most one of the first three is given."""
+
+    num_chunks: int | None
+    """Chunks of equal length; ten if nothing is given."""
+    chunk_seconds: float | None
+    """Chunks of so many seconds."""
+    chunk_frames: Sequence[int] | None
+    """Boundaries as the caller says."""
+    protocol: Protocol = "paper"
+    """``released`` leaves out the frames that are too many for chunks of equal length."""
+
+    def __post_init__(self) -> None:
+        check_protocol(self.protocol)
+        choices = {key: getattr(self, key) for key in ("num_chunks", "chunk_seconds", "chunk_frames")}
+        names = [key for key, value in choices.items() if value is not None]
+        if len(names) > 1:
+            raise ValueError(f"{' and '.join(names)} were given; give one of them")
+        if self.protocol == "released" and names not in ([], ["num_chunks"]):
+            raise ValueError(f"{names[0]} was given, but the released protocol has chunks of equal length: num_chunks")
+
+    @property
+    def announced(self) -> int:
+        """The number of chunks as far as it is known before the video is read; ten if it is not."""
+        if self.chunk_frames is not None:
+            return len(self.chunk_frames) - 1
+        return DEFAULT_CHUNKS if self.num_chunks is None else self.num_chunks
+
+    @property
+    def num_frames(self) -> int | None:
+        """The number of frames, where the caller's boundaries say it."""
+        return None if self.chunk_frames is None else given_boundaries(self.chunk_frames)[-1]
+
+    def boundaries(self, num_frames: int, *, fps: float | None, interval: int = 1) -> list[int]:
+        """Where chunks begin, and where the last one ends.
+
+        Args:
+            num_frames: length of the video.
+            fps: its frame rate, for chunks of so many seconds.
+            interval: of the frames that a metric looks at; the released protocol makes chunks of equally many of them.
+        """
+        if self.chunk_frames is not None:
+            return given_boundaries(self.chunk_frames)
+        if self.chunk_seconds is not None:
+            return second_boundaries(num_frames, self.chunk_seconds, fps=fps)
+        count = DEFAULT_CHUNKS if self.num_chunks is None else self.num_chunks
+        if self.protocol == "released":
+            return released_boundaries(num_frames, count, interval=interval)
+        return chunk_boundaries(num_frames, count)
+
+
+def check_weights(num_chunks: int, weights: Weights) -> None:
+    """Refuse unknown weights, and those that are all 0."""
+    if not any(chunk_weights(num_chunks, weights)) and num_chunks == 2:
+        raise ValueError("log weights of 2 chunks are all 0; use weights='linear' or at least 3 chunks")
+
+
+def released_boundaries(num_frames: int, num_chunks: int = DEFAULT_CHUNKS, *, interval: int = 1) -> list[int]:
+    """Boundaries as in the benchmark's released script: the same whole number of frames in every chunk.
+
+    Frames beyond the last boundary belong to no chunk. With an ``interval``, the script first takes every so many-th
+    frame and cuts what is left.
+    """
+    if interval < 1:
+        raise ValueError(f"interval is {interval}; expected 1 or more")
+    kept = -(-num_frames // interval)
+    chunk_boundaries(kept, num_chunks)  # refuses too few
+    return [min(i * (kept // num_chunks) * interval, num_frames) for i in range(num_chunks + 1)]
 
 
 def chunk_boundaries(num_frames: int, num_chunks: int) -> list[int]:
@@ -51,9 +124,9 @@ def given_boundaries(chunk_frames: Sequence[int]) -> list[int]:
     return boundaries
 
 
-def check_chunks(boundaries: Sequence[int], metrics: Sequence[Metric]) -> None:
+def check_chunks(plans: Iterable[tuple[Metric, Sequence[int]]]) -> None:
     """Refuse chunks that are too short for a metric, before any frame is decoded."""
-    for index, (start, end) in enumerate(pairwise(boundaries)):
-        for metric in metrics:
-            if isinstance(metric, FrameMetric):
+    for metric, boundaries in plans:
+        if isinstance(metric, FrameMetric):
+            for index, (start, end) in enumerate(pairwise(boundaries)):
                 check_length(metric, end - start, chunk=f"chunk {index}")

@@ -21,6 +21,11 @@ class Clarity:
     """
 
     @property
+    def protocol(self) -> str:
+        """``paper``."""
+        return "paper"
+
+    @property
     def name(self) -> str:
         """``clarity``."""
         return "clarity"

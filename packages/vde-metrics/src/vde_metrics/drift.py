@@ -3,12 +3,15 @@
 import math
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 Weights = Literal["linear", "log"]
+Protocol = Literal["paper", "released"]
 
 
-def vde(scores: Iterable[float], weights: Weights = "linear", *, normalize: bool = False) -> float:
+def vde(
+    scores: Iterable[float], weights: Weights = "linear", *, normalize: bool = False, protocol: Protocol = "paper"
+) -> float:
     """Video Drift Error: weighted sum of the relative changes against the first chunk (Eqs. 17-19).
 
     ``sum over i = 2..N of w_i * |m_i - m_1| / |m_1|``. The paper divides by m_1; the absolute value keeps the error
@@ -18,22 +21,27 @@ def vde(scores: Iterable[float], weights: Weights = "linear", *, normalize: bool
         scores: one score per chunk, in order.
         weights: ``linear`` is w_i = N - i + 1, ``log`` its natural logarithm.
         normalize: divide by the sum of the weights, so that videos with different numbers of chunks compare.
+        protocol: ``released`` is the arithmetic of the benchmark's script: it divides by m_1 with its sign, so that a
+            negative first score makes the error negative, and a first score of 0 is infinite even if all are 0.
 
     Returns:
         0 if all scores are equal; otherwise, if the first score is 0, infinity (with a ``RuntimeWarning``).
     """
-    return named_vde(scores, weights, normalize=normalize, name="vde")
+    return named_vde(scores, weights, normalize=normalize, name="vde", protocol=protocol)
 
 
-def named_vde(scores: Iterable[float | None], weights: Weights, *, normalize: bool, name: str) -> float:
+def named_vde(
+    scores: Iterable[float | None], weights: Weights, *, normalize: bool, name: str, protocol: Protocol = "paper"
+) -> float:
     """``vde`` whose errors and warnings begin with the metric's name.
 
     Chunks without a score (None) are left out, with their weights; the first chunk that has one is the reference.
     """
+    check_protocol(protocol)
     checked = _checked(scores, name)
     weighted = zip([0.0, *chunk_weights(len(checked), weights)], checked, strict=True)
     (_, first), *others = ((weight, value) for weight, value in weighted if value is not None)
-    if all(value == first for _, value in others):
+    if all(value == first for _, value in others) and not (protocol == "released" and first == 0 and others):
         return 0.0
     total = sum(weight for weight, _ in others)
     if normalize and total == 0 and None in checked:
@@ -45,13 +53,20 @@ def named_vde(scores: Iterable[float | None], weights: Weights, *, normalize: bo
         )
     if first == 0:
         warnings.warn(
-            f"{name}: the first chunk scores 0 and others do not, so their relative change is infinite",
+            f"{name}: the first chunk scores 0{_and_others(protocol)}, so their relative change is infinite",
             RuntimeWarning,
             stacklevel=3,
         )
         return math.inf
-    error = sum(weight * abs(value - first) / abs(first) for weight, value in others)
+    divisor = first if protocol == "released" else abs(first)
+    error = sum(weight * abs(value - first) / divisor for weight, value in others)
     return error / total if normalize else error
+
+
+def check_protocol(protocol: str) -> None:
+    """Refuse anything but the two protocols."""
+    if protocol not in get_args(Protocol):
+        raise ValueError(f"protocol is {protocol!r}; expected 'paper' or 'released'")
 
 
 def chunk_weights(num_chunks: int, weights: Weights) -> list[float]:
@@ -75,6 +90,10 @@ def worst_chunk(scores: Sequence[float | None]) -> int | None:
     first = next(score for score in scores if score is not None)
     distances = [0.0 if score is None else abs(score - first) for score in scores]
     return distances.index(max(distances)) if any(distances) else None
+
+
+def _and_others(protocol: Protocol) -> str:
+    return " and others do not" if protocol == "paper" else ""
 
 
 def _checked(scores: Iterable[float | None], name: str) -> list[float | None]:

@@ -1,22 +1,23 @@
 """Measuring the drift of a video, chunk by chunk."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from itertools import pairwise
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from vde_metrics.cache import FeatureCache
-from vde_metrics.chunks import DEFAULT_CHUNKS, check_chunks, chunk_boundaries, given_boundaries, second_boundaries
+from vde_metrics.chunks import Cut, check_chunks, check_weights
 from vde_metrics.clarity import Clarity
-from vde_metrics.drift import Weights, chunk_weights, named_vde, slope, worst_chunk
+from vde_metrics.drift import Protocol, Weights, named_vde, slope, worst_chunk
 from vde_metrics.motion import Motion
-from vde_metrics.protocols import Metric
+from vde_metrics.protocols import Metric, ProtocolMetric, ThinnedMetric
 from vde_metrics.report import DriftReport, MetricDrift
 from vde_metrics.scoring import BATCH_FRAMES, models, settings
 from vde_metrics.sources import FileSource, FrameSource, open_source
 from vde_metrics.stillness import Stillness
-from vde_metrics.tracks import chunk_scores
+from vde_metrics.tracks import Plan, chunk_scores
 
 
 def measure(
@@ -27,11 +28,14 @@ def measure(
     chunk_seconds: float | None = None,
     chunk_frames: Sequence[int] | None = None,
     weights: Weights = "linear",
+    protocol: Protocol = "paper",
     num_frames: int | None = None,
     fps: float | None = None,
     name: str | None = None,
     batch_frames: int = BATCH_FRAMES,
     cache: str | PathLike[str] | None = None,
+    thumbnails: bool = False,
+    on_frames: Callable[[int, int], None] | None = None,
 ) -> DriftReport:
     """Measure the drift of a video (Eqs. 16-25) with many metrics in one pass, reading it as a stream.
 
@@ -46,64 +50,82 @@ def measure(
         chunk_seconds: chunks of so many seconds instead; a rest of less than half a chunk belongs to the last one.
         chunk_frames: boundaries instead: 0, the first frame of every later chunk, the number of frames.
         weights: ``linear`` or ``log`` (Eq. 19).
+        protocol: ``paper``, or ``released`` with the metrics of `vde_metrics.vbench`: the chunks are those of the
+            benchmark's script, all of the same length, and up to N - 1 frames at the end belong to none.
         num_frames: length of an iterable that has no ``len``.
         fps: frames per second of an iterable, for ``chunk_seconds`` and the report.
         name: the video's name in the report; a file's own name unless given.
         batch_frames: frames that go through the metrics, and their encoders, together.
         cache: folder for the features of frames of a file, by the sha256 of the file and the metric's configuration.
             Another number of chunks or other weights then cost nothing.
+        thumbnails: keep a small picture of the middle of every chunk for the HTML page.
+        on_frames: is told the number of frames done and of all frames, batch by batch.
+
+    Raises:
+        FileNotFoundError: if there is no such file, or no such weights.
+        ValueError: if the file is no readable video, is too short for the chunks or too small for a metric, or the
+            arguments contradict each other.
     """
-    checked = _checked_metrics(metrics)
-    _check_arguments(num_chunks=num_chunks, chunk_seconds=chunk_seconds, chunk_frames=chunk_frames)
+    cut = Cut(num_chunks=num_chunks, chunk_seconds=chunk_seconds, chunk_frames=chunk_frames, protocol=protocol)
+    checked = _checked_metrics(metrics, protocol)
     if batch_frames < 1:
         raise ValueError(f"batch_frames is {batch_frames}; expected 1 or more")
-    chunks = DEFAULT_CHUNKS if num_chunks is None else num_chunks
-    _check_weights(chunks if chunk_frames is None else len(chunk_frames) - 1, weights)  # before an hour of decoding
+    check_weights(cut.announced, weights)  # before an hour of decoding
     source = open_source(video, num_frames=num_frames, fps=fps)
     versions = _versions()
     store = _store(source, cache, versions)
-    if chunk_frames is not None:
-        boundaries = given_boundaries(chunk_frames)
-        _check_announced(boundaries[-1], store)
-    else:
-        known = store.size() if store is not None else None
-        count = known[0] if known is not None else source.num_frames()
-        if chunk_seconds is None:
-            boundaries = chunk_boundaries(count, chunks)
-        else:
-            boundaries = second_boundaries(count, chunk_seconds, fps=source.fps)
-            _check_weights(len(boundaries) - 1, weights)
-    check_chunks(boundaries, checked)
-    scores, size = chunk_scores(
-        source, metrics=(*checked, Stillness()), boundaries=boundaries, batch_frames=batch_frames, cache=store
+    count = _frame_count(source, cut, store)
+    boundaries = cut.boundaries(count, fps=source.fps)
+    check_weights(len(boundaries) - 1, weights)
+    plans = [Plan(metric=metric, boundaries=_own_boundaries(metric, cut, count) or boundaries) for metric in checked]
+    check_chunks([(plan.metric, plan.boundaries) for plan in plans])
+    plans.append(Plan(metric=Stillness(), boundaries=boundaries))
+    found = chunk_scores(
+        source,
+        plans=plans,
+        num_frames=count,
+        batch_frames=batch_frames,
+        cache=store,
+        pictures=_middles(boundaries) if thumbnails else (),
+        on_frames=on_frames,
     )
+    drifts = [_drift(metric, row, weights, protocol) for metric, row in zip(checked, found.scores[:-1], strict=True)]
     return DriftReport(
         video=name or source.name,
         fps=source.fps,
-        height=size[0],
-        width=size[1],
+        height=found.size[0],
+        width=found.size[1],
         chunk_frames=tuple(boundaries),
         weights=weights,
-        metrics=tuple(_drift(metric, row, weights) for metric, row in zip(checked, scores[:-1], strict=True)),
-        still_pairs=tuple(scores[-1]),
+        metrics=tuple(drifts),
+        still_pairs=tuple(found.scores[-1]),
+        protocol=protocol,
         source=source.notes,
         versions=versions,
+        thumbnails=found.thumbnails,
     )
 
 
-def _check_arguments(
-    *, num_chunks: int | None, chunk_seconds: float | None, chunk_frames: Sequence[int] | None
-) -> None:
-    given = {"num_chunks": num_chunks, "chunk_seconds": chunk_seconds, "chunk_frames": chunk_frames}
-    names = [key for key, value in given.items() if value is not None]
-    if len(names) > 1:
-        raise ValueError(f"{' and '.join(names)} were given; give one of them")
+def _frame_count(source: FrameSource | FileSource, cut: Cut, store: FeatureCache | None) -> int:
+    """Number of frames: as the caller's boundaries, the cache or the source say."""
+    known = store.size() if store is not None else None
+    if cut.num_frames is None:
+        return known[0] if known is not None else source.num_frames()
+    if known is not None and known[0] != cut.num_frames:
+        relation = "more" if known[0] > cut.num_frames else "fewer"
+        raise ValueError(f"the video has {known[0]} frames, {relation} frames than the {cut.num_frames} announced")
+    return cut.num_frames
 
 
-def _check_weights(num_chunks: int, weights: Weights) -> None:
-    """Refuse unknown weights, and those that are all 0."""
-    if not any(chunk_weights(num_chunks, weights)) and num_chunks == 2:
-        raise ValueError("log weights of 2 chunks are all 0; use weights='linear' or at least 3 chunks")
+def _own_boundaries(metric: Metric, cut: Cut, count: int) -> list[int] | None:
+    """The released protocol cuts what is left after thinning; None where a metric looks at every frame."""
+    if cut.protocol == "paper" or not isinstance(metric, ThinnedMetric) or metric.interval == 1:
+        return None
+    return cut.boundaries(count, fps=None, interval=metric.interval)
+
+
+def _middles(boundaries: Sequence[int]) -> tuple[int, ...]:
+    return tuple((start + end) // 2 for start, end in pairwise(boundaries))
 
 
 def _store(
@@ -116,36 +138,34 @@ def _store(
     return FeatureCache(Path(cache), source.file.path, versions=versions)
 
 
-def _check_announced(num_frames: int, store: FeatureCache | None) -> None:
-    known = store.size() if store is not None else None
-    if known is not None and known[0] != num_frames:
-        relation = "more" if known[0] > num_frames else "fewer"
-        raise ValueError(f"the video has {known[0]} frames, {relation} frames than the {num_frames} announced")
-
-
-def _checked_metrics(metrics: Iterable[Metric] | None) -> Sequence[Metric]:
-    if metrics is None:
-        return (Clarity(), Motion())
-    metrics = tuple(metrics)
+def _checked_metrics(metrics: Iterable[Metric] | None, protocol: Protocol) -> Sequence[Metric]:
+    if metrics is None and protocol == "released":
+        raise ValueError("the released protocol has no metrics without weights; give those of vde_metrics.vbench")
+    metrics = (Clarity(), Motion()) if metrics is None else tuple(metrics)
     if not metrics:
         raise ValueError("metrics is empty; give at least one, or None for clarity and motion")
     for metric in metrics:
         if isinstance(metric, type) or not isinstance(metric, Metric):
             raise TypeError(f"{metric!r} is no metric: expected an object with a name and score(frames)")
+        if isinstance(metric, ProtocolMetric) and metric.protocol != protocol:
+            raise ValueError(
+                f"{metric.name} is defined by the protocol {metric.protocol}, but protocol is {protocol!r}; measure "
+                "each protocol on its own"
+            )
     names = [metric.name for metric in metrics]
     if len(set(names)) < len(names):
         raise ValueError(f"two metrics have the same name among {names}; each needs its own")
     return metrics
 
 
-def _drift(metric: Metric, scores: Sequence[float | None], weights: Weights) -> MetricDrift:
+def _drift(metric: Metric, scores: Sequence[float | None], weights: Weights, protocol: Protocol) -> MetricDrift:
     return MetricDrift(
         name=metric.name,
         settings=settings(metric),
         models=models(metric),
         scores=tuple(scores),
-        vde=named_vde(scores, weights, normalize=False, name=metric.name),
-        vde_normalized=named_vde(scores, weights, normalize=True, name=metric.name),
+        vde=named_vde(scores, weights, normalize=False, name=metric.name, protocol=protocol),
+        vde_normalized=named_vde(scores, weights, normalize=True, name=metric.name, protocol=protocol),
         slope=slope(scores),
         worst_chunk=worst_chunk(scores),
     )

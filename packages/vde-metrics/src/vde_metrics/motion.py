@@ -38,6 +38,11 @@ class Motion:
             object.__setattr__(self, "flow", DISFlow())
 
     @property
+    def protocol(self) -> str:
+        """``paper``."""
+        return "paper"
+
+    @property
     def name(self) -> str:
         """``motion`` or ``motion_smoothness``."""
         return "motion" if self.form == "energy" else "motion_smoothness"

@@ -25,6 +25,26 @@ class Metric(Protocol):
 
 
 @runtime_checkable
+class ProtocolMetric(Metric, Protocol):
+    """A metric that one of the two protocols defines; another metric may be measured under either."""
+
+    @property
+    def protocol(self) -> str:
+        """``paper`` or ``released``."""
+        ...
+
+
+@runtime_checkable
+class ThinnedMetric(Metric, Protocol):
+    """A metric that looks at every so many-th frame of a chunk only."""
+
+    @property
+    def interval(self) -> int:
+        """The distance of the frames it looks at."""
+        ...
+
+
+@runtime_checkable
 class Named(Protocol):
     """Has a name that tells it from others in reports and in the cache."""
 

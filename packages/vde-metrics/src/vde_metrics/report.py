@@ -45,21 +45,23 @@ class DriftReport:
     height: int
     width: int
     chunk_frames: tuple[int, ...]
-    """Boundaries of the chunks: 0, ..., the number of frames."""
+    """Boundaries of the chunks: 0, ..., the end of the last one."""
     weights: Weights
     metrics: tuple[MetricDrift, ...]
     still_pairs: tuple[float | None, ...]
     """Per chunk, the share of neighbouring frames that show the same picture; None for a first chunk of one frame."""
     protocol: str = "paper"
-    """``paper``: the definitions of Eqs. 16-25, not those of the benchmark's released script."""
+    """``paper``: the definitions of Eqs. 16-25; ``released``: those of the benchmark's script."""
     source: dict[str, str] = field(default_factory=dict)
     """Codec, pixel format, container and encoder of a file."""
     versions: dict[str, str] = field(default_factory=dict)
     """Versions of the packages that computed the scores."""
+    thumbnails: tuple[bytes, ...] = field(default=(), repr=False, compare=False)
+    """JPEGs of the middle of every chunk, if they were asked for; the HTML page shows them."""
 
     @property
     def num_frames(self) -> int:
-        """Number of frames."""
+        """Number of frames that belong to a chunk: all, or under the released protocol up to N - 1 fewer."""
         return self.chunk_frames[-1]
 
     @property

@@ -42,6 +42,11 @@ class Subject:
             raise ValueError(f"margin is {self.margin}; expected a share of the box, 0 or more")
 
     @property
+    def protocol(self) -> str:
+        """``paper``."""
+        return "paper"
+
+    @property
     def name(self) -> str:
         """``subject``."""
         return "subject"

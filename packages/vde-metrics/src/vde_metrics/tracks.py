@@ -1,6 +1,7 @@
 """One pass over the frames for many metrics."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float32, UInt8
@@ -11,41 +12,79 @@ from vde_metrics.frames import FrameBatch, frame_batches
 from vde_metrics.protocols import Metric
 from vde_metrics.scoring import FrameMetric, feature_key
 from vde_metrics.sources import FileSource, FrameSource
+from vde_metrics.thumbnails import thumbnail
 from vde_metrics.video import checked_frames
 
 Size = tuple[int, int]
 """Height and width of the frames."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """A metric and its chunks."""
+
+    metric: Metric
+    """What scores."""
+    boundaries: Sequence[int]
+    """Where its chunks begin, and where the last one ends, at the end of the video or before."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Found:
+    """What a pass over the frames found."""
+
+    scores: list[list[float | None]]
+    """Of every chunk, plan by plan."""
+    size: Size
+    """Height and width of the frames."""
+    thumbnails: tuple[bytes, ...]
+    """JPEGs of the frames that were asked for."""
+
+
 def chunk_scores(
     source: FrameSource | FileSource,
     *,
-    metrics: Sequence[Metric],
-    boundaries: Sequence[int],
+    plans: Sequence[Plan],
+    num_frames: int,
     batch_frames: int,
     cache: FeatureCache | None,
-) -> tuple[list[list[float | None]], Size]:
-    """Scores of every metric and the size of the frames. What the cache has is not computed again."""
-    num_frames = boundaries[-1]
-    tracks = [track(metric, boundaries, cache) for metric in metrics]
-    to_run = [one for one in tracks if not one.scores]
+    pictures: Sequence[int] = (),
+    on_frames: Callable[[int, int], None] | None = None,
+) -> Found:
+    """Scores of every metric and the size of the frames. What the cache has is not computed again.
+
+    Args:
+        source: the frames.
+        plans: metrics and their chunks.
+        num_frames: of the source; neither more nor fewer may come.
+        batch_frames: frames that go through the metrics together.
+        cache: features that were computed before.
+        pictures: numbers of the frames to make thumbnails of, in order.
+        on_frames: is told how many frames are done, and of how many.
+    """
+    tracks = [track(plan, num_frames, cache) for plan in plans]
+    to_run: list[Track] = [one for one in tracks if not one.scores]
+    strip = PictureTrack(pictures)
+    if pictures:
+        to_run.append(strip)
     known = None if cache is None else cache.size()
     if known is not None and not to_run:
-        return [one.scores for one in tracks], known[1:]
+        return Found(scores=[one.scores for one in tracks], size=known[1:], thumbnails=())
     complete = False
     try:
-        size = _run(source, tracks=to_run, num_frames=num_frames, batch_frames=batch_frames)
+        size = _run(source, tracks=to_run, num_frames=num_frames, batch_frames=batch_frames, on_frames=on_frames)
         complete = True
     finally:
         for one in to_run:
             one.close(complete=complete)
     if cache is not None:
         cache.keep_size(num_frames, *size)
-    return [one.scores for one in tracks], size
+    return Found(scores=[one.scores for one in tracks], size=size, thumbnails=tuple(strip.made))
 
 
-def track(metric: Metric, boundaries: Sequence[int], cache: FeatureCache | None) -> "ChunkTrack | FrameTrack":
+def track(plan: Plan, num_frames: int, cache: FeatureCache | None) -> "ChunkTrack | FrameTrack":
     """The track of a metric; it has its scores already if the cache holds the features."""
+    metric, boundaries = plan.metric, plan.boundaries
     if not isinstance(metric, FrameMetric):
         return ChunkTrack(metric, boundaries)
     key = None if cache is None else feature_key(metric)
@@ -53,10 +92,29 @@ def track(metric: Metric, boundaries: Sequence[int], cache: FeatureCache | None)
         return FrameTrack(metric, boundaries)
     path = cache.path(metric.name, key)
     if not path.is_file():
-        return FrameTrack(metric, boundaries, writer=FeatureWriter(path, num_frames=boundaries[-1]))
+        return FrameTrack(metric, boundaries, writer=FeatureWriter(path, num_frames=num_frames))
     found = FrameTrack(metric, boundaries)
-    found.take_file(FeatureFile(path, num_frames=boundaries[-1]))
+    found.take_file(FeatureFile(path, num_frames=num_frames))
     return found
+
+
+class PictureTrack:
+    """Makes thumbnails of some frames."""
+
+    def __init__(self, numbers: Sequence[int]) -> None:
+        self.made: list[bytes] = []
+        self._numbers = numbers
+
+    def take(self, batch: FrameBatch) -> None:
+        """Shrink those of the frames that were asked for."""
+        while len(self.made) < len(self._numbers):
+            place = self._numbers[len(self.made)] - batch.start
+            if place >= len(batch):
+                return
+            self.made.append(thumbnail(batch.frames[place]))
+
+    def close(self, *, complete: bool) -> None:
+        """There is nothing to keep."""
 
 
 class ChunkTrack:
@@ -70,6 +128,8 @@ class ChunkTrack:
     def take(self, batch: FrameBatch) -> None:
         """Hold the frames until their chunk is whole."""
         for frame in batch.frames:
+            if len(self.scores) == len(self._boundaries) - 1:
+                return  # what is left belongs to no chunk
             self._frames.append(frame)
             if len(self._frames) == self._boundaries[len(self.scores) + 1] - self._boundaries[len(self.scores)]:
                 frames, self._frames = torch.stack(self._frames), []
@@ -109,7 +169,7 @@ class FrameTrack:
 
     def _score(self, rows: Float32[Tensor, "n k"], start: int) -> None:
         """Hand rows to the scorer chunk by chunk, without those that look back over a chunk's beginning."""
-        while len(rows):
+        while len(rows) and len(self.scores) < len(self._boundaries) - 1:  # what is left belongs to no chunk
             begin, end = self._boundaries[len(self.scores) : len(self.scores) + 2]
             here = rows[: end - start]
             self._scorer.add(here[max(0, begin + self._metric.lead - start) :])
@@ -118,8 +178,16 @@ class FrameTrack:
                 self.scores.append(self._scorer.close_chunk())
 
 
+Track = ChunkTrack | FrameTrack | PictureTrack
+
+
 def _run(
-    source: FrameSource | FileSource, *, tracks: Sequence[ChunkTrack | FrameTrack], num_frames: int, batch_frames: int
+    source: FrameSource | FileSource,
+    *,
+    tracks: Sequence[Track],
+    num_frames: int,
+    batch_frames: int,
+    on_frames: Callable[[int, int], None] | None,
 ) -> Size:
     """One pass over the frames for all tracks; gives the height and width of the frames."""
     shape = (0, 0)
@@ -129,6 +197,8 @@ def _run(
         shape = (batch.frames.shape[1], batch.frames.shape[2])
         for track in tracks:
             track.take(batch)
+        if on_frames is not None:
+            on_frames(count, num_frames)
     if count < num_frames:
         raise ValueError(f"the video has {count} frames, fewer than the {num_frames} announced")
     return shape

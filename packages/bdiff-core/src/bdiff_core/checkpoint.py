@@ -148,6 +148,7 @@ def _read_json(path: Path) -> dict:
 def _own_config(config: dict, path: Path) -> ModelConfig:
     given = {name: value for name, value in config.items() if not name.startswith("_")}
     names = {field.name for field in fields(ModelConfig)}
+    given = {"native_mode": "cached"} | given  # which directories older than the field do not say
     if set(given) != names:
         raise ValueError(
             f"{path / _CONFIG} does not describe this version's ModelConfig: missing {sorted(names - set(given))}, "

@@ -1,6 +1,10 @@
 """Sizes and switches of the transformer."""
 
 from dataclasses import dataclass
+from typing import Literal, get_args
+
+NativeMode = Literal["whole", "overlap", "cached"]
+"""How a checkpoint was trained to make videos: see `ModelConfig.native_mode`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,13 +44,17 @@ class ModelConfig:
     rope_theta: float = 10000.0
     """Base of the rotary frequencies."""
     image_dim: int | None = None
-    """Width of the CLIP tokens of an image-to-video model; None: text to video."""
+    """Width of the CLIP tokens of an image-to-video model; None: it is shown none."""
     image_length: int | None = None
     """Image tokens that have learned positions (first-and-last-frame models); None: no positions."""
     fps_embedding: bool = False
     """Tell the model the frame rate, as some SkyReels-V2 models learned it."""
     fps: int = 24
     """The rate told through `fps_embedding`, which knows 16 and, for everything else, 24."""
+    native_mode: NativeMode = "cached"
+    """How the weights were trained to make videos; the numbers of the model do not depend on it. `whole`: all frames at
+    once, each seeing all (Wan 2.1). `overlap`: windows that denoise the end of the one before again (SkyReels-V2
+    diffusion forcing). `cached`: chunk by chunk on stored keys and values (Self-Forcing, CausVid, LongLive, ours)."""
 
     def __post_init__(self) -> None:
         sizes = ("dim", "num_layers", "num_heads", "ffn_dim", "in_channels", "out_channels")
@@ -61,6 +69,8 @@ class ModelConfig:
             raise ValueError(f"freq_dim is {self.freq_dim}; half of it are sines, so it must be even")
         if self.image_length is not None and self.image_dim is None:
             raise ValueError("image_length needs image_dim, the width of the image tokens")
+        if self.native_mode not in get_args(NativeMode):
+            raise ValueError(f"native_mode is {self.native_mode!r}; expected one of {get_args(NativeMode)}")
 
     @property
     def head_dim(self) -> int:

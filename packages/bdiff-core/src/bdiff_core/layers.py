@@ -85,7 +85,7 @@ class TimeEmbedding(nn.Module):
             embedding = F.linear(x, self.out.weight.float(), self.out.bias.float())
         modulation = self.modulation(F.silu(_cast(embedding, self.modulation)))
         if self.fps is not None:
-            modulation = modulation + self.fps_out(F.silu(self.fps_hidden(self.fps.weight[self.fps_index])))
+            modulation = modulation + self.fps_out(F.silu(self.fps_hidden(_cast(self.fps.weight[self.fps_index], self.fps_hidden))))
         return embedding, modulation.float().unflatten(-1, (6, -1))
 
 
@@ -103,7 +103,10 @@ class TextProjection(nn.Module):
 
 
 class ImageProjection(nn.Module):
-    """CLIP tokens of an image -> the width of the model."""
+    """CLIP tokens of an image -> the width of the model.
+
+    With learned positions the tokens are those of the first and of the last frame, one after the other: `length` in all.
+    """
 
     def __init__(self, width: int, length: int | None, dim: int) -> None:
         super().__init__()
@@ -113,11 +116,11 @@ class ImageProjection(nn.Module):
         self.out = nn.Linear(width, dim)
         self.norm_out = FloatNorm(dim)
 
-    def forward(self, tokens: Float[Tensor, "b m clip"]) -> Float[Tensor, "b m d"]:
-        """Project each token."""
+    def forward(self, tokens: Float[Tensor, "images m clip"]) -> Float[Tensor, "b n d"]:
+        """Project each token; with learned positions the images of one video may come as rows of their own."""
         x = _cast(tokens, self.hidden)
         if self.position is not None:
-            x = x + self.position
+            x = x.reshape(-1, *self.position.shape[1:]) + self.position.to(x.dtype)
         return self.norm_out(self.out(F.gelu(self.hidden(self.norm_in(x)))))
 
 

@@ -58,7 +58,7 @@ class ChunkDiT(nn.Module):
         context: Context | None = None,
         start: int = 0,
         extra: Float[Tensor, "b extra t h w"] | None = None,
-        image_tokens: Float[Tensor, "b m clip"] | None = None,
+        image_tokens: Float[Tensor, "images m clip"] | None = None,
         gather: Gather | None = None,
     ) -> Float[Tensor, "b out t h w"]:
         """Velocity of the latents at the given levels.
@@ -72,7 +72,8 @@ class ChunkDiT(nn.Module):
             context: Earlier chunks that all latents see, from `prepare_context`.
             start: Position of the first latent frame.
             extra: Channels of an image-to-video model, put behind the latents' own.
-            image_tokens: Its CLIP tokens; with `TextStates` give them to `embed_text` instead.
+            image_tokens: Its CLIP tokens, one image a video; for a model of first and last frames (`image_length`) two,
+                as rows of their own or one after the other. With `TextStates` give them to `embed_text` instead.
             gather: For training: which chunks the latents hold, instead of consecutive ones.
         """
         x, embedding, time = self._embed(latents, levels, extra)
@@ -95,7 +96,7 @@ class ChunkDiT(nn.Module):
         context: Context | None = None,
         start: int = 0,
         extra: Float[Tensor, "b extra t h w"] | None = None,
-        image_tokens: Float[Tensor, "b m clip"] | None = None,
+        image_tokens: Float[Tensor, "images m clip"] | None = None,
     ) -> Iterator[LayerKV]:
         """Each layer's keys, values and queries before rotary positions, one layer at a time.
 
@@ -118,7 +119,7 @@ class ChunkDiT(nn.Module):
         self,
         text: Float[Tensor, "b n d"] | Float[Tensor, "b chunks n d"],
         *,
-        image_tokens: Float[Tensor, "b m clip"] | None = None,
+        image_tokens: Float[Tensor, "images m clip"] | None = None,
     ) -> TextStates:
         """Keys and values of the prompts in every layer, accepted wherever `text` is: once a chunk, not once a step."""
         embedded = self._embed_text(text, image_tokens)
@@ -217,7 +218,21 @@ class ChunkDiT(nn.Module):
             raise ValueError("image_tokens go with config.image_dim: give both or neither")
         padded = F.pad(text, (0, 0, 0, config.text_length - text.shape[-2]))
         prompts = self.text(padded.flatten(0, -3))
-        return prompts, None if self.image is None else self.image(image_tokens)
+        if self.image is None:
+            return prompts, None
+        self._check_images(image_tokens, batch=text.shape[0])
+        return prompts, self.image(image_tokens)
+
+    def _check_images(self, tokens: Tensor, *, batch: int) -> None:
+        length = self.config.image_length
+        count = tokens.shape[0] * tokens.shape[1]
+        fits = tokens.shape[0] == batch if length is None else count == batch * length
+        if not fits or tokens.shape[2] != self.config.image_dim:
+            many = "any number of" if length is None else f"{length} (image_length)"
+            raise ValueError(
+                f"image_tokens are {tuple(tokens.shape)}; expected {many} tokens of width {self.config.image_dim} "
+                f"(image_dim) for each of {batch} videos"
+            )
 
     def _texts(
         self,

@@ -13,11 +13,13 @@ from bdiff_core.attention import Gather
 from bdiff_core.checkpoint import load_transformer, save_transformer
 from bdiff_core.config import ModelConfig
 from bdiff_core.context import Context, LayerKV, chunk_slots, prepare_context
-from bdiff_core.generate import Chunk, euler, generate
+from bdiff_core.generate import Chunk, generate
 from bdiff_core.model import ChunkDiT, TextStates
 from bdiff_core.plan import ChunkCondition, count_chunks, plan_chunks
 from bdiff_core.presets import PRESETS, skyreels_v2_df_1_3b, tiny, wan21_1_3b, wan21_14b
 from bdiff_core.protocols import Decoder, Memory, Noise
+from bdiff_core.samplers import generate_overlap, generate_whole
+from bdiff_core.solvers import Renoising, Scheduled, Solver, Step, euler
 from bdiff_core.storyboard import Shot, Storyboard
 from bdiff_core.text import EncodedText, SentenceTextEncoder, TextEncoder
 from bdiff_core.vae import CausalVAE, VAEConfig, load_vae, save_vae
@@ -56,8 +58,16 @@ __all__ = [  # noqa: RUF022 - grouped by what they are for
     "Decoder",
     "Memory",
     "Noise",
-    "euler",
     "generate",
+    # other orders of denoising
+    "generate_overlap",
+    "generate_whole",
+    # steps from noise to clean
+    "Renoising",
+    "Scheduled",
+    "Solver",
+    "Step",
+    "euler",
     # autoencoder
     "CausalVAE",
     "VAEConfig",

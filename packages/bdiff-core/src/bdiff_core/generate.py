@@ -4,22 +4,19 @@ Read this file first. Everything else in the package is one line of it: `plan_ch
 velocity, `prepare_context` the context, a `Decoder` the pixels.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bdiff_core.context import Context, prepare_context
+from bdiff_core.context import prepare_context
+from bdiff_core.guidance import GuidedModel, branches
 from bdiff_core.model import ChunkDiT
 from bdiff_core.plan import ChunkCondition
 from bdiff_core.protocols import Decoder, Memory, Noise
-
-Solver = Callable[[Tensor, Tensor, float, float], Tensor]
-"""``solver(x, velocity, level, next_level) -> x`` at the next level."""
+from bdiff_core.solvers import Solver, StepFunction, checked_grid, euler, walk
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +34,6 @@ class Chunk:
     """What the decoder carries on; hand it to `generate` to go on after this chunk."""
 
 
-def euler(x: Tensor, velocity: Tensor, level: float, next_level: float) -> Tensor:
-    """One Euler step of dx/dt = v from ``level`` to ``next_level`` (flow matching, BlockVid Eqs. 2-4)."""
-    return x + (next_level - level) * velocity
-
-
 def generate(
     model: ChunkDiT,
     chunks: Iterable[ChunkCondition],
@@ -49,7 +41,7 @@ def generate(
     memory: Memory,
     noise: Noise,
     grid: Float[Tensor, " steps"] | Sequence[float | int],
-    solver: Solver = euler,
+    solver: StepFunction | Solver = euler,
     decoder: Decoder | None = None,
     guidance: float = 1.0,
     positions: Literal["slots", "absolute"] = "slots",
@@ -68,7 +60,7 @@ def generate(
         memory: Read before and written after every chunk.
         noise: ``noise.chunk(index)`` gives the initial noise ``[frames, c, h, w]``.
         grid: Levels from 1 down to 0, see ``noisesched.denoising_grid``.
-        solver: One step of the sampler.
+        solver: One step of the sampler as a function, or a `Solver` that remembers its steps.
         decoder: Turns latents into pixels, carrying state from chunk to chunk.
         guidance: Classifier-free guidance scale; 1 runs the conditional branch alone.
         positions: "slots" (relative, unbounded length) or "absolute", see `prepare_context`.
@@ -82,64 +74,29 @@ def generate(
     Raises:
         ValueError: If the grid, the prefix or the positions do not fit.
     """
-    levels = [float(level) for level in grid]
-    _check_grid(levels)
+    levels = checked_grid(grid)
     weight = next(model.parameters())
     for place, chunk in enumerate(chunks):
         x = noise.chunk(chunk.index).to(weight).unsqueeze(0).transpose(1, 2)
-        text = _branches(chunk, guidance).to(weight)
+        text = branches(chunk.text, chunk.negative, guidance=guidance).to(weight)
         recall = memory.read(chunk.index, embedding=chunk.embedding)
         frames_per_chunk = x.shape[2]
         context = prepare_context(
             recall, model=model, index=chunk.index, positions=positions, frames_per_chunk=frames_per_chunk
         )
         start = chunk.index * frames_per_chunk if positions == "absolute" else 0
-        step = _Step(model=model, text=model.embed_text(text), context=context, start=start, guidance=guidance)
+        guided = GuidedModel(model, model.embed_text(text), guidance=guidance, context=context, start=start)
         given = _given_latents(prefix, place, chunk.index, like=x)
         if given is None:
-            for level, next_level in pairwise(levels):
-                x = solver(x, step.velocity(x, level), level, next_level)
+            for step in walk(solver, levels, index=chunk.index):
+                x = step.advance(x, guided.velocity(x, step.level))
         else:
             x = given
-        memory.write(chunk.index, step.keys_values(x), embedding=chunk.embedding)
+        memory.write(chunk.index, guided.keys_values(x), embedding=chunk.embedding)
         frames = None
         if decoder is not None:
             frames, decoder_state = decoder.decode(x, decoder_state)
         yield Chunk(index=chunk.index, latents=x, frames=frames, recall=recall, decoder_state=decoder_state)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Step:
-    """What stays the same during the steps of one chunk."""
-
-    model: ChunkDiT
-    text: Any
-    context: Context
-    start: int
-    guidance: float
-
-    def velocity(self, x: Tensor, level: float) -> Tensor:
-        out = self.model(self._per_branch(x), self._levels(x, level), self.text, context=self.context, start=self.start)
-        if self.guidance == 1.0:
-            return out
-        conditional, null = out.chunk(2)
-        return null + self.guidance * (conditional - null)
-
-    def keys_values(self, x: Tensor) -> Iterator[Any]:
-        """Keys and values of the finished chunk, from one clean pass."""
-        return self.model.keys_values(
-            self._per_branch(x), self._levels(x, 0.0), self.text, context=self.context, start=self.start
-        )
-
-    def _per_branch(self, x: Tensor) -> Tensor:
-        return x if self.guidance == 1.0 else x.expand(2, -1, -1, -1, -1)
-
-    def _levels(self, x: Tensor, level: float) -> Tensor:
-        return torch.full((1 if self.guidance == 1.0 else 2, x.shape[2]), level, device=x.device)
-
-
-def _branches(chunk: ChunkCondition, guidance: float) -> Tensor:
-    return chunk.text[None] if guidance == 1.0 else torch.stack([chunk.text, chunk.negative])
 
 
 def _given_latents(
@@ -158,8 +115,3 @@ def _given_latents(
             f"prefix holds {tuple(given.shape)} for chunk {index}; expected whole chunks of {tuple(like.shape)}"
         )
     return given.to(like)
-
-
-def _check_grid(levels: list[float]) -> None:
-    if len(levels) < 2 or any(after >= level for level, after in pairwise(levels)) or levels[-1] != 0.0:
-        raise ValueError(f"grid is {levels}; expected at least two decreasing levels that end at 0")

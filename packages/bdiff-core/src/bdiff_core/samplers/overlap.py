@@ -1,0 +1,195 @@
+"""Windows that overlap, without a cache: the native mode of SkyReels-V2's diffusion forcing.
+
+Each window denoises its new chunks beside the last chunks of the window before, which are re-encoded at every step.
+What lies further back is forgotten: this is the sampler that a memory is compared with.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bdiff_core.generate import Chunk
+from bdiff_core.guidance import GuidedModel, branches
+from bdiff_core.model import ChunkDiT
+from bdiff_core.plan import ChunkCondition
+from bdiff_core.protocols import Decoder, Noise
+from bdiff_core.samplers.finished import finished
+from bdiff_core.solvers import Solver, Step, StepFunction, checked_grid, euler, walk
+
+_UNSTARTED = 0.999
+"""Level told of frames that are still pure noise, as SkyReels-V2 was sampled."""
+
+
+def generate_overlap(
+    model: ChunkDiT,
+    chunks: Sequence[ChunkCondition],
+    *,
+    noise: Noise,
+    grid: Float[Tensor, " levels"] | Sequence[float | int],
+    window: int,
+    overlap: int,
+    lag: int = 0,
+    causal: bool = False,
+    history_level: float = 0.0,
+    solver: StepFunction | Solver = euler,
+    decoder: Decoder | None = None,
+    guidance: float = 1.0,
+    decoder_state: Any = None,
+) -> Iterator[Chunk]:
+    """Generate a video window by window (diffusion forcing, SkyReels-V2).
+
+    The latents of a window are updated in place, as in the published samplers; with a multistep solver that is part of
+    the numbers. Call it without gradients.
+
+    Args:
+        model: The transformer; its dtype and device are those of the computation.
+        chunks: What each chunk shows, in order.
+        noise: ``noise.chunk(index)`` gives the initial noise ``[frames, c, h, w]`` of a chunk; with a `history_level`
+            also ``noise.step(index, step)``.
+        grid: Levels from 1 down to 0.
+        window: Chunks that the model sees at once; SkyReels-V2: 25 latent frames, 5 chunks of 5.
+        overlap: Finished chunks of them, 1 or 2 with SkyReels-V2.
+        lag: Steps by which each new chunk follows the one before it: 0 denoises all in step (synchronous), more is
+            the asynchronous mode, in which a chunk is yielded as soon as it is clean.
+        causal: Chunks see only themselves and earlier ones, and each has its own prompt. Without it a window is told
+            the prompt of its first new chunk.
+        history_level: Noise mixed into the finished chunks before the model sees them; SkyReels-V2 suggests 0.02.
+        solver: One step of the sampler as a function, or a `Solver` that remembers its steps.
+        decoder: Turns latents into pixels, chunk by chunk.
+        guidance: Classifier-free guidance scale; 1 runs the conditional branch alone.
+        decoder_state: State of the decoder before the first chunk.
+
+    Yields:
+        A `Chunk` for each of ``chunks``; nothing is recalled, so `Chunk.recall` is None.
+
+    Raises:
+        ValueError: If window, overlap, lag, history_level or the grid do not fit.
+    """
+    if not 0 <= overlap < window:
+        raise ValueError(f"overlap is {overlap} and window {window} chunks; expected 0 <= overlap < window")
+    if lag < 0 or not 0.0 <= history_level < 1.0:
+        raise ValueError(f"lag is {lag} and history_level {history_level}; expected lag >= 0 and a level in [0, 1)")
+    levels = checked_grid(grid)
+    history: list[Tensor] = []
+    for first in range(0, len(chunks), window - overlap):
+        first_new = first + len(history)
+        if first_new >= len(chunks):
+            break
+        made = _Window(
+            model=model,
+            chunks=tuple(chunks[first : first + window]),
+            history=tuple(history),
+            noise=noise,
+            walks=[list(walk(solver, levels, index=chunk.index)) for chunk in chunks[first_new : first + window]],
+            guidance=guidance,
+            lag=lag,
+            causal=causal,
+            history_level=history_level,
+        )
+        for place, latents in enumerate(made.denoise()):
+            for chunk in finished([chunks[first_new + place]], [latents], decoder=decoder, state=decoder_state):
+                decoder_state = chunk.decoder_state
+                history = [*history, chunk.latents][-overlap:] if overlap else []
+                yield chunk
+
+
+def staggered(num_chunks: int, num_steps: int, *, lag: int, num_known: int = 0) -> Iterator[list[int]]:
+    """How many steps each chunk has made, row by row, until all have made `num_steps`.
+
+    The first unfinished chunk makes one step a row; a chunk after an unfinished one keeps `lag` steps behind it.
+    `num_known` chunks are finished from the start.
+    """
+    made = [num_steps] * num_known + [0] * (num_chunks - num_known)
+    while any(count < num_steps for count in made):
+        row: list[int] = []
+        for place, count in enumerate(made):
+            leads = place == 0 or made[place - 1] == num_steps
+            row.append(min(num_steps, max(0, count + 1 if leads else row[-1] - lag)))
+        made = row
+        yield row
+
+
+@dataclass(kw_only=True, slots=True)
+class _Window:
+    """The chunks that are seen at once: some known, the others to be denoised."""
+
+    model: ChunkDiT
+    chunks: tuple[ChunkCondition, ...]
+    history: tuple[Tensor, ...]
+    noise: Any
+    walks: list[list[Step]]
+    guidance: float
+    lag: int
+    causal: bool
+    history_level: float
+    _models: dict[int, GuidedModel] = field(default_factory=dict)
+
+    def denoise(self) -> Iterator[Tensor]:
+        """Clean latents of each new chunk, as soon as it and those before it are done."""
+        weight = next(self.model.parameters())
+        num_known, num_steps = len(self.history), len(self.walks[0])
+        new = [self._as_video(self.noise.chunk(chunk.index), weight).clone() for chunk in self.chunks[num_known:]]
+        before, num_yielded = [0] * len(new), 0
+        rows = staggered(len(self.chunks), num_steps, lag=self.lag, num_known=num_known)
+        for number, made in enumerate(row[num_known:] for row in rows):
+            shown = self._num_shown(made)
+            frames = [*self._shown_history(number, weight), *new[:shown]]
+            levels = [self.history_level] * num_known
+            levels += [self._level(place, before[place], made[place]) for place in range(shown)]
+            told = [level for level, x in zip(levels, frames, strict=True) for _ in range(x.shape[2])]
+            velocity = self._guided(num_known + shown, weight).velocity(torch.cat(frames, dim=2), told)
+            parts = velocity.split([x.shape[2] for x in frames], dim=2)[num_known:]
+            for place, part in enumerate(parts):
+                if made[place] > before[place]:
+                    # In place, as the published samplers do it: what a multistep scheduler remembers of the chunk is
+                    # this very tensor, so its corrector starts from the new sample. Copies give other latents.
+                    new[place].copy_(self.walks[place][before[place]].advance(new[place], part))
+            before = made
+            while num_yielded < len(new) and made[num_yielded] == num_steps:
+                yield new[num_yielded]
+                num_yielded += 1
+
+    def _level(self, place: int, before: int, made: int) -> float:
+        """What the model is told of a new chunk in the row that takes it from `before` steps to `made`."""
+        if made > before:
+            return self.walks[place][before].level
+        return 0.0 if made else _UNSTARTED
+
+    def _num_shown(self, made: list[int]) -> int:
+        """New chunks that the model must see: under causal attention, none behind the last that makes a step."""
+        return sum(count > 0 for count in made) if self.causal else len(made)
+
+    def _shown_history(self, step: int, weight: Tensor) -> Iterator[Tensor]:
+        for chunk, x in zip(self.chunks[: len(self.history)], self.history, strict=True):
+            if self.history_level == 0.0:
+                yield x
+            else:
+                fresh = self._as_video(self.noise.step(chunk.index, step), weight)
+                yield (1 - self.history_level) * x + self.history_level * fresh
+
+    def _guided(self, num_chunks: int, weight: Tensor) -> GuidedModel:
+        """The model under the prompts of the first `num_chunks`; these grow, so each number is embedded once."""
+        if num_chunks not in self._models:
+            if self.causal:
+                text, negative = (
+                    torch.stack([getattr(chunk, name) for chunk in self.chunks[:num_chunks]])
+                    for name in ("text", "negative")
+                )
+            else:
+                told = self.chunks[len(self.history)]
+                text, negative = told.text, told.negative
+            self._models[num_chunks] = GuidedModel(
+                self.model,
+                self.model.embed_text(branches(text, negative, guidance=self.guidance).to(weight)),
+                guidance=self.guidance,
+                frames_per_chunk=self.noise.chunk(self.chunks[0].index).shape[0] if self.causal else None,
+            )
+        return self._models[num_chunks]
+
+    @staticmethod
+    def _as_video(frames: Tensor, weight: Tensor) -> Tensor:
+        return frames.to(weight).unsqueeze(0).transpose(1, 2)

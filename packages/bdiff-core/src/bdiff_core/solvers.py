@@ -1,0 +1,153 @@
+"""How a chunk walks from noise to its clean latents: the levels that it is told, and one step between two of them."""
+
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+StepFunction = Callable[[Tensor, Tensor, float, float], Tensor]
+"""``solver(x, velocity, level, next_level) -> x`` at the next level."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a walk."""
+
+    level: float
+    """What the model is told, in [0, 1]; a solver may tell another number than the level it computes with."""
+    advance: Callable[[Tensor, Tensor], Tensor]
+    """``advance(x, velocity) -> x`` after the step; to be called once, in order."""
+
+
+@runtime_checkable
+class Solver(Protocol):
+    """A solver that remembers, for a chunk, the steps it has made; a plain `StepFunction` need not be one."""
+
+    def steps(self, levels: Sequence[float], *, index: int) -> Iterator[Step]:
+        """The steps of chunk ``index`` along ``levels``, which decrease to 0."""
+        ...
+
+
+class StepNoise(Protocol):
+    """Noise for solvers that add noise again; ``noisesched.NoiseStream`` is one."""
+
+    def step(self, index: int, step: int) -> Float[Tensor, "frames c h w"]:
+        """Noise of a step of a chunk: a function of the seed, ``index`` and ``step`` alone."""
+        ...
+
+
+def euler(x: Tensor, velocity: Tensor, level: float, next_level: float) -> Tensor:
+    """One Euler step of dx/dt = v from ``level`` to ``next_level`` (flow matching, BlockVid Eqs. 2-4)."""
+    return x + (next_level - level) * velocity
+
+
+def walk(solver: StepFunction | Solver, levels: Sequence[float], *, index: int) -> Iterator[Step]:
+    """The steps of chunk ``index`` along ``levels``, whatever kind of solver makes them.
+
+    Raises:
+        ValueError: If the levels do not decrease to 0.
+    """
+    levels = checked_grid(levels)
+    if isinstance(solver, Solver):
+        return solver.steps(levels, index=index)
+    return (Step(level, partial(solver, level=level, next_level=after)) for level, after in pairwise(levels))
+
+
+def checked_grid(grid: Float[Tensor, " levels"] | Sequence[float | int]) -> list[float]:
+    """The levels of a sampler as numbers.
+
+    Raises:
+        ValueError: If there are fewer than two, or they do not decrease to 0.
+    """
+    levels = [float(level) for level in grid]
+    if len(levels) < 2 or any(after >= level for level, after in pairwise(levels)) or levels[-1] != 0.0:
+        raise ValueError(f"grid is {levels}; expected at least two decreasing levels that end at 0")
+    return levels
+
+
+@dataclass(frozen=True, slots=True)
+class Renoising:
+    """The sampler of distilled few-step models (Self-Forcing, CausVid, LongLive).
+
+    Every step estimates the clean latents, x_0 = x - t v, and adds fresh noise up to the next level t':
+    x' = (1 - t') x_0 + t' noise.
+
+    Args:
+        noise: Its ``step(index, step)`` is the noise added after each step but the last.
+    """
+
+    noise: StepNoise
+
+    def steps(self, levels: Sequence[float], *, index: int) -> Iterator[Step]:
+        """The steps of chunk ``index``."""
+        for number, (level, after) in enumerate(pairwise(levels)):
+            yield Step(level, partial(self._advance, level=level, after=after, index=index, number=number))
+
+    def _advance(self, x: Tensor, velocity: Tensor, *, level: float, after: float, index: int, number: int) -> Tensor:
+        clean = x - level * velocity
+        if after == 0.0:
+            return clean
+        noise = self.noise.step(index, number).to(x).unsqueeze(0).transpose(1, 2)
+        return (1 - after) * clean + after * noise
+
+
+class Scheduled:
+    """A flow-matching scheduler of diffusers, Euler or UniPC, walking our levels.
+
+    The scheduler tells the model its own timesteps, which need not be its sigmas: UniPC rounds them down to whole
+    thousandths. It computes in the dtype of what it is given; each chunk gets a scheduler of its own.
+
+    Args:
+        scheduler: A ``FlowMatchEulerDiscreteScheduler``, or a ``UniPCMultistepScheduler`` that predicts flow. Its own
+            shift is part of `grid`.
+
+    Raises:
+        ValueError: If the scheduler is not one for flow matching.
+    """
+
+    def __init__(self, scheduler: Any) -> None:
+        config = scheduler.config
+        if not (hasattr(scheduler, "shift") or config.get("use_flow_sigmas", False)):
+            raise ValueError(
+                f"{type(scheduler).__name__} does not sample a flow; expected FlowMatchEulerDiscreteScheduler, or "
+                "UniPCMultistepScheduler with use_flow_sigmas"
+            )
+        self._scheduler = scheduler
+        self._shift = float(config.get("shift", config.get("flow_shift", 1.0)))
+
+    def grid(self, num_steps: int) -> list[float]:
+        """The levels that the scheduler itself would walk in so many steps, from 1 (or just under it) to 0."""
+        scheduler = deepcopy(self._scheduler)
+        scheduler.set_timesteps(num_steps)
+        return [float(sigma) for sigma in scheduler.sigmas]
+
+    def steps(self, levels: Sequence[float], *, index: int) -> Iterator[Step]:
+        """The steps of a chunk; the walk is the same for every ``index``."""
+        scheduler = self._at(levels)
+        for timestep in scheduler.timesteps:
+            level = float(timestep) / scheduler.config.num_train_timesteps
+            yield Step(level, partial(_schedule, scheduler, timestep))
+
+    def _at(self, levels: Sequence[float]) -> Any:
+        """A fresh scheduler set to ``levels``."""
+        scheduler = deepcopy(self._scheduler)
+        own = self.grid(len(levels) - 1)
+        if max(abs(given - ours) for given, ours in zip(levels, own, strict=True)) < 1e-5:
+            scheduler.set_timesteps(len(levels) - 1)
+        else:
+            # The scheduler shifts what it is given; what it should arrive at is known.
+            unshifted = [level / (self._shift - (self._shift - 1) * level) for level in levels[:-1]]
+            scheduler.set_timesteps(sigmas=np.array(unshifted))
+        scheduler.set_begin_index(0)
+        return scheduler
+
+
+def _schedule(scheduler: Any, timestep: Tensor, x: Tensor, velocity: Tensor) -> Tensor:
+    out: Tensor = scheduler.step(velocity, timestep, x, return_dict=False)[0]
+    return out

@@ -56,7 +56,11 @@ def walk(solver: StepFunction | Solver, levels: Sequence[float], *, index: int) 
     levels = checked_grid(levels)
     if isinstance(solver, Solver):
         return solver.steps(levels, index=index)
-    return (Step(level, partial(solver, level=level, next_level=after)) for level, after in pairwise(levels))
+    return (Step(level, _one_step(solver, level, after)) for level, after in pairwise(levels))
+
+
+def _one_step(solver: StepFunction, level: float, after: float) -> Callable[[Tensor, Tensor], Tensor]:
+    return lambda x, velocity: solver(x, velocity, level, after)
 
 
 def checked_grid(grid: Float[Tensor, " levels"] | Sequence[float | int]) -> list[float]:

@@ -3,6 +3,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from vde_metrics import measure
 from vde_metrics.cli import main
@@ -106,3 +107,89 @@ def test_using_every_public_name_loads_no_video_library():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.fixture(scope="module")
+def models(tools, tmp_path_factory):
+    """Two folders with two films of the same names; those of the second fade."""
+    folder = tmp_path_factory.mktemp("models")
+    for model, fading in (("steady", 0.0), ("fading", 0.6)):
+        (folder / model / "deep").mkdir(parents=True)
+        for i, name in enumerate(("cat.mp4", "deep/dog.mp4")):
+            frames = tools.panning(16, 32, 32, seed=i).float()
+            light = 1 - fading * torch.arange(16.0)[:, None, None, None] / 15
+            tools.write_video(folder / model / name, (frames * light).byte().numpy())
+    return folder
+
+
+def test_folders_and_patterns_are_searched(capsys, models):
+    common = ["--json", "--metric", "clarity", "--num-chunks", 4]
+    _, out, _ = run(capsys, models / "steady", *common)
+    assert [report["video"] for report in json.loads(out)] == ["cat.mp4", "dog.mp4"]
+    _, out, _ = run(capsys, models / "*" / "cat.mp4", *common)
+    assert [report["video"] for report in json.loads(out)] == ["fading/cat.mp4", "steady/cat.mp4"]
+    empty = models / "steady" / "deep" / "none"
+    empty.mkdir(exist_ok=True)
+    code, _, err = run(capsys, empty, *common)
+    assert (code, "no videos in this folder" in one_line(err)) == (2, True)
+    code, _, err = run(capsys, models / "*.avi", *common)
+    assert (code, "no file matches this pattern" in one_line(err)) == (2, True)
+
+
+def test_models_are_compared_video_by_video(capsys, models, tmp_path):
+    page, text = tmp_path / "drift.html", tmp_path / "drift.md"
+    common = ["--compare", "--metric", "clarity", "--num-chunks", 4, "--html", page, "--markdown", text]
+    code, out, err = run(capsys, models / "steady", models / "fading", *common, "--json")
+    assert (code, err) == (0, "")
+    (metric,) = json.loads(out)["comparison"]["metrics"]
+    (difference,) = metric["differences"]
+    assert (difference["label"], difference["is_paired"]) == ("fading", True)
+    assert difference["estimate"]["low"] > 0.1
+    assert difference["estimate"]["mean"] == pytest.approx(
+        metric["groups"]["fading"]["mean"] - metric["groups"]["steady"]["mean"]
+    )
+    assert page.read_text().count("<polyline") == 6  # four videos, two means
+    assert page.read_text().count("<img") == 16
+    assert "fading minus steady" in text.read_text()
+
+
+def test_saved_reports_are_read_and_those_of_other_encoders_refused(capsys, film, models, tmp_path):
+    _, out, _ = run(capsys, models / "steady", "--json", "--num-chunks", 4)
+    ours = tmp_path / "ours.json"
+    ours.write_text(out)
+    code, again, _ = run(capsys, ours, "--json")
+    assert (code, json.loads(again)) == (0, json.loads(out))
+    theirs = tmp_path / "theirs.json"
+    theirs.write_text(out.replace("DIS fast", "RAFT large"))
+    code, out, err = run(capsys, "--compare", ours, theirs, "--json")
+    assert (code, out) == (2, "")
+    assert "was measured with flow DIS fast" in one_line(err)
+    theirs.write_text("[{}]")
+    code, _, err = run(capsys, theirs)
+    assert (code, "is no drift report" in one_line(err)) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["x.mp4", "--metric", "dynamic-degree"], "dynamic-degree is no metric of the protocol paper"),
+        (["x.mp4", "--model", "dino"], "'dino'; expected ROLE=WEIGHTS"),
+        (["--compare", "x.mp4"], "--compare needs two arguments"),
+    ],
+)
+def test_options_that_do_not_fit(capsys, args, message):
+    code, out, err = run(capsys, *args)
+    assert (code, out) == (2, "")
+    assert message in one_line(err)
+
+
+def test_missing_weights_are_named_with_their_place(capsys, film, tmp_path):
+    for metric, role, message in (
+        ("subject-consistency", "dino", "should be a folder with config.json"),
+        ("imaging-quality", "musiq", "put musiq_spaq_ckpt-358bb6af.pth"),
+        ("dynamic-degree", "raft", "put raft_large_C_T_V1-22a6c225.pth"),
+        ("aesthetic-quality", "laion", "put sa_0_4_vit_l_14_linear.pth"),
+    ):
+        missing = f"{role}={tmp_path / 'none'}"
+        code, _, err = run(capsys, film, "--protocol", "released", "--metric", metric, "--model", missing)
+        assert (code, message in one_line(err)) == (2, True)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vde_metrics import DriftReport, MetricDrift, html_page, require_comparable
-from vde_metrics.page import nice_ticks
+from vde_metrics.chart import nice_ticks
 
 
 def drift(name="clarity", *, scores=(4.0, 2.0, 3.0), vde=1.25, settings="S()", encoder="E 1"):

@@ -10,6 +10,7 @@ import click
 
 from bdiff import __version__, defaults
 from bdiff.terminal import Positive, free_folder, make_folder, one_line_errors, progress_bar
+from vde_metrics.cli import command as drift_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -177,6 +178,9 @@ def train_model_command(**options: Any) -> None:
 @cli.group("bench")
 def bench_group() -> None:
     """Measure a model."""
+
+
+bench_group.add_command(drift_command, "drift")
 
 
 @bench_group.command("world")

@@ -16,21 +16,24 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vde_metrics import vbench
     from vde_metrics.aesthetic import Aesthetic, LaionAesthetic
     from vde_metrics.background import Background
     from vde_metrics.chunks import chunk_boundaries
     from vde_metrics.clarity import Clarity
+    from vde_metrics.comparison import Comparison, compare
     from vde_metrics.drift import vde
     from vde_metrics.efficientnet import EfficientNetLite0
     from vde_metrics.flow import DISFlow
     from vde_metrics.frames import FrameBatch
     from vde_metrics.measurement import measure
     from vde_metrics.motion import Motion
-    from vde_metrics.page import html_page
+    from vde_metrics.page import comparison_page, html_page
     from vde_metrics.pretrained import PretrainedEncoder
     from vde_metrics.protocols import Detector, Encoder, Metric, OpticalFlow, Predictor, Segmenter
     from vde_metrics.regions import GivenBoxes, GivenMasks
     from vde_metrics.report import DriftReport, MetricDrift, require_comparable
+    from vde_metrics.saved import load_reports
     from vde_metrics.scoring import ChunkScorer, FrameMetric
     from vde_metrics.subject import Subject
 
@@ -68,7 +71,13 @@ __all__ = [  # noqa: RUF022 (grouped by use)
     "DriftReport",
     "MetricDrift",
     "require_comparable",
+    "load_reports",
     "html_page",
+    "compare",
+    "Comparison",
+    "comparison_page",
+    # the released protocol's metrics
+    "vbench",
 ]
 
 _MODULES = {
@@ -98,12 +107,18 @@ _MODULES = {
     "DriftReport": "report",
     "MetricDrift": "report",
     "require_comparable": "report",
+    "load_reports": "saved",
     "html_page": "page",
+    "compare": "comparison",
+    "Comparison": "comparison",
+    "comparison_page": "page",
 }
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name on first use (PEP 562)."""
+    if name == "vbench":
+        return import_module("vde_metrics.vbench")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -67,13 +67,12 @@ def measure(
             arguments contradict each other.
     """
     cut = Cut(num_chunks=num_chunks, chunk_seconds=chunk_seconds, chunk_frames=chunk_frames, protocol=protocol)
-    checked = _checked_metrics(metrics, protocol)
+    checked = checked_metrics(metrics, protocol)
     if batch_frames < 1:
         raise ValueError(f"batch_frames is {batch_frames}; expected 1 or more")
     check_weights(cut.announced, weights)  # before an hour of decoding
     source = open_source(video, num_frames=num_frames, fps=fps)
-    versions = _versions()
-    store = _store(source, cache, versions)
+    store = feature_store(source, cache)
     count = _frame_count(source, cut, store)
     boundaries = cut.boundaries(count, fps=source.fps)
     check_weights(len(boundaries) - 1, weights)
@@ -101,7 +100,7 @@ def measure(
         still_pairs=tuple(found.scores[-1]),
         protocol=protocol,
         source=source.notes,
-        versions=versions,
+        versions=package_versions(),
         thumbnails=found.thumbnails,
     )
 
@@ -128,17 +127,17 @@ def _middles(boundaries: Sequence[int]) -> tuple[int, ...]:
     return tuple((start + end) // 2 for start, end in pairwise(boundaries))
 
 
-def _store(
-    source: FrameSource | FileSource, cache: str | PathLike[str] | None, versions: dict[str, str]
-) -> FeatureCache | None:
+def feature_store(source: FrameSource | FileSource, cache: str | PathLike[str] | None) -> FeatureCache | None:
+    """The cache of a file's features; None without a folder. Raises ValueError for frames in memory."""
     if cache is None:
         return None
     if not isinstance(source, FileSource):
         raise ValueError("cache keeps the features of files; frames that are handed over have no content to go by")
-    return FeatureCache(Path(cache), source.file.path, versions=versions)
+    return FeatureCache(Path(cache), source.file.path, versions=package_versions())
 
 
-def _checked_metrics(metrics: Iterable[Metric] | None, protocol: Protocol) -> Sequence[Metric]:
+def checked_metrics(metrics: Iterable[Metric] | None, protocol: Protocol) -> Sequence[Metric]:
+    """The metrics, or the default ones; raises what `measure` raises for wrong ones."""
     if metrics is None and protocol == "released":
         raise ValueError("the released protocol has no metrics without weights; give those of vde_metrics.vbench")
     metrics = (Clarity(), Motion()) if metrics is None else tuple(metrics)
@@ -171,7 +170,7 @@ def _drift(metric: Metric, scores: Sequence[float | None], weights: Weights, pro
     )
 
 
-def _versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
     """Versions that influence the figures."""
     found = {}
     for package in ("vde-metrics", "torch", "av", "opencv-python-headless", "transformers"):

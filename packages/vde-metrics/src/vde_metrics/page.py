@@ -1,59 +1,161 @@
 """A self-contained HTML page with one chart per metric and a curve per video."""
 
-import math
-from collections.abc import Sequence
+import base64
+from collections.abc import Mapping, Sequence
 from html import escape
 
+from vde_metrics.chart import NUM_COLOURS, Curve, chart
+from vde_metrics.comparison import Comparison
 from vde_metrics.report import DriftReport, figure, require_comparable
 
-WIDTH, HEIGHT = 720, 240
-LEFT, RIGHT, TOP, BOTTOM = 64, 16, 12, 32
-NUM_COLOURS = 6
-DASHES = ("", "6 3", "2 3")
+MANY = 8
+"""From so many videos on, a page folds the table of every video away."""
 
 STYLE = """
-:root { color-scheme: light dark; --ink: #1c1c1c; --faint: #767676; --rule: #dddddd; --paper: #ffffff;
+:root { color-scheme: light dark; --ink: #1c1c1c; --faint: #6b6b6b; --rule: #dddddd; --paper: #ffffff;
   --c0: #1f6fb4; --c1: #c4501b; --c2: #2a8a4a; --c3: #8a4fb0; --c4: #a07800; --c5: #b03a68; }
 @media (prefers-color-scheme: dark) { :root { --ink: #ececec; --faint: #a0a0a0; --rule: #3c3c3c; --paper: #181818;
   --c0: #6cb0ea; --c1: #f0925f; --c2: #6cc98a; --c3: #c49ae2; --c4: #dbb84a; --c5: #ea86ac; } }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 760px;
   margin: 2rem auto; padding: 0 1rem; }
+h1 { margin-bottom: .5rem; } h2 { margin: 2rem 0 .25rem; font-size: 1.15rem; }
 table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto; }
-th, td { padding: .25rem .75rem; border-bottom: 1px solid var(--rule); text-align: right; }
-th:first-child, td:first-child { text-align: left; }
+th, td { padding: .25rem .75rem; border-bottom: 1px solid var(--rule); text-align: right; white-space: nowrap; }
+th { font-weight: 600; } td { font-variant-numeric: tabular-nums; }
+th:first-child, td:first-child { text-align: left; padding-left: 0; }
 svg { width: 100%; height: auto; } svg text { font-size: 12px; fill: var(--faint); }
 .rule { stroke: var(--rule); } .curve { fill: none; stroke-width: 2; } .first { stroke-dasharray: 3 4; opacity: .6; }
+.faint { stroke-width: 1; opacity: .35; }
 .remark { border-left: 4px solid var(--c1); padding-left: .75rem; } .small { color: var(--faint); font-size: 13px; }
 .key { display: inline-block; width: 1.5em; height: 3px; vertical-align: middle; margin-right: .4em; }
+.strip { display: flex; gap: 2px; margin: .5rem 0 1rem; overflow-x: auto; }
+.strip figure { margin: 0; flex: 1 1 0; min-width: 44px; max-width: 112px; }
+.strip img { width: 100%; display: block; border-radius: 2px; }
+.strip figcaption { font-size: 11px; color: var(--faint); text-align: center; line-height: 1.6; }
+.worst img { outline: 2px solid var(--c1); outline-offset: -2px; }
+summary { cursor: pointer; color: var(--faint); }
 """.strip()
 
 
-def html_page(reports: Sequence[DriftReport]) -> str:
-    """One page for one or several videos: a chart per metric with a curve per video, and all figures.
+def html_page(reports: Sequence[DriftReport], *, comparison: Comparison | None = None) -> str:
+    """One page for one or several videos: a chart per metric with a curve per video, thumbnails, and all figures.
 
     The page needs no network and no script. Curves are the chunk scores; a dashed line is the score of a video's first
     chunk, from which its drift is measured. Reports that were measured with different models or settings are refused.
+
+    Args:
+        reports: the videos, measured with ``thumbnails=True`` where pictures are wanted.
+        comparison: of these videos, shown first.
     """
     if not reports:
         raise ValueError("reports is empty; give at least one DriftReport")
     require_comparable(reports)
     title = f"Drift of {reports[0].video}" if len(reports) == 1 else f"Drift of {len(reports)} videos"
-    names = list(dict.fromkeys(metric.name for report in reports for metric in report.metrics))
     parts = [
-        "<!doctype html>",
-        f'<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<style>{STYLE}</style></head><body>",
-        f"<h1>{escape(title)}</h1>",
-        _legend(reports) if len(reports) > 1 else f"<p>{escape(reports[0].summary)}</p>",
+        f"<p>{escape(reports[0].summary)}</p>" if len(reports) == 1 else _legend(reports),
+        *([] if comparison is None else [_comparison(comparison)]),
         *(f'<p class="remark">{escape(_remark(report, reports))}</p>' for report in reports if report.remarks),
         _errors(reports),
+        *([] if len(reports) > 1 else [f'<p class="small">{escape(reports[0].freeze_check)}</p>']),
+        *_strips(reports),
+        *_charts(reports, [Curve(label=r.video, scores=(), number=i) for i, r in enumerate(reports)]),
+        *(_scores(report, folded=len(reports) >= MANY) for report in reports),
     ]
-    for name in names:
-        curves = [(i, report.scores[name]) for i, report in enumerate(reports) if name in report.scores]
-        parts += [f"<h2>{escape(name)}</h2>", _chart(name, curves)]
-    parts += [_scores(report) for report in reports]
-    return "\n".join([*parts, "</body></html>", ""])
+    return _document(title, parts)
+
+
+def comparison_page(groups: Mapping[str, Sequence[DriftReport]], comparison: Comparison) -> str:
+    """A page that compares models: their mean errors, and in every chart a colour per model.
+
+    Thin curves are videos, thick ones the mean over a model's videos.
+
+    Args:
+        groups: reports by the label of the model.
+        comparison: of the same groups, by `compare`.
+    """
+    reports = [report for group in groups.values() for report in group]
+    require_comparable(reports)
+    kinds = [
+        Curve(label=f"{label}: {report.video}", scores=(), number=i, is_faint=True)
+        for i, (label, group) in enumerate(groups.items())
+        for report in group
+    ]
+    keys = [f"{_key(i)}{escape(label)}, {len(group)} videos" for i, (label, group) in enumerate(groups.items())]
+    parts = [
+        "".join(f"<div>{key}</div>" for key in keys),
+        _comparison(comparison),
+        *_charts(reports, kinds, groups),
+        "<h2>Every video</h2>",
+        _errors(reports),
+        *_strips(reports[: 4 * MANY]),
+        *(_scores(report, folded=True) for report in reports),
+    ]
+    return _document(f"Drift of {' and '.join(groups) if len(groups) == 2 else f'{len(groups)} models'}", parts)
+
+
+def _document(title: str, parts: Sequence[str]) -> str:
+    head = (
+        f'<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<style>{STYLE}</style></head><body>"
+    )
+    return "\n".join(["<!doctype html>", head, f"<h1>{escape(title)}</h1>", *parts, "</body></html>", ""])
+
+
+def _comparison(comparison: Comparison) -> str:
+    marks = "" if len(comparison.frozen) < 2 else " A star marks a difference whose interval leaves out 0."
+    remarks = "".join(f'<p class="remark">{escape(remark)}</p>' for remark in comparison.remarks)
+    text = escape(comparison.settings + marks)
+    return f'<h2>Comparison</h2>\n<p class="small">{text}</p>\n{remarks}{_table(*comparison.rows())}'
+
+
+def _charts(
+    reports: Sequence[DriftReport], kinds: Sequence[Curve], groups: Mapping[str, Sequence[DriftReport]] | None = None
+) -> list[str]:
+    """A heading and a chart per metric; each report has a curve of its kind, each group a mean."""
+    parts = []
+    for name in dict.fromkeys(metric.name for report in reports for metric in report.metrics):
+        curves = [
+            Curve(label=kind.label, scores=report.scores[name], number=kind.number, is_faint=kind.is_faint)
+            for report, kind in zip(reports, kinds, strict=True)
+            if name in report.scores
+        ]
+        for i, (label, group) in enumerate((groups or {}).items()):
+            if scores := mean_scores([report.scores[name] for report in group if name in report.scores]):
+                curves.append(Curve(label=f"mean of {label}", scores=scores, number=i))
+        parts += [f"<h2>{escape(name)}</h2>", chart(name, curves)]
+    return parts
+
+
+def mean_scores(rows: Sequence[Sequence[float | None]]) -> list[float | None]:
+    """Mean over videos of the score of each chunk; empty where they differ in the number of chunks."""
+    if not rows or len({len(row) for row in rows}) > 1:
+        return []
+    known = [[score for score in chunk if score is not None] for chunk in zip(*rows, strict=True)]
+    means = [sum(chunk) / len(chunk) if chunk else None for chunk in known]
+    return means if any(mean is not None for mean in means) else []
+
+
+def _strips(reports: Sequence[DriftReport]) -> list[str]:
+    """Thumbnails of every chunk; the chunks in which a metric is worst are framed."""
+    parts = []
+    for report in reports:
+        if not report.thumbnails:
+            continue
+        worst = {metric.worst_chunk: metric.name for metric in report.metrics}
+        pictures = [
+            f'<figure{_framed(worst.get(i))}><img alt="chunk {i}" src="data:image/jpeg;base64,'
+            f'{base64.b64encode(data).decode()}"><figcaption>{i}</figcaption></figure>'
+            for i, data in enumerate(report.thumbnails)
+        ]
+        if len(reports) > 1:
+            parts.append(f'<div class="small">{escape(report.video)}</div>')
+        parts.append(f'<div class="strip">{"".join(pictures)}</div>')
+    return parts
+
+
+def _framed(metric: str | None) -> str:
+    return "" if metric is None else f' class="worst" title="farthest from the first chunk in {escape(metric)}"'
 
 
 def _remark(report: DriftReport, reports: Sequence[DriftReport]) -> str:
@@ -61,10 +163,13 @@ def _remark(report: DriftReport, reports: Sequence[DriftReport]) -> str:
     return text if len(reports) == 1 else f"{report.video}: {text}"
 
 
+def _key(number: int) -> str:
+    return f'<span class="key" style="background: var(--c{number % NUM_COLOURS})"></span>'
+
+
 def _legend(reports: Sequence[DriftReport]) -> str:
     rows = [
-        f'<div><span class="key" style="background: var(--c{i % NUM_COLOURS})"></span>'
-        f"{escape(report.video)} <span class='small'>{escape(report.summary)}</span></div>"
+        f"<div>{_key(i)}{escape(report.video)} <span class='small'>{escape(report.summary)}</span></div>"
         for i, report in enumerate(reports)
     ]
     return "\n".join(rows)
@@ -79,15 +184,16 @@ def _errors(reports: Sequence[DriftReport]) -> str:
             f"{metric.vde_normalized:.4f}",
             f"{metric.slope:+.4g}",
             "none" if metric.worst_chunk is None else str(metric.worst_chunk),
+            *([f"{len(report.frozen_chunks)} of {report.num_chunks}"] if len(reports) > 1 else []),
         ]
         for report in reports
         for metric in report.metrics
     ]
     header = ["metric", "VDE", "normalised", "slope per chunk", "worst chunk"]
-    return _table([*(["video"] if len(reports) > 1 else []), *header], rows)
+    return _table(["video", *header, "frozen chunks"] if len(reports) > 1 else header, rows)
 
 
-def _scores(report: DriftReport) -> str:
+def _scores(report: DriftReport, *, folded: bool) -> str:
     rows = [
         [
             str(i),
@@ -100,64 +206,12 @@ def _scores(report: DriftReport) -> str:
         )
     ]
     header = ["chunk", "frames", *(metric.name for metric in report.metrics), "still pairs"]
-    return (
-        f"<h2>Scores of {escape(report.video)}</h2>\n{_table(header, rows)}\n"
-        f'<p class="small">{escape(report.provenance)}</p>'
-    )
+    table = f'{_table(header, rows)}\n<p class="small">{escape(report.provenance)}</p>'
+    title = f"Scores of {escape(report.video)}"
+    return f"<details><summary>{title}</summary>{table}</details>" if folded else f"<h2>{title}</h2>\n{table}"
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
     body = "\n".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return f"<table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>"
-
-
-def _chart(name: str, curves: Sequence[tuple[int, Sequence[float | None]]]) -> str:
-    """Scores against chunk index; the axis shows the scores' own range, not zero. Curves skip chunks without score."""
-    most = max(len(scores) for _, scores in curves)
-    known = [score for _, scores in curves for score in scores if score is not None]
-    ticks = nice_ticks(min(known), max(known))
-    low, high = ticks[0], ticks[-1]
-
-    def x(chunk: int) -> float:
-        return LEFT + chunk / (most - 1) * (WIDTH - LEFT - RIGHT)
-
-    def y(score: float) -> float:
-        return TOP + (high - score) / (high - low) * (HEIGHT - TOP - BOTTOM)
-
-    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(name)} of every chunk">']
-    for tick in ticks:
-        parts.append(
-            f'<line class="rule" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>'
-            f'<text x="{LEFT - 8}" y="{y(tick) + 4:.1f}" text-anchor="end">{tick:.6g}</text>'
-        )
-    step = max(1, math.ceil(most / 20))
-    parts.append(f'<text x="{LEFT - 20}" y="{HEIGHT - 12}" text-anchor="end">chunk</text>')
-    parts += [
-        f'<text x="{x(chunk):.1f}" y="{HEIGHT - 12}" text-anchor="middle">{chunk}</text>'
-        for chunk in range(0, most, step)
-    ]
-    for number, scores in curves:
-        stroke = f'style="stroke: var(--c{number % NUM_COLOURS})"'
-        dash = f' stroke-dasharray="{DASHES[number // NUM_COLOURS % len(DASHES)]}"' if number >= NUM_COLOURS else ""
-        heights = [(i, y(score)) for i, score in enumerate(scores) if score is not None]
-        points = " ".join(f"{x(i):.1f},{height:.1f}" for i, height in heights)
-        first = f"{heights[0][1]:.1f}"
-        parts.append(
-            f'<line class="first" {stroke} x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{first}" y2="{first}"/>'
-            f'<polyline class="curve" {stroke}{dash} points="{points}"/>'
-        )
-    return "\n".join([*parts, "</svg>"])
-
-
-def nice_ticks(low: float, high: float) -> list[float]:
-    """Three to eight round values that enclose the range, wide enough to be told apart in six digits."""
-    span = max(high - low, 1e-4 * max(abs(low), abs(high)))
-    if span < 1e-100:
-        span = 1.0
-    power = 10 ** math.floor(math.log10(span / 4))
-    step = next(power * factor for factor in (1.0, 2.0, 5.0, 10.0) if power * factor * 4.5 >= span)
-    first, last = math.floor(low / step), math.ceil(high / step)
-    if first == last:
-        first, last = first - 1, last + 1
-    return [i * step for i in range(first, last + 1)]

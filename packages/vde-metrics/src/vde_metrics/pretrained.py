@@ -48,7 +48,7 @@ class PretrainedEncoder:
             raise FileNotFoundError(f"{folder}: no such folder; {_wanted('it')}")
 
     def __repr__(self) -> str:
-        return f"PretrainedEncoder({self.source!r})"
+        return f"{type(self).__name__}({self.source!r})"
 
     @cached_property
     def name(self) -> str:
@@ -56,7 +56,7 @@ class PretrainedEncoder:
 
         The same weights have the same name wherever they lie.
         """
-        digest = hashlib.sha256(repr(sorted(_preparation(self._processor).items())).encode())
+        digest = hashlib.sha256(self._preparation().encode())
         for key, tensor in sorted(self._model.state_dict().items()):
             digest.update(f"{key} {tuple(tensor.shape)} {tensor.dtype}".encode())
             digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
@@ -72,14 +72,26 @@ class PretrainedEncoder:
         """Embedding of each picture, as the model gives it."""
         if not pictures:
             return torch.zeros(0, self.dim)
+        return self._embed(self._pixels(pictures)).float().cpu()
+
+    def _preparation(self) -> str:
+        """How pictures are prepared, for the name."""
+        return repr(sorted(_preparation(self._processor).items()))
+
+    def _pixels(self, pictures: Sequence[UInt8[Tensor, "_ _ 3"]]) -> Float32[Tensor, "n 3 h w"]:
+        """Pictures as the model takes them."""
         arrays = [picture.cpu().numpy() for picture in pictures]
-        pixels = self._processor(images=arrays, return_tensors="pt")["pixel_values"].to(self._device)
+        pixels: Tensor = self._processor(images=arrays, return_tensors="pt")["pixel_values"].to(self._device)
+        return pixels
+
+    def _embed(self, pixels: Float32[Tensor, "n 3 h w"]) -> Float32[Tensor, "n d"]:
+        """What the model makes of them."""
+        found: Tensor
         if self._model.config.model_type in PROJECTED:
             found = self._model.get_image_features(pixel_values=pixels).pooler_output
         else:
             found = self._model(pixel_values=pixels).last_hidden_state[:, 0]
-        embeddings: Tensor = found.float().cpu()
-        return embeddings
+        return found
 
     @cached_property
     def _processor(self) -> Any:

@@ -147,9 +147,9 @@ class DriftReport:
 
     def to_markdown(self) -> str:
         """The report as Markdown: errors first, then the scores of every chunk."""
-        lines = [f"## {self.video}", "", self.summary, ""]
+        lines = [f"## {self.video}", "", self.summary, "", self.freeze_check, ""]
         lines += [f"**{remark}**\n" for remark in self.remarks]
-        lines += _table(
+        lines += markdown_table(
             ["metric", "VDE", "normalised", "slope per chunk", "worst chunk"],
             [
                 [
@@ -174,7 +174,7 @@ class DriftReport:
             )
         ]
         header = ["chunk", "frames", *(metric.name for metric in self.metrics), "still pairs"]
-        return "\n".join([*lines, "", *_table(header, chunks), "", self.provenance, ""])
+        return "\n".join([*lines, "", *markdown_table(header, chunks), "", self.provenance, ""])
 
     def to_html(self) -> str:
         """The report as one self-contained HTML page with a curve per metric."""
@@ -192,6 +192,15 @@ class DriftReport:
             f"{self.width}x{self.height}, {length}, {self.num_chunks} chunks, "
             f"{self.weights} weights, protocol {self.protocol}"
         )
+
+    @property
+    def freeze_check(self) -> str:
+        """One line: how much of the video stands still."""
+        known = [share for share in self.still_pairs if share is not None]
+        share = sum(known) / len(known) if known else 0.0
+        count = len(self.frozen_chunks)
+        found = f"{count} of {self.num_chunks} chunks are frozen" if count else "no chunk is frozen"
+        return f"Freeze check: {found}; {share:.0%} of neighbouring frames show the same picture."
 
     @property
     def provenance(self) -> str:
@@ -246,7 +255,7 @@ def _plain(value: float) -> float | str:
     return value if math.isfinite(value) else "inf"
 
 
-def _table(header: list[str], rows: list[list[str]]) -> list[str]:
+def markdown_table(header: list[str], rows: list[list[str]]) -> list[str]:
     """Markdown that is legible as plain text: first column to the left, figures to the right."""
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
     rule = ["-" * width if i == 0 else "-" * (width - 1) + ":" for i, width in enumerate(widths)]

@@ -1,0 +1,249 @@
+"""Comparing models by the drift of many videos each."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import PurePath
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float64
+
+from vde_metrics.report import DriftReport, markdown_table, require_comparable
+
+ErrorKind = Literal["vde_normalized", "vde"]
+DRAWS = 10_000
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Estimate:
+    """A mean over videos, with a bootstrap interval."""
+
+    mean: float
+    """Infinite if the error of a video is."""
+    low: float | None
+    """Lower end of the interval; None for a single video or an infinite mean."""
+    high: float | None
+    """Upper end."""
+    num_videos: int
+    """How many videos, or pairs of videos, it is a mean of."""
+
+    def __str__(self) -> str:
+        if self.low is None or self.high is None:
+            return f"{self.mean:.4f}"
+        return f"{self.mean:.4f} ({self.low:.4f} to {self.high:.4f})"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Difference:
+    """How much more a model drifts than the first one."""
+
+    label: str
+    """The model."""
+    estimate: Estimate
+    """Its mean error minus that of the first model."""
+    is_paired: bool
+    """Whether videos of the same name were compared one by one, which is sharper."""
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the interval leaves out 0."""
+        low, high = self.estimate.low, self.estimate.high
+        return low is not None and high is not None and (low > 0 or high < 0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MetricComparison:
+    """One metric over all models."""
+
+    metric: str
+    """Its name."""
+    groups: dict[str, Estimate]
+    """Mean error of each model, by label."""
+    differences: tuple[Difference, ...]
+    """Every other model against the first."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Comparison:
+    """Models compared by the drift of their videos."""
+
+    error: ErrorKind
+    """Which error was averaged."""
+    metrics: tuple[MetricComparison, ...]
+    """Metric by metric."""
+    frozen: dict[str, int]
+    """How many videos of each model are frozen: their errors are 0 for no merit."""
+    settings: str
+    """How the intervals were made."""
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Sentences a reader needs beside the figures."""
+        return tuple(
+            f"{count} of the videos of {label} are frozen: nothing moves in them, so nothing drifts. Their errors "
+            "pull the mean towards 0 and say nothing about quality."
+            for label, count in self.frozen.items()
+            if count
+        )
+
+    def rows(self) -> tuple[list[str], list[list[str]]]:
+        """Header and rows of a table: a row per metric."""
+        labels = list(self.frozen)
+        header = ["metric", *labels, *(f"{label} minus {labels[0]}" for label in labels[1:])]
+        rows = [
+            [one.metric, *(str(one.groups[label]) if label in one.groups else "-" for label in labels)]
+            + [_difference(one, label) for label in labels[1:]]
+            for one in self.metrics
+        ]
+        return header, rows
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; an infinite mean is the string ``"inf"``."""
+        found = asdict(self)
+        for metric in found["metrics"]:
+            for estimate in [*metric["groups"].values(), *(one["estimate"] for one in metric["differences"])]:
+                estimate["mean"] = estimate["mean"] if math.isfinite(estimate["mean"]) else str(estimate["mean"])
+        return found
+
+    def to_markdown(self) -> str:
+        """A table with a row per metric."""
+        remarks = [f"**{remark}**\n" for remark in self.remarks]
+        return "\n".join(["## Comparison", "", self.settings, "", *remarks, *markdown_table(*self.rows()), ""])
+
+
+def compare(
+    groups: Mapping[str, Sequence[DriftReport]],
+    *,
+    error: ErrorKind = "vde_normalized",
+    confidence: float = CONFIDENCE,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Comparison:
+    """Mean errors of several models over their videos, with bootstrap intervals over videos.
+
+    Where two models have videos of the same name (without folder and suffix), as made from the same prompts, only
+    those are compared, one by one; otherwise the difference is that of the means of all videos.
+
+    Args:
+        groups: reports by the label of the model; the first model is the one the others are compared with.
+        error: which error to average. The published one grows with the number of chunks, so all must have the same.
+        confidence: share of the bootstrap that an interval holds.
+        draws: resamplings of the videos.
+        seed: of the resampling.
+
+    Raises:
+        ValueError: if there are no two models, a model has no videos, or the figures do not compare.
+    """
+    if len(groups) < 2 or not all(groups.values()):
+        raise ValueError(f"groups is { ({k: len(v) for k, v in groups.items()}) }; give two or more models with videos")
+    reports = [report for group in groups.values() for report in group]
+    require_comparable(reports)
+    _check_errors(reports, error)
+    names = list(dict.fromkeys(metric.name for report in reports for metric in report.metrics))
+    bootstrap = _Bootstrap(confidence=confidence, draws=draws, seed=seed)
+    kind = "normalised error" if error == "vde_normalized" else "published error"
+    return Comparison(
+        error=error,
+        metrics=tuple(_compare_metric(name, groups, error, bootstrap) for name in names),
+        frozen={label: sum(report.is_frozen for report in group) for label, group in groups.items()},
+        settings=f"Mean {kind} over "
+        + ", ".join(f"{len(group)} videos of {label}" for label, group in groups.items())
+        + f"; in brackets the {confidence:.0%} interval of {draws} bootstrap draws over videos.",
+    )
+
+
+def _check_errors(reports: Sequence[DriftReport], error: ErrorKind) -> None:
+    for report in reports[1:]:
+        first = reports[0]
+        if report.weights != first.weights:
+            raise ValueError(f"{first.video} has {first.weights} weights and {report.video} {report.weights}; take one")
+        if error == "vde" and report.num_chunks != first.num_chunks:
+            raise ValueError(
+                f"{first.video} has {first.num_chunks} chunks and {report.video} {report.num_chunks}; the published "
+                "error grows with their number: compare by error='vde_normalized'"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Bootstrap:
+    confidence: float
+    draws: int
+    seed: int
+
+    def means(self, values: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " draws"]:
+        """Means of resamplings."""
+        random = np.random.default_rng(self.seed)
+        picked = random.integers(len(values), size=(self.draws, len(values)))
+        found: np.ndarray = values[picked].mean(1)
+        return found
+
+    def estimate(self, mean: float, means: np.ndarray, num_videos: int) -> Estimate:
+        """An estimate from resampled means."""
+        low = high = None
+        if num_videos > 1 and np.isfinite(means).all():
+            rest = (1 - self.confidence) / 2
+            low, high = (float(end) for end in np.quantile(means, [rest, 1 - rest]))
+        return Estimate(mean=mean, low=low, high=high, num_videos=num_videos)
+
+
+def _compare_metric(
+    name: str, groups: Mapping[str, Sequence[DriftReport]], error: ErrorKind, bootstrap: _Bootstrap
+) -> MetricComparison:
+    errors = {label: _errors(name, group, error) for label, group in groups.items()}
+    measured = {label: found for label, found in errors.items() if found}
+    first, *others = measured
+    return MetricComparison(
+        metric=name,
+        groups={label: _mean([value for _, value in found], bootstrap) for label, found in measured.items()},
+        differences=tuple(_against(first, label, measured, bootstrap) for label in others),
+    )
+
+
+def _errors(name: str, group: Sequence[DriftReport], error: ErrorKind) -> list[tuple[str, float]]:
+    """Name and error of every video on which the metric was measured."""
+    return [
+        (PurePath(report.video).stem, getattr(metric, error))
+        for report in group
+        for metric in report.metrics
+        if metric.name == name
+    ]
+
+
+def _mean(values: Sequence[float], bootstrap: _Bootstrap) -> Estimate:
+    given = np.array(values, dtype=np.float64)
+    return bootstrap.estimate(float(given.mean()), bootstrap.means(given), len(given))
+
+
+def _against(
+    first: str, label: str, errors: Mapping[str, Sequence[tuple[str, float]]], bootstrap: _Bootstrap
+) -> Difference:
+    ours, theirs = dict(errors[first]), dict(errors[label])
+    unique = len(ours) == len(errors[first]) and len(theirs) == len(errors[label])
+    shared = [name for name in ours if name in theirs] if unique else []
+    finite = [name for name in shared if math.isfinite(ours[name]) and math.isfinite(theirs[name])]
+    if len(finite) > 1 and len(finite) == len(shared):
+        pairs = [theirs[name] - ours[name] for name in shared]
+        return Difference(label=label, estimate=_mean(pairs, bootstrap), is_paired=True)
+    left, right = (np.array([value for _, value in errors[one]], dtype=np.float64) for one in (first, label))
+    if not (np.isfinite(left).all() and np.isfinite(right).all()):
+        mean = float("nan") if left.sum() == right.sum() else float(right.sum() - left.sum())
+        return Difference(
+            label=label,
+            estimate=Estimate(mean=mean, low=None, high=None, num_videos=len(right)),
+            is_paired=False,
+        )
+    moved = _Bootstrap(confidence=bootstrap.confidence, draws=bootstrap.draws, seed=bootstrap.seed + 1)
+    means = moved.means(right) - bootstrap.means(left)
+    count = min(len(left), len(right))
+    return Difference(
+        label=label, estimate=bootstrap.estimate(float(right.mean() - left.mean()), means, count), is_paired=False
+    )
+
+
+def _difference(metric: MetricComparison, label: str) -> str:
+    for one in metric.differences:
+        if one.label == label:
+            return f"{one.estimate}{', paired' if one.is_paired else ''}{' *' if one.is_clear else ''}"
+    return "-"

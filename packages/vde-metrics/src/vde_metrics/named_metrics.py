@@ -1,0 +1,140 @@
+"""The metrics that the command knows by name."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vde_metrics.protocols import Encoder, Metric
+
+PAPER = ("clarity", "motion", "motion-smoothness", "background", "subject", "aesthetic")
+"""Names under the paper's protocol."""
+RELEASED = ("subject-consistency", "background-consistency", "aesthetic-quality", "imaging-quality", "dynamic-degree")
+"""Names under the released protocol."""
+DEFAULTS = {"paper": ("clarity", "motion"), "released": ("subject-consistency", "background-consistency")}
+MODELS = {
+    "encoder": "subject: a DINO, CLIP or SigLIP instead of EfficientNet-lite0; aesthetic: the CLIP",
+    "laion": "aesthetic, aesthetic-quality: LAION's linear head",
+    "dino": "subject-consistency",
+    "clip-b32": "background-consistency",
+    "clip-l14": "aesthetic-quality, aesthetic",
+    "musiq": "imaging-quality",
+    "raft": "dynamic-degree",
+}
+"""Roles whose weights can be given, and what looks through them."""
+
+
+def make_metric(name: str, models: Mapping[str, str], *, fps: float | None = None, device: str = "cpu") -> "Metric":
+    """The metric of this name.
+
+    Args:
+        name: one of `PAPER` or `RELEASED`.
+        models: folder, file or hub name of weights, by role.
+        fps: frame rate of the video, for the dynamic degree.
+        device: where models run.
+
+    Raises:
+        FileNotFoundError: if weights are not there; says which file goes where.
+        ValueError: if weights that have no default are not given.
+    """
+    makers: dict[str, Callable[[], Metric]] = {
+        "clarity": _clarity,
+        "motion": _motion,
+        "motion-smoothness": _motion_smoothness,
+        "background": _background,
+        "subject": lambda: _subject(models, device),
+        "aesthetic": lambda: _aesthetic(models, device),
+        "subject-consistency": lambda: _subject_consistency(models, device),
+        "background-consistency": lambda: _background_consistency(models, device),
+        "aesthetic-quality": lambda: _aesthetic_quality(models, device),
+        "imaging-quality": lambda: _imaging_quality(models, device),
+        "dynamic-degree": lambda: _dynamic_degree(models, fps, device),
+    }
+    return makers[name]()
+
+
+def _clarity() -> "Metric":
+    from vde_metrics.clarity import Clarity
+
+    return Clarity()
+
+
+def _motion() -> "Metric":
+    from vde_metrics.motion import Motion
+
+    return Motion()
+
+
+def _motion_smoothness() -> "Metric":
+    from vde_metrics.motion import Motion
+
+    return Motion(form="smoothness")
+
+
+def _background() -> "Metric":
+    from vde_metrics.background import Background
+
+    return Background()
+
+
+def _subject(models: Mapping[str, str], device: str) -> "Metric":
+    from vde_metrics.efficientnet import EfficientNetLite0
+    from vde_metrics.pretrained import PretrainedEncoder
+    from vde_metrics.subject import Subject
+
+    encoder: Encoder = (
+        PretrainedEncoder(models["encoder"], device=device) if "encoder" in models else EfficientNetLite0(device=device)
+    )
+    return Subject(encoder=encoder)
+
+
+def _aesthetic(models: Mapping[str, str], device: str) -> "Metric":
+    from vde_metrics.aesthetic import Aesthetic, LaionAesthetic
+    from vde_metrics.pretrained import PretrainedEncoder
+
+    clip = models.get("clip-l14") or models.get("encoder") or "openai/clip-vit-large-patch14"
+    encoder = PretrainedEncoder(clip, device=device)
+    return Aesthetic(predictor=LaionAesthetic(_laion(models), encoder=encoder))
+
+
+def _laion(models: Mapping[str, str]) -> str:
+    if "laion" not in models:
+        raise ValueError(
+            "no aesthetic predictor was given: take sa_0_4_vit_l_14_linear.pth of "
+            "github.com/LAION-AI/aesthetic-predictor and say --model laion=FILE"
+        )
+    return models["laion"]
+
+
+def _subject_consistency(models: Mapping[str, str], device: str) -> "Metric":
+    from vde_metrics import vbench
+
+    return vbench.SubjectConsistency(encoder=vbench.DINO(models.get("dino", vbench.DINO_B16), device=device))
+
+
+def _background_consistency(models: Mapping[str, str], device: str) -> "Metric":
+    from vde_metrics import vbench
+
+    return vbench.BackgroundConsistency(encoder=vbench.CLIP(models.get("clip-b32", vbench.CLIP_B32), device=device))
+
+
+def _aesthetic_quality(models: Mapping[str, str], device: str) -> "Metric":
+    from vde_metrics import vbench
+    from vde_metrics.aesthetic import LaionAesthetic
+
+    encoder = vbench.CLIP(models.get("clip-l14", vbench.CLIP_L14), device=device)
+    return vbench.AestheticQuality(predictor=LaionAesthetic(_laion(models), encoder=encoder))
+
+
+def _imaging_quality(models: Mapping[str, str], device: str) -> "Metric":
+    from vde_metrics import vbench
+
+    return vbench.ImagingQuality(model=vbench.PyiqaMUSIQ(models.get("musiq", vbench.MUSIQ_FILE), device=device))
+
+
+def _dynamic_degree(models: Mapping[str, str], fps: float | None, device: str) -> "Metric":
+    from vde_metrics import vbench
+
+    if fps is None:
+        raise ValueError("dynamic-degree needs the frame rate, which the file does not say")
+    flow = vbench.TorchvisionRAFT(models.get("raft", vbench.RAFT_FILE), device=device)
+    return vbench.DynamicDegree(flow=flow, fps=fps)

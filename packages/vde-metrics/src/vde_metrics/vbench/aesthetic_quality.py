@@ -1,0 +1,49 @@
+"""Aesthetic quality by LAION's linear predictor."""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float32
+from torch import Tensor
+
+from vde_metrics.frames import FrameBatch
+from vde_metrics.protocols import Predictor
+from vde_metrics.scoring import MeanScorer, score_chunk
+from vde_metrics.video import Frames
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AestheticQuality:
+    """VBench's aesthetic quality: a tenth of what LAION's linear predictor says of each frame, averaged.
+
+    VBench takes ``LaionAesthetic("sa_0_4_vit_l_14_linear.pth", encoder=vbench.CLIP(vbench.CLIP_L14))``.
+    """
+
+    predictor: Predictor
+    """Judges frames on a scale of about 1 to 10."""
+
+    @property
+    def protocol(self) -> str:
+        """``released``."""
+        return "released"
+
+    @property
+    def name(self) -> str:
+        """``aesthetic_quality``."""
+        return "aesthetic_quality"
+
+    @property
+    def lead(self) -> int:
+        """0: every frame counts."""
+        return 0
+
+    def features(self, batch: FrameBatch) -> Float32[Tensor, "t 1"]:
+        """A tenth of the predictor's score of each frame."""
+        return self.predictor.predict(batch.frames).detach().float().cpu()[:, None] / 10
+
+    def scorer(self) -> MeanScorer:
+        """Mean over the chunk's frames."""
+        return MeanScorer()
+
+    def score(self, frames: Frames) -> float:
+        """Quality of one chunk: uint8 RGB [t h w 3], or pixels [3 t h w] in [-1, 1]."""
+        return score_chunk(self, frames)

@@ -1,0 +1,132 @@
+"""Dynamic degree by RAFT."""
+
+import hashlib
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float32, UInt8
+from torch import Tensor
+
+from vde_metrics.protocols import OpticalFlow
+from vde_metrics.vbench.motion_smoothness import border
+from vde_metrics.video import Frames, checked_frames, written_frames
+
+RATE = 8
+"""Frames per second that VBench looks at."""
+MULTIPLE = 8
+THRESHOLD, REFERENCE_SIDE = 6.0, 256.0
+TOP_SHARE = 0.05
+UPDATES = 20
+RAFT_FILE = "raft_large_C_T_V1-22a6c225.pth"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DynamicDegree:
+    """VBench's dynamic degree: 1 for a video that moves, 0 for one that hardly does.
+
+    Frames are thinned to about 8 a second. A pair of them moves if the fastest 5% of its pixels move by more than
+    6/256 of the picture's shorter side on average; the video moves if a quarter of as many pairs as it has frames do.
+    Under VDE the score of a chunk is 0 or 1, so the error is a sum of weights, 0, or infinite where the first chunk
+    stands still: take it as a plain score.
+    """
+
+    flow: OpticalFlow
+    """RAFT in VBench: `TorchvisionRAFT`, or another behind the protocol."""
+    fps: float
+    """Frames per second of the videos."""
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.fps) and self.fps > 0):
+            raise ValueError(f"fps is {self.fps}; expected frames per second, such as 24.0")
+
+    @property
+    def protocol(self) -> str:
+        """``released``."""
+        return "released"
+
+    @property
+    def name(self) -> str:
+        """``dynamic_degree``."""
+        return "dynamic_degree"
+
+    @property
+    def interval(self) -> int:
+        """Every so many-th frame is looked at."""
+        return max(1, round(self.fps / RATE))
+
+    def score(self, frames: Frames) -> float:
+        """1.0 or 0.0 for one chunk: uint8 RGB [t h w 3], or pixels [3 t h w] in [-1, 1]."""
+        shown = list(checked_frames(written_frames(frames)))[:: self.interval]
+        needed = round(4 * (len(shown) / 16.0))
+        threshold = THRESHOLD * (min(shown[0].shape[:2]) / REFERENCE_SIDE)
+        moving = 0
+        for before, after in pairwise(shown):
+            moving += fastest(self.flow.flow(padded(before, after))[0]) > threshold
+            if moving >= needed:
+                return 1.0
+        return 0.0
+
+
+def padded(before: UInt8[Tensor, "h w 3"], after: UInt8[Tensor, "h w 3"]) -> UInt8[Tensor, "2 i j 3"]:
+    """Two frames with sides that are multiples of 8; borders are repeated."""
+    pads = border(before.shape[0], before.shape[1], MULTIPLE)
+    pixels = torch.stack([before, after]).permute(0, 3, 1, 2).float()
+    return F.pad(pixels, pads, mode="replicate").byte().permute(0, 2, 3, 1)
+
+
+def fastest(flow: Float32[Tensor, "h w 2"]) -> float:
+    """Mean length of the longest 5% of the flow, padding included."""
+    lengths = torch.linalg.vector_norm(flow, dim=-1).flatten()
+    return lengths.topk(int(len(lengths) * TOP_SHARE)).values.mean().item()
+
+
+class TorchvisionRAFT:
+    """RAFT as torchvision has it, with the weights of the paper, which VBench takes: FlyingChairs and FlyingThings3D.
+
+    torchvision is no dependency of this package.
+    """
+
+    def __init__(self, weights: str | PathLike[str] = RAFT_FILE, *, device: str | torch.device = "cpu") -> None:
+        """Find the weights. Raises FileNotFoundError that says what goes where."""
+        self.path = Path(weights)
+        self._device = torch.device(device)
+        if not self.path.is_file():
+            raise FileNotFoundError(
+                f"{self.path}: no such file; put {RAFT_FILE} of download.pytorch.org/models there, or give its path"
+            )
+
+    def __repr__(self) -> str:
+        return f"TorchvisionRAFT({str(self.path)!r})"
+
+    @cached_property
+    def name(self) -> str:
+        """``raft`` and the beginning of the sha256 of the weights."""
+        with self.path.open("rb") as file:
+            return f"raft {hashlib.file_digest(file, 'sha256').hexdigest()[:12]}"
+
+    @torch.no_grad()
+    def flow(self, frames: UInt8[Tensor, "t h w 3"]) -> Float32[Tensor, "t-1 h w 2"]:
+        """Flow between neighbours after 20 updates; sides must be multiples of 8."""
+        pixels = frames.permute(0, 3, 1, 2).float().to(self._device) / 127.5 - 1
+        found: Tensor = self._model(pixels[:-1], pixels[1:], num_flow_updates=UPDATES)[-1]
+        return found.permute(0, 2, 3, 1).float().cpu()
+
+    @cached_property
+    def _model(self) -> Any:
+        try:
+            from torchvision.models.optical_flow import raft_large
+        except ImportError as error:
+            raise ImportError(
+                f"{error.name} is not installed; RAFT needs torchvision in a version that fits your torch: "
+                "pip install torchvision"
+            ) from error
+        model = raft_large(weights=None)
+        model.load_state_dict(torch.load(self.path, map_location="cpu", weights_only=True))
+        return model.eval().requires_grad_(False).to(self._device)

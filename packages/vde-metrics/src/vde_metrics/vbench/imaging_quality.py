@@ -1,0 +1,123 @@
+"""Imaging quality by MUSIQ."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float32, UInt8
+from torch import Tensor
+
+from vde_metrics.frames import FrameBatch
+from vde_metrics.protocols import Named
+from vde_metrics.scoring import MeanScorer, score_chunk
+from vde_metrics.video import Frames
+
+LONGEST = 512
+MUSIQ_FILE = "musiq_spaq_ckpt-358bb6af.pth"
+
+
+@runtime_checkable
+class QualityScorer(Named, Protocol):
+    """Judges the technical quality of pictures, as MUSIQ does."""
+
+    def judge(self, pixels: Float32[Tensor, "n 3 h w"]) -> Float32[Tensor, " n"]:
+        """One score a picture, 0 to 100. Pixels are RGB in [0, 1]."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImagingQuality:
+    """VBench's imaging quality: MUSIQ's score of each frame, averaged, as a share of 100.
+
+    Frames with a side above 512 are resized so that the longer one is 512, bilinearly without antialiasing.
+    """
+
+    model: QualityScorer
+    """MUSIQ trained on SPAQ: `PyiqaMUSIQ`, or your own."""
+
+    @property
+    def protocol(self) -> str:
+        """``released``."""
+        return "released"
+
+    @property
+    def name(self) -> str:
+        """``imaging_quality``."""
+        return "imaging_quality"
+
+    @property
+    def lead(self) -> int:
+        """0: every frame counts."""
+        return 0
+
+    def features(self, batch: FrameBatch) -> Float32[Tensor, "t 1"]:
+        """A hundredth of the score of each frame."""
+        judged = [self.model.judge(longer_side(frame)).reshape(1) for frame in batch.frames]
+        return torch.stack(judged).detach().float().cpu() / 100
+
+    def scorer(self) -> MeanScorer:
+        """Mean over the chunk's frames."""
+        return MeanScorer()
+
+    def score(self, frames: Frames) -> float:
+        """Quality of one chunk: uint8 RGB [t h w 3], or pixels [3 t h w] in [-1, 1]."""
+        return score_chunk(self, frames)
+
+
+def longer_side(picture: UInt8[Tensor, "h w 3"]) -> Float32[Tensor, "1 3 i j"]:
+    """Pixels in [0, 1] with sides of at most 512, whole numbers rounded down."""
+    height, width = picture.shape[:2]
+    pixels = picture.permute(2, 0, 1)[None].float()
+    if max(height, width) > LONGEST:
+        scale = LONGEST / max(height, width)
+        size = (max(1, int(scale * height)), max(1, int(scale * width)))
+        pixels = F.interpolate(pixels, size=size, mode="bilinear", align_corners=False)
+    return pixels / 255.0
+
+
+class PyiqaMUSIQ:
+    """MUSIQ as the package pyiqa has it, with the weights that VBench takes.
+
+    pyiqa brings torchvision and is no dependency of this package: ``pip install pyiqa``.
+    """
+
+    def __init__(self, weights: str | PathLike[str] = MUSIQ_FILE, *, device: str | torch.device = "cpu") -> None:
+        """Find the weights. Raises FileNotFoundError that says what goes where."""
+        self.path = Path(weights)
+        self._device = torch.device(device)
+        if not self.path.is_file():
+            raise FileNotFoundError(
+                f"{self.path}: no such file; put {MUSIQ_FILE} of the release v0.1-weights of "
+                "github.com/chaofengc/IQA-PyTorch there, or give its path"
+            )
+
+    def __repr__(self) -> str:
+        return f"PyiqaMUSIQ({str(self.path)!r})"
+
+    @cached_property
+    def name(self) -> str:
+        """``musiq`` and the beginning of the sha256 of the weights."""
+        with self.path.open("rb") as file:
+            return f"musiq {hashlib.file_digest(file, 'sha256').hexdigest()[:12]}"
+
+    @torch.no_grad()
+    def judge(self, pixels: Float32[Tensor, "n 3 h w"]) -> Float32[Tensor, " n"]:
+        """One score a picture, 0 to 100."""
+        found: Tensor = self._model(pixels.to(self._device))
+        return found.reshape(-1).float().cpu()
+
+    @cached_property
+    def _model(self) -> Any:
+        try:
+            from pyiqa.archs.musiq_arch import MUSIQ
+        except ImportError as error:
+            raise ImportError(
+                f"{error.name} is not installed; imaging quality needs pyiqa, which brings torchvision: "
+                "pip install pyiqa"
+            ) from error
+        return MUSIQ(pretrained_model_path=str(self.path)).eval().to(self._device)

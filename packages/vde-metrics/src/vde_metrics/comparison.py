@@ -245,5 +245,5 @@ def _against(
 def _difference(metric: MetricComparison, label: str) -> str:
     for one in metric.differences:
         if one.label == label:
-            return f"{one.estimate}{', paired' if one.is_paired else ''}{' *' if one.is_clear else ''}"
+            return f"{one.estimate}{' paired' if one.is_paired else ''}{' *' if one.is_clear else ''}"
     return "-"

@@ -16,12 +16,12 @@ STYLE = """
   --c0: #1f6fb4; --c1: #c4501b; --c2: #2a8a4a; --c3: #8a4fb0; --c4: #a07800; --c5: #b03a68; }
 @media (prefers-color-scheme: dark) { :root { --ink: #ececec; --faint: #a0a0a0; --rule: #3c3c3c; --paper: #181818;
   --c0: #6cb0ea; --c1: #f0925f; --c2: #6cc98a; --c3: #c49ae2; --c4: #dbb84a; --c5: #ea86ac; } }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 760px;
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 860px;
   margin: 2rem auto; padding: 0 1rem; }
 h1 { margin-bottom: .5rem; } h2 { margin: 2rem 0 .25rem; font-size: 1.15rem; }
 table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto; }
-th, td { padding: .25rem .75rem; border-bottom: 1px solid var(--rule); text-align: right; white-space: nowrap; }
-th { font-weight: 600; } td { font-variant-numeric: tabular-nums; }
+th, td { padding: .25rem .75rem; border-bottom: 1px solid var(--rule); text-align: right; }
+th { font-weight: 600; vertical-align: bottom; } td { font-variant-numeric: tabular-nums; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 svg { width: 100%; height: auto; } svg text { font-size: 12px; fill: var(--faint); }
 .rule { stroke: var(--rule); } .curve { fill: none; stroke-width: 2; } .first { stroke-dasharray: 3 4; opacity: .6; }
@@ -190,7 +190,7 @@ def _errors(reports: Sequence[DriftReport]) -> str:
         for metric in report.metrics
     ]
     header = ["metric", "VDE", "normalised", "slope per chunk", "worst chunk"]
-    return _table(["video", *header, "frozen chunks"] if len(reports) > 1 else header, rows)
+    return _table(["video", *header, "frozen"] if len(reports) > 1 else header, rows)
 
 
 def _scores(report: DriftReport, *, folded: bool) -> str:

@@ -1,0 +1,105 @@
+"""UMT5, the text encoder of Wan 2.1 and SkyReels-V2."""
+
+import html
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from bdiff_core.text import EncodedText
+
+
+class UMT5TextEncoder:
+    """Prompts as Wan reads them: cleaned, at most `text_length` tokens, zero states behind them.
+
+    The embedding for recall is the mean over a prompt's own tokens, normalised (BlockVid section 3.4 compares T5
+    states).
+
+    Args:
+        encoder: A `UMT5EncoderModel` of transformers.
+        tokenizer: Its tokenizer.
+        text_length: Rows of the token states, 512 in Wan; longer prompts are cut.
+    """
+
+    def __init__(self, encoder: Any, tokenizer: Any, *, text_length: int = 512) -> None:
+        if text_length < 1:
+            raise ValueError(f"text_length is {text_length}; expected at least 1 token")
+        self._encoder = encoder.eval().requires_grad_(False)
+        self._tokenizer = tokenizer
+        self.text_length = text_length
+
+    @classmethod
+    def load(
+        cls,
+        path_or_repo: str | Path,
+        *,
+        text_length: int = 512,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> "UMT5TextEncoder":
+        """Read the folders ``text_encoder`` and ``tokenizer`` of a pipeline, or of a repository on the hub.
+
+        Raises:
+            ValueError: If transformers is missing, or the folders do not hold such an encoder.
+        """
+        try:
+            from transformers import AutoTokenizer, UMT5EncoderModel
+        except ImportError:
+            raise ValueError("Wan's text encoder needs transformers: pip install 'bdiff-core[wan]'") from None
+        try:
+            encoder = UMT5EncoderModel.from_pretrained(str(path_or_repo), subfolder="text_encoder", dtype=dtype)
+            tokenizer = AutoTokenizer.from_pretrained(str(path_or_repo), subfolder="tokenizer")
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            raise ValueError(f"{path_or_repo}: cannot load the text encoder: {reason}") from None
+        return cls(encoder.to(device), tokenizer, text_length=text_length)
+
+    @property
+    def width(self) -> int:
+        """Channels of token states and embeddings."""
+        return int(self._encoder.config.d_model)
+
+    def to(self, device: torch.device | str) -> "UMT5TextEncoder":
+        """Move it, to make room for other parts between phases."""
+        self._encoder.to(device)
+        return self
+
+    @torch.no_grad()
+    def encode(self, prompts: Sequence[str]) -> EncodedText:
+        """Token states [b text_length d] and unit embeddings [b d] of prompts."""
+        if isinstance(prompts, str) or not prompts:
+            raise ValueError(f"prompts is {prompts!r}; expected a list of at least one prompt")
+        tokens = self._tokenizer(
+            [clean_prompt(prompt) for prompt in prompts],
+            padding="longest",  # padding is masked: no longer than need be
+            max_length=self.text_length,
+            truncation=True,
+            return_attention_mask=True,
+            return_tensors="pt",
+        ).to(self._encoder.device)
+        mask = tokens.attention_mask
+        states: Tensor = self._encoder(tokens.input_ids, mask).last_hidden_state
+        states = states * mask[..., None].to(states.dtype)
+        mean = states.sum(dim=1) / mask.sum(dim=1, keepdim=True).clamp(min=1)
+        return EncodedText(
+            tokens=F.pad(states, (0, 0, 0, self.text_length - states.shape[1])),
+            embedding=F.normalize(mean.float(), dim=-1),
+        )
+
+
+def clean_prompt(prompt: str) -> str:
+    """A prompt as Wan cleans it: broken encodings and HTML entities mended, white space made single.
+
+    Encodings are mended by ftfy where it is installed, as in the published pipelines.
+    """
+    try:
+        from ftfy import fix_text
+    except ImportError:
+        mended = prompt
+    else:
+        mended = fix_text(prompt)
+    return re.sub(r"\s+", " ", html.unescape(html.unescape(mended))).strip()

@@ -9,7 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from bdiff_core import ChunkDiT, load_transformer, save_transformer
-from bdiff_core.checkpoint import _diffusers_names, _diffusers_shape
+from bdiff_core.checkpoint.names import split
 
 
 @pytest.fixture
@@ -21,11 +21,8 @@ def saved(config, random_model, tmp_path):
 @pytest.fixture
 def diffusers_directory(config, random_model, tmp_path):
     """What diffusers would write for `config`, made by splitting our own parameters; and the model it holds."""
-    model, path, weights = random_model(config), tmp_path / "diffusers", {}
-    for name, p in model.state_dict().items():
-        sources = _diffusers_names(name)
-        parts = p.reshape(_diffusers_shape(name, tuple(p.shape), config)).chunk(len(sources))
-        weights |= {source: part.clone() for source, part in zip(sources, parts, strict=True)}
+    model, path = random_model(config), tmp_path / "diffusers"
+    weights = {name: part.clone() for name, part in split(model, "diffusers")}
     path.mkdir()
     save_file(weights, path / "diffusion_pytorch_model.safetensors")
     published = {
@@ -173,7 +170,7 @@ def test_a_crash_while_saving_leaves_the_old_model(saved, config, random_model, 
     def crash(*_args, **_kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bdiff_core.checkpoint.save_file", crash)
+    monkeypatch.setattr("bdiff_core.checkpoint.writing.save_file", crash)
     with pytest.raises(KeyboardInterrupt):
         save_transformer(random_model(config, seed=1), saved)
     assert (saved / "model.safetensors").read_bytes() == before
@@ -191,12 +188,34 @@ def test_repositories_of_the_hub_are_fetched_when_no_directory_has_their_name(sa
     monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(snapshot_download=snapshot_download))
     monkeypatch.chdir(tmp_path)
     assert isinstance(load_transformer("owner/name"), ChunkDiT)
-    assert asked == {
-        "owner/name": ["config.json", "model.safetensors", "diffusion_pytorch_model*", "transformer/*"],
-    }
+    assert set(asked) == {"owner/name"}
+    assert {"config.json", "model_index.json", "transformer/*.safetensors"} <= set(asked["owner/name"])
     saved.rename(tmp_path / "owner")
     load_transformer("owner")
     assert list(asked) == ["owner/name"]
+
+
+def test_one_file_of_a_repository_is_fetched_alone(config, random_model, tmp_path, monkeypatch):
+    model, asked = random_model(config), []
+    save_transformer(model, tmp_path / "snapshot" / "checkpoints" / "dmd.pt", format="pt")
+
+    def snapshot_download(repo, allow_patterns):
+        asked.append((repo, allow_patterns))
+        return str(tmp_path / "snapshot")
+
+    monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(snapshot_download=snapshot_download))
+    monkeypatch.chdir(tmp_path)
+    assert torch.equal(load_transformer("owner/name/checkpoints/dmd.pt").head.table, model.head.table)
+    assert asked == [("owner/name", ["checkpoints/dmd.pt", "checkpoints/dmd.pt/*"])]
+    with pytest.raises(ValueError, match=r"the repository owner/name holds no other\.pt"):
+        load_transformer("owner/name/other.pt")
+
+
+def test_directories_older_than_native_modes_are_read(saved):
+    config = json.loads((saved / "config.json").read_text())
+    del config["native_mode"]
+    (saved / "config.json").write_text(json.dumps(config))
+    assert load_transformer(saved).config.native_mode == "cached"
 
 
 def test_without_the_hub_extra_the_error_names_it(tmp_path, monkeypatch):

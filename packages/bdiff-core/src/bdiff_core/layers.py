@@ -85,7 +85,8 @@ class TimeEmbedding(nn.Module):
             embedding = F.linear(x, self.out.weight.float(), self.out.bias.float())
         modulation = self.modulation(F.silu(_cast(embedding, self.modulation)))
         if self.fps is not None:
-            modulation = modulation + self.fps_out(F.silu(self.fps_hidden(_cast(self.fps.weight[self.fps_index], self.fps_hidden))))
+            rate = _cast(self.fps.weight[self.fps_index], self.fps_hidden)
+            modulation = modulation + self.fps_out(F.silu(self.fps_hidden(rate)))
         return embedding, modulation.float().unflatten(-1, (6, -1))
 
 
@@ -105,7 +106,7 @@ class TextProjection(nn.Module):
 class ImageProjection(nn.Module):
     """CLIP tokens of an image -> the width of the model.
 
-    With learned positions the tokens are those of the first and of the last frame, one after the other: `length` in all.
+    With learned positions the tokens are those of the first and of the last frame, one after the other, `length` in all.
     """
 
     def __init__(self, width: int, length: int | None, dim: int) -> None:

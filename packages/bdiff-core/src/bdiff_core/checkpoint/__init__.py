@@ -1,0 +1,14 @@
+"""Transformers on disk: ours, those of diffusers, and those of Wan 2.1 and of the projects that grew from its code.
+
+Example:
+    >>> from bdiff_core import ChunkDiT, load_transformer, save_transformer, tiny
+    >>> save_transformer(ChunkDiT(tiny()), "for-diffusers", format="diffusers")
+    >>> open_checkpoint("for-diffusers").format
+    'diffusers'
+    >>> model = load_transformer("for-diffusers", dtype=torch.bfloat16)
+"""
+
+from bdiff_core.checkpoint.reading import Checkpoint, Format, load_transformer, open_checkpoint
+from bdiff_core.checkpoint.writing import save_transformer
+
+__all__ = ["Checkpoint", "Format", "load_transformer", "open_checkpoint", "save_transformer"]

@@ -1,0 +1,130 @@
+"""Where a checkpoint lies: files and folders, here or on the hub."""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+CONFIG = "config.json"
+OUR_STEM, DIFFUSERS_STEM = "model", "diffusion_pytorch_model"
+PICKLES = (".pt", ".pth", ".ckpt")
+
+# Of a repository: the transformer, be it on top or in its folder, and what says how the pipeline runs it.
+_FROM_HUB = (
+    CONFIG, "model_index.json", f"{OUR_STEM}*.safetensors*", f"{DIFFUSERS_STEM}*.safetensors*", "transformer/*.json",
+    "transformer/*.safetensors",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """The files of one checkpoint."""
+
+    path: Path
+    """The folder, or the one file."""
+    config: dict[str, Any] | None
+    """What `config.json` says; None: there is none."""
+    pipeline: str | None
+    """Class of the diffusers pipeline around it; None: there is none."""
+
+    @property
+    def config_file(self) -> Path:
+        """Where `config.json` is or would be."""
+        return (self.path if self.path.is_dir() else self.path.parent) / CONFIG
+
+
+def find_place(path_or_repo: str | Path) -> Place:
+    """Find a checkpoint; of a pipeline's folder, its transformer.
+
+    Args:
+        path_or_repo: A folder, a file, or a repository of the hub (`owner/name`, or `owner/name/file`).
+
+    Raises:
+        ValueError: If there is nothing of that name, or a JSON file is damaged.
+        ImportError: If it is to come from the hub without huggingface_hub.
+    """
+    path = local_path(path_or_repo)
+    if path.is_file():
+        beside = path.parent / CONFIG
+        return Place(path=path, config=read_json(beside) if beside.is_file() else None, pipeline=None)
+    pipeline = path / "model_index.json"
+    if not (path / CONFIG).is_file() and (path / "transformer" / CONFIG).is_file():
+        path = path / "transformer"
+    elif path.name == "transformer":
+        pipeline = path.parent / "model_index.json"
+    kind = read_json(pipeline).get("_class_name") if pipeline.is_file() else None
+    config = read_json(path / CONFIG) if (path / CONFIG).is_file() else None
+    return Place(path=path, config=config, pipeline=kind if isinstance(kind, str) else None)
+
+
+def local_path(path_or_repo: str | Path) -> Path:
+    """The path itself if it exists; else what the hub has of that name, downloaded.
+
+    Raises:
+        ValueError: If it is neither.
+        ImportError: If huggingface_hub is missing.
+    """
+    path = Path(path_or_repo)
+    if path.exists():
+        return path
+    repository = re.fullmatch(r"([\w-][\w.-]*/[\w.-]+)(?:/([\w./-]+))?", str(path_or_repo))
+    if repository is None or ".." in path.parts:
+        raise ValueError(f"{path} does not exist and is no hub repository (owner/name)")
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError as error:
+        raise ImportError(f"{path} does not exist; to read it from the hub: pip install bdiff-core[hub]") from error
+    inside = (repository[2] or "").strip("/")
+    wanted = [inside, f"{inside}/*"] if inside else list(_FROM_HUB)
+    found = Path(snapshot_download(repository[1], allow_patterns=wanted), inside)
+    if not found.exists():
+        raise ValueError(f"the repository {repository[1]} holds no {inside}")
+    return found
+
+
+def weight_files(path: Path, stems: tuple[str, ...]) -> tuple[Path, ...]:
+    """The safetensors files of a folder: those of an index, a single one, or numbered ones without an index.
+
+    Raises:
+        ValueError: If there are none, one is missing, or the index is damaged.
+    """
+    for stem in stems:
+        index, single = path / f"{stem}.safetensors.index.json", path / f"{stem}.safetensors"
+        if index.is_file():
+            weight_map = read_json(index).get("weight_map")
+            if not isinstance(weight_map, dict):
+                raise ValueError(f"{index} is damaged: it has no weight_map")
+            return _complete(path, sorted({str(file) for file in weight_map.values()}))
+        if single.is_file():
+            return (single,)
+        shards = sorted(path.glob(f"{stem}-*-of-*.safetensors"))
+        if shards:
+            total = shards[0].stem.rpartition("-")[2]
+            if not total.isdecimal():
+                raise ValueError(f"{shards[0]} should end in its number and that of all, like -00001-of-00002")
+            numbers = (f"{number:0{len(total)}}" for number in range(1, int(total) + 1))
+            return _complete(path, [f"{stem}-{number}-of-{total}.safetensors" for number in numbers])
+    raise ValueError(f"{path} is incomplete: {stems[0]}.safetensors is missing")
+
+
+def _complete(path: Path, names: list[str]) -> tuple[Path, ...]:
+    for name in names:
+        if not (path / name).is_file():
+            raise ValueError(f"{path} is incomplete: {name} is missing")
+    return tuple(path / name for name in names)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """An object of a JSON file.
+
+    Raises:
+        ValueError: If the file is no such thing.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is damaged: expected an object, found {type(content).__name__}")
+    return content

@@ -1,0 +1,291 @@
+"""Opening a checkpoint, and making a transformer of it without a second copy in memory."""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from bdiff_core.checkpoint.configs import (
+    CLASSES,
+    DIFFUSERS_CLASSES,
+    OUR_CLASS,
+    config_from_diffusers,
+    config_from_shapes,
+    is_known,
+    own_config,
+)
+from bdiff_core.checkpoint.lora import Change, read_changes
+from bdiff_core.checkpoint.names import (
+    Part,
+    Style,
+    parts_by_name,
+    plain_name,
+    source_names,
+    source_shape,
+    style_of,
+)
+from bdiff_core.checkpoint.places import DIFFUSERS_STEM, OUR_STEM, PICKLES, Place, find_place, weight_files
+from bdiff_core.checkpoint.problems import raise_problems
+from bdiff_core.checkpoint.tensors import StoredTensor, TensorFile, read_header, read_pickle
+from bdiff_core.config import ModelConfig
+from bdiff_core.model import ChunkDiT
+
+Format = Literal["bdiff", "diffusers", "wan", "pt"]
+"""`bdiff`: ours. `diffusers`: its two classes. `wan`: names of Wan's own code, in safetensors. `pt`: a pickle."""
+
+# Where those who trained chunk by chunk keep the transformer.
+_CACHED_ENTRIES = ("generator", "generator_ema", "model")
+# Parameters that published checkpoints may hold and no model uses.
+_UNUSED = re.compile(r"\.norm_added_q\.|^freqs$")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checkpoint:
+    """A transformer on disk, checked against its config; its numbers are not read yet."""
+
+    path: Path
+    """The folder, or the one file."""
+    format: Format
+    """Who wrote it."""
+    config: ModelConfig
+    """The transformer it holds, and the mode it was trained in."""
+    files: tuple[Path, ...]
+    """The files with its numbers."""
+    entry: str | None
+    """Of a `pt`: under which name the file keeps them."""
+    style: Style
+    """Whose names the parameters have."""
+    tensors: Mapping[str, StoredTensor]
+    """What is stored, by those names."""
+
+    @property
+    def num_parameters(self) -> int:
+        """Numbers in the transformer."""
+        return sum(torch.Size(shape).numel() for shape in _expected(self.config).values())
+
+    @property
+    def dtypes(self) -> dict[torch.dtype, int]:
+        """How many numbers are stored in each dtype, the most frequent first."""
+        counts: Counter[torch.dtype] = Counter()
+        for stored in self.tensors.values():
+            counts[stored.dtype] += torch.Size(stored.shape).numel()
+        return dict(counts.most_common())
+
+    def load(
+        self,
+        *,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str = "cpu",
+        loras: Mapping[str | Path, float] | None = None,
+    ) -> ChunkDiT:
+        """Read it; the arguments are those of `load_transformer`."""
+        with torch.device("meta"):
+            model = ChunkDiT(self.config)
+        changes = self._changes(loras or {})
+        weights = {}
+        for name, shape in _expected(self.config).items():
+            sources = [self.tensors[source] for source in source_names(name, self.style)]
+            stored = sources[0].dtype
+            for source in sources[1:]:
+                stored = torch.promote_types(stored, source.dtype)
+            weights[name] = weight = torch.empty(shape, dtype=dtype or stored, device=device)
+            if name not in changes:
+                _read_parts(sources, weight)
+                continue
+            exact = torch.empty(shape, device=device)  # the sum is rounded once
+            _read_parts(sources, exact)
+            parts = exact.chunk(len(source_names(name, "wan")))
+            for part, change in changes[name]:
+                change.add_to(parts[part])
+            weight.copy_(exact)
+        model.load_state_dict(weights, assign=True)
+        return model
+
+    def _changes(self, loras: Mapping[str | Path, float]) -> dict[str, list[tuple[int, Change]]]:
+        """What LoRAs add to each parameter, by its parts."""
+        parts: dict[str, Part] = {}
+        shapes: dict[str, tuple[int, ...]] = {}
+        expected = _expected(self.config)
+        for style in ("diffusers", "wan"):
+            named = parts_by_name(expected, style)
+            parts |= named
+            shapes |= {source: source_shape(n, expected[n], self.config, style) for source, (n, _) in named.items()}
+        changes: dict[str, list[tuple[int, Change]]] = defaultdict(list)
+        for path, strength in loras.items():
+            for (name, part), change in read_changes(path, strength, parts=parts, shapes=shapes).items():
+                changes[name].append((part, change))
+        return changes
+
+
+def _read_parts(sources: Sequence[StoredTensor], out: Tensor) -> None:
+    """Read what makes up a parameter, each into its place."""
+    for source, part in zip(sources, out.chunk(len(sources)), strict=True):
+        source.read_into(part)
+
+
+def load_transformer(
+    path_or_repo: str | Path,
+    *,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str = "cpu",
+    config: ModelConfig | None = None,
+    entry: str | None = None,
+    loras: Mapping[str | Path, float] | None = None,
+) -> ChunkDiT:
+    """Read a transformer, into memory that holds it once.
+
+    Known are the folders of `save_transformer`; those of diffusers' `WanTransformer3DModel` and
+    `SkyReelsV2Transformer3DModel`, alone or in a pipeline; those of Wan 2.1 and SkyReels-V2 in the names of their own
+    code; single safetensors files in any of these names; and the `.pt` files of Self-Forcing, CausVid and LongLive.
+
+    Args:
+        path_or_repo: A folder, a file, or a repository of the Hugging Face hub if nothing of that name exists:
+            `owner/name`, or `owner/name/file` for one file or folder of it.
+        dtype: Dtype of the weights; None: the one they are stored in.
+        device: Where the weights go.
+        config: The transformer's config, where the checkpoint has none that says enough, or another mode is meant.
+        entry: Of a `.pt`, the name under which it keeps the weights; None: the first there is of `generator_ema`,
+            `generator`, `model` and `state_dict`.
+        loras: LoRAs (files, folders, repositories) and their strength, 1 as trained: added to the weights, each sum
+            rounded to `dtype` once.
+
+    Raises:
+        ValueError: If this is no such transformer, is damaged, or its weights or LoRAs do not fit its config; the names
+            that are missing, unexpected or of another shape are listed.
+    """
+    return open_checkpoint(path_or_repo, config=config, entry=entry).load(dtype=dtype, device=device, loras=loras)
+
+
+def open_checkpoint(
+    path_or_repo: str | Path, *, config: ModelConfig | None = None, entry: str | None = None
+) -> Checkpoint:
+    """What lies at a path, as far as can be told without reading its numbers; the arguments are those of
+    `load_transformer`.
+
+    Raises:
+        ValueError: As `load_transformer` does.
+    """  # noqa: D205
+    place = _known(find_place(path_or_repo))
+    told = _told(place)
+    files, read = _read_files(place, entry)
+    style, tensors = _named(place, read)
+    if config is None:
+        config = _config(place, told, style, tensors, read[0])
+    _check(tensors, config, style, place)
+    pickled = read[0].entry is not None or files[0].suffix in PICKLES
+    return Checkpoint(
+        path=place.path,
+        format="pt" if pickled else style,
+        config=config,
+        files=files,
+        entry=read[0].entry,
+        style=style,
+        tensors=tensors,
+    )
+
+
+def _read_files(place: Place, entry: str | None) -> tuple[tuple[Path, ...], list[TensorFile]]:
+    path = place.path
+    if path.is_file():
+        if path.suffix in PICKLES:
+            return (path,), [read_pickle(path, entry=entry)]
+        files: tuple[Path, ...] = (path,)
+    else:
+        kind = None if place.config is None else place.config.get("_class_name")
+        stems = (OUR_STEM,) if kind == OUR_CLASS else (DIFFUSERS_STEM,)
+        stems = stems if kind in (OUR_CLASS, *DIFFUSERS_CLASSES) else (DIFFUSERS_STEM, OUR_STEM)
+        if place.config is None and not any(any(path.glob(f"{stem}*.safetensors*")) for stem in stems):
+            raise ValueError(f"{path} holds no transformer: {place.config_file.name} is missing")
+        files = weight_files(path, stems)
+    if entry is not None:
+        raise ValueError(f"entry {entry!r} is for .pt files; {path} is none")
+    return files, [read_header(file) for file in files]
+
+
+def _named(place: Place, read: Sequence[TensorFile]) -> tuple[Style, dict[str, StoredTensor]]:
+    """The style of the names, and the tensors under names freed of what training code puts around them."""
+    kind = None if place.config is None or place.path.is_file() else place.config.get("_class_name")
+    if kind == OUR_CLASS:
+        return "bdiff", {name: stored for file in read for name, stored in file.tensors.items()}
+    tensors: dict[str, StoredTensor] = {}
+    for file in read:
+        for name, stored in file.tensors.items():
+            if plain_name(name) in tensors:
+                raise ValueError(f"{place.path} holds two tensors named {plain_name(name)}")
+            tensors[plain_name(name)] = stored
+    style: Style | None = "diffusers" if kind in DIFFUSERS_CLASSES else style_of(tensors)
+    if style is None:
+        shown = ", ".join(sorted(tensors)[:3])
+        raise ValueError(f"{place.path} holds no transformer of the Wan family: its tensors are {shown or 'none'} ...")
+    return style, tensors
+
+
+def _known(place: Place) -> Place:
+    """The place without a config that is about something else, which may lie beside a single file.
+
+    Raises:
+        ValueError: If the config of a folder is about something else.
+    """
+    if place.config is None or is_known(place.config):
+        return place
+    if place.path.is_dir():
+        kind = place.config.get("_class_name")
+        raise ValueError(f"{place.config_file} is of a {kind}; expected one of {CLASSES}")
+    return replace(place, config=None)
+
+
+def _told(place: Place) -> ModelConfig | None:
+    """The config, where `config.json` says all of it."""
+    kind = None if place.config is None else place.config.get("_class_name")
+    if kind == OUR_CLASS:
+        return own_config(place.config, place.config_file)
+    if kind in DIFFUSERS_CLASSES:
+        return config_from_diffusers(place.config, place.config_file, pipeline=place.pipeline)
+    return None
+
+
+def _config(
+    place: Place, told: ModelConfig | None, style: Style, tensors: Mapping[str, StoredTensor], file: TensorFile
+) -> ModelConfig:
+    cached = file.entry in _CACHED_ENTRIES
+    inside = file.metadata.get("config")
+    inside = dict(inside) if isinstance(inside, Mapping) and is_known(dict(inside)) else None
+    if told is not None and inside is None:
+        return replace(told, native_mode="cached") if cached else told
+    shapes = _shapes_of_ours(tensors, style)
+    return config_from_shapes(shapes, inside or place.config, place.config_file, trained_with_cache=cached)
+
+
+def _shapes_of_ours(tensors: Mapping[str, StoredTensor], style: Style) -> dict[str, tuple[int, ...]]:
+    """Shapes of what is stored as one tensor, under our names."""
+    layers = {name.split(".")[1] for name in tensors if re.match(r"blocks\.\d+\.", name)}
+    config = ModelConfig(dim=2, num_layers=1, num_heads=1, ffn_dim=1, image_dim=1, image_length=1, fps_embedding=True)
+    ours = list(_expected(config))
+    ours += [name.replace("blocks.0.", f"blocks.{layer}.", 1) for layer in layers for name in ours if "blocks." in name]
+    named = ((name, source_names(name, style)) for name in ours)
+    return {name: tensors[names[0]].shape for name, names in named if len(names) == 1 and names[0] in tensors}
+
+
+def _expected(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """The shape of each parameter of a transformer."""
+    with torch.device("meta"):
+        return {name: tuple(parameter.shape) for name, parameter in ChunkDiT(config).state_dict().items()}
+
+
+def _check(tensors: Mapping[str, StoredTensor], config: ModelConfig, style: Style, place: Place) -> None:
+    """Raise one error that names the stored parameters that are missing, unexpected or of the wrong shape."""
+    expected = _expected(config)
+    parts = parts_by_name(expected, style)
+    problems = [f"missing {name}" for name in sorted(set(parts) - set(tensors))]
+    problems += [f"unexpected {name}" for name in sorted(set(tensors) - set(parts)) if not _UNUSED.search(name)]
+    for source, (name, _) in parts.items():
+        shape = source_shape(name, expected[name], config, style)
+        if source in tensors and tensors[source].shape != shape:
+            problems.append(f"{source} is {tensors[source].shape}, expected {shape}")
+    about = "its config.json" if place.config is not None else "its config"
+    raise_problems(problems, f"the weights in {place.path} do not fit {about}")

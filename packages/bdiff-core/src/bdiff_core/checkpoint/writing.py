@@ -1,0 +1,104 @@
+"""Writing a transformer in any of the formats it can be read from."""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from bdiff_core.checkpoint.configs import described, described_for_diffusers, described_for_wan
+from bdiff_core.checkpoint.names import Style, split
+from bdiff_core.checkpoint.places import CONFIG, DIFFUSERS_STEM, OUR_STEM, PICKLES
+from bdiff_core.checkpoint.reading import Format
+from bdiff_core.model import ChunkDiT
+
+
+def save_transformer(
+    model: ChunkDiT, path: str | Path, *, format: Format = "bdiff", max_file_bytes: int | None = None
+) -> None:
+    """Write a transformer in the dtype it has, each file under a temporary name first.
+
+    Args:
+        model: The transformer.
+        path: A folder, made if it does not exist: `config.json` and safetensors files. For the format `pt` a file.
+        format: Who shall be able to read it: `bdiff` this package, `diffusers` its `WanTransformer3DModel` or
+            `SkyReelsV2Transformer3DModel`, `wan` the code of Wan 2.1 and SkyReels-V2, `pt` that of Self-Forcing and its
+            kin. All of them can be read back here, with the native mode.
+        max_file_bytes: Split the weights into files of at most so many bytes (no tensor is split), with an index; None:
+            one file.
+
+    Raises:
+        ValueError: If the format cannot say what the config says, or path and format do not go together.
+    """
+    path = Path(path)
+    if format not in ("bdiff", "diffusers", "wan", "pt"):
+        raise ValueError(f"format is {format!r}; expected 'bdiff', 'diffusers', 'wan' or 'pt'")
+    if (format == "pt") != (path.suffix in PICKLES):
+        raise ValueError(f"{path}: the format 'pt' is a file that ends in .pt, every other format a folder")
+    if max_file_bytes is not None and (max_file_bytes < 1 or format == "pt"):
+        raise ValueError(
+            f"max_file_bytes is {max_file_bytes} with the format {format!r}; expected at least 1, and no pt"
+        )
+    if format == "pt":
+        _save_pickle(model, path)
+        return
+    style: Style = format
+    describe = {"bdiff": described, "diffusers": described_for_diffusers, "wan": described_for_wan}[format]
+    config = describe(model.config)
+    stem = OUR_STEM if format == "bdiff" else DIFFUSERS_STEM
+    path.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path, prefix=".saving-") as name:
+        room = Path(name)
+        _write_weights(model, style, room, stem=stem, max_file_bytes=max_file_bytes)
+        (room / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        written = sorted(file.name for file in room.iterdir())
+        for file in sorted(written, key=lambda file: file.endswith(".json")):  # weights, then what speaks of them
+            os.replace(room / file, path / file)
+    for stale in (*path.glob(f"{stem}.safetensors*"), *path.glob(f"{stem}-*-of-*.safetensors")):
+        if stale.name not in written:  # of an earlier save with other files, which an index would bring back
+            stale.unlink()
+
+
+def _write_weights(model: ChunkDiT, style: Style, room: Path, *, stem: str, max_file_bytes: int | None) -> None:
+    groups = list(_groups(model, style, max_file_bytes))
+    single = len(groups) == 1
+    weight_map = {}
+    for number, names in enumerate(groups, 1):
+        file = f"{stem}.safetensors" if single else f"{stem}-{number:05}-of-{len(groups):05}.safetensors"
+        weights = {name: part.contiguous().cpu() for name, part in split(model, style) if name in names}
+        save_file(weights, room / file, metadata={"format": "pt"})
+        weight_map |= dict.fromkeys(names, file)
+    if not single:
+        total = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+        index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+        (room / f"{stem}.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+def _groups(model: ChunkDiT, style: Style, max_file_bytes: int | None) -> Iterator[set[str]]:
+    """Names of what goes into each file."""
+    names: set[str] = set()
+    size = 0
+    for name, part in split(model, style):
+        added = part.numel() * part.element_size()
+        if names and max_file_bytes is not None and size + added > max_file_bytes:
+            yield names
+            names, size = set(), 0
+        names.add(name)
+        size += added
+    yield names
+
+
+def _save_pickle(model: ChunkDiT, file: Path) -> None:
+    weights: dict[str, Tensor] = {f"model.{name}": part.cpu() for name, part in split(model, "wan")}
+    config = described_for_wan(model.config)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f".{file.name}.tmp")
+    try:
+        torch.save({"generator": weights, "config": config}, partial)
+        os.replace(partial, file)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -184,7 +184,7 @@ def test_memory_of_a_window_is_constant(make_layers, policy):
     for chunk in range(12):
         bank.read(chunk, embedding=None)
         bank.write(chunk, make_layers(chunk), embedding=embedding(chunk))
-        sizes.append((len(bank), bank.nbytes, len(bank._index)))
+        sizes.append((len(bank), bank.nbytes, len(bank._state.index)))
     one = sizes[0][1]
     assert sizes[2:] == [(3, 3 * one, 3)] * 10
 

@@ -77,7 +77,7 @@ def test_a_loaded_bank_goes_on_as_if_it_had_never_stopped(make_layers, tmp_path,
         loaded = KVBank.load(tmp_path / "bank.safetensors")
         assert (loaded.policy, loaded.chunks, loaded.next_index) == (bank.policy, bank.chunks, bank.next_index)
         assert (loaded.nbytes, loaded.metadata, loaded.trace) == (bank.nbytes, bank.metadata, bank.trace)
-        assert type(loaded._index) is index
+        assert type(loaded._state.index) is index
         for chunk in range(bank.next_index, bank.next_index + 2):
             same(step(loaded, make_layers, chunk), step(bank, make_layers, chunk))
         assert loaded.trace == bank.trace
@@ -233,7 +233,7 @@ def test_what_a_snapshot_cannot_name_is_refused(make_layers, tmp_path):
         pass
 
     bank = KVBank(policy=Full(), index=Mine())
-    with pytest.raises(ValueError, match=r"cannot save the index .*a snapshot knows ExactIndex, FaissIndex"):
+    with pytest.raises(ValueError, match=r"cannot save the index .*a file of a bank knows ExactIndex, FaissIndex"):
         bank.save(tmp_path / "bank")
     assert list(tmp_path.iterdir()) == []
 
@@ -243,7 +243,7 @@ def test_foreign_files_are_refused(tmp_path):
     with pytest.raises(ValueError, match="is no safetensors file"):
         KVBank.load(tmp_path / "text")
     save_file({"x": torch.ones(1)}, tmp_path / "weights")
-    with pytest.raises(ValueError, match="has format None; this version reads formats 1 and 2"):
+    with pytest.raises(ValueError, match="has format None; this version reads formats 1 to 3"):
         KVBank.load(tmp_path / "weights")
     with pytest.raises(FileNotFoundError):
         KVBank.load(tmp_path / "nothing")

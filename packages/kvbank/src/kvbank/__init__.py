@@ -20,11 +20,13 @@ from kvbank.recall import LayerKV, LayerLike, Recall, RecallTrace
 from kvbank.salience import SalienceOptions, cover_count, salient_tokens
 from kvbank.scored import LatentRecall, PoseRecall, QueryRecall
 from kvbank.store import MemoryStore, Store
+from kvbank.tensorfile import DamageError
 
 __version__ = version("kvbank")
 
 __all__ = [  # noqa: RUF022
     # The memory
+    "DamageError",
     "KVBank",
     "LayerKV",
     "LayerLike",

@@ -28,6 +28,10 @@ class LayerSummary:
         key, query = (None if x is None else x.detach().float().mean(2) for x in (layer.key, layer.query))
         return cls(key, query)
 
+    def to(self, device: torch.device | str) -> "LayerSummary":
+        """The same on a device."""
+        return LayerSummary(self.key.to(device), None if self.query is None else self.query.to(device))
+
     @property
     def nbytes(self) -> int:
         """Bytes of the vectors."""
@@ -171,6 +175,11 @@ def ask(policy: Policy, past: Past) -> tuple[LayerPick, ...]:
     for number, pick in enumerate(picks):
         _check_pick(pick, number, past, policy)
     return picks
+
+
+def shown_chunks(picks: Sequence[LayerPick]) -> tuple[int, ...]:
+    """Chunks that any layer shows, ascending."""
+    return tuple(sorted({chunk for pick in picks for chunk in pick.chunks}))
 
 
 def _check_pick(pick: LayerPick, number: int, past: Past, policy: Policy) -> None:

@@ -1,169 +1,146 @@
-"""A bank on disk: one safetensors file, tensors beside JSON metadata, no pickle."""
+"""A bank in one file: safetensors, tensors beside JSON metadata, no pickle, a checksum over everything."""
 
 import dataclasses
 import json
 import os
-from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from kvbank.deep_sink import DeepSink
-from kvbank.index import ExactIndex, FaissIndex, Index
 from kvbank.past import LayerSummary
-from kvbank.policies import DynamicSparse, Full, Policy, Rolling, SemanticSparse, Sink
-from kvbank.quantization import FORMATS, Int4, Int8, PackedLayer, StoredLayer
-from kvbank.reading import ChunkRecord, ReadRecord
+from kvbank.policies import Policy
+from kvbank.quantization import Int4, Int8, PackedLayer, StoredLayer
 from kvbank.recall import LayerKV
-from kvbank.salience import SalienceOptions
-from kvbank.scored import LatentRecall, PoseRecall, QueryRecall
+from kvbank.records import chunk_entry, chunk_ids, chunk_record, read_entry, read_ids, read_record
+from kvbank.segments import force_folder, named_error
+from kvbank.settings import Settings
+from kvbank.state import BankState
+from kvbank.tensorfile import DamageError, claimed_checksum, map_file, read_tensors, write_tensors
 
-FORMAT = 2  # 1 knew neither quantization nor policies that answer layer by layer; it is still read
-POLICIES: dict[str, type] = {
-    "SemanticSparse": SemanticSparse,
-    "DynamicSparse": DynamicSparse,
-    "Rolling": Rolling,
-    "Sink": Sink,
-    "Full": Full,
-    "LatentRecall": LatentRecall,
-    "QueryRecall": QueryRecall,
-    "PoseRecall": PoseRecall,
-    "DeepSink": DeepSink,
-}
-INDEXES: dict[str, type] = {"ExactIndex": ExactIndex, "FaissIndex": FaissIndex}
+# 1 knew neither quantization nor policies that answer layer by layer, 1 and 2 no checksum; they are still read.
+FORMAT = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Snapshot:
     """Everything a bank is made of."""
 
-    policy: Policy
-    index: Index
-    salience: SalienceOptions
-    quantization: Int8 | Int4 | None
-    budget: int | None
-    seed: int
-    rotates: bool
-    records: dict[int, ChunkRecord]
-    plans: dict[int, dict[str, Any]]
-    reads: dict[int, ReadRecord]
-    embeddings: dict[int, Tensor | None]
-    summaries: dict[int, tuple[LayerSummary, ...]]
+    settings: Settings
+    """What it was made with."""
+    state: BankState
+    """What it knows."""
     layers: dict[int, tuple[StoredLayer, ...]]
+    """What it holds."""
 
 
 def save_snapshot(path: Path, snapshot: Snapshot) -> None:
-    """Write to a temporary name beside `path`, then rename: a crash leaves the old file or the new one."""
+    """Write to a temporary name beside `path`, then rename: a crash leaves the old file or the new one.
+
+    Raises:
+        OSError: With the name of the file, if the disk is full or cannot be written; the old file is as it was.
+    """
+    state = snapshot.state
     header = {
         "format": FORMAT,
-        "policy": _named_policy(snapshot.policy),
-        "quantization": _named_format(snapshot.quantization),
-        "budget": snapshot.budget,
-        "plans": snapshot.plans,
-        "index": _table_name(INDEXES, snapshot.index, "index"),
-        "salience": dataclasses.asdict(snapshot.salience),
-        "seed": snapshot.seed,
-        "rotates": snapshot.rotates,
-        "held": {chunk: embedding is not None for chunk, embedding in snapshot.embeddings.items()},
-        "num_layers": len(next(iter(snapshot.records.values())).kept) if snapshot.records else 0,
-        "records": [
-            {
-                "num_tokens": record.num_tokens,
-                "kept": [None if isinstance(kept, range) else len(kept) for kept in record.kept],
-                "metadata": dict(record.metadata),
-            }
-            for record in snapshot.records.values()
-        ],
-        "reads": [
-            {
-                "index": index,
-                **{name: getattr(read, name) for name in ("chunks", "kinds", "similarity", "spans", "weights")},
-                "picked": [[None if some is None else len(some) for some in layer] for layer in read.picked],
-            }
-            for index, read in snapshot.reads.items()
-        ],
+        **snapshot.settings.as_json(),
+        "plans": state.plans,
+        "held": {chunk: embedding is not None for chunk, embedding in state.embeddings.items()},
+        "num_layers": len(next(iter(state.records.values())).kept) if state.records else 0,
+        "records": [chunk_entry(record) for record in state.records.values()],
+        "reads": [read_entry(index, read) for index, read in state.reads.items()],
     }
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        save_file(_tensors(snapshot), temporary, metadata={"kvbank": json.dumps(header)})
-        with temporary.open("rb+") as written:
-            os.fsync(written.fileno())
+        with temporary.open("wb") as file:
+            write_tensors(file, _tensors(snapshot), header)
+            file.flush()
+            os.fsync(file.fileno())
         temporary.replace(path)
+        force_folder(path.parent)
+    except OSError as error:
+        raise named_error(error, path) from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def load_snapshot(path: Path, *, device: torch.device | str, policy: Policy | None = None) -> Snapshot:
-    """Read what `save_snapshot` wrote; keys and values go to `device`, the rest stays on the CPU."""
+    """Read what `save_snapshot` wrote; keys and values go to `device`, the rest stays on the CPU.
+
+    Raises:
+        DamageError: If the file is not what was written.
+        ValueError: If it is no snapshot of a bank, or wants a policy.
+    """
+    header, tensors = _read_file(path)
+    settings = Settings.from_json(header, policy=policy)
+    state = BankState(settings.index)
+    for chunk, entry in enumerate(header["records"]):
+        state.records[chunk] = chunk_record(entry, tensors.get(f"kept.{chunk}"))
+    state.plans.update({int(chunk): plan for chunk, plan in header.get("plans", {}).items()})
+    for entry in header["reads"]:
+        state.reads[entry["index"]] = read_record(entry, tensors.get(f"picked.{entry['index']}"))
+    held = {int(chunk): embedded for chunk, embedded in header["held"].items()}
+    for chunk, embedded in held.items():
+        state.embeddings[chunk] = tensors[f"embedding.{chunk}"] if embedded else None
+        if embedded:
+            state.index.add(chunk, tensors[f"embedding.{chunk}"])
+    state.summaries.update(_summaries(tensors, held, header["num_layers"], device=device))
+    layers = {
+        chunk: tuple(
+            _layer(tensors, f"{chunk}.{layer}", settings.quantization, device=device)
+            for layer in range(header["num_layers"])
+        )
+        for chunk in held
+    }
+    return Snapshot(settings=settings, state=state, layers=layers)
+
+
+def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    data = map_file(path)
+    if claimed_checksum(data) is not None:
+        header, tensors = read_tensors(data, path)
+    else:
+        header, tensors = _read_old_file(path)
+    if header.get("format") not in (1, 2, FORMAT):
+        raise ValueError(
+            f"{path} has format {header.get('format')}; this version reads formats 1 to {FORMAT} of KVBank.save"
+        )
+    return header, tensors
+
+
+def _read_old_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Files of formats 1 and 2, which have no checksum."""
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get("kvbank", "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(f"{path} is no safetensors file ({error}); expected one written by KVBank.save") from error
-    if header.get("format") not in (1, FORMAT):
-        raise ValueError(
-            f"{path} has format {header.get('format')}; this version reads formats 1 and {FORMAT} of KVBank.save"
-        )
-    name, fields = header.get("quantization") or (None, {})
-    quantization = None if name is None else FORMATS[name](**fields)
-    held = {int(chunk): embedded for chunk, embedded in header["held"].items()}
-    return Snapshot(
-        policy=_policy(header["policy"], policy),
-        index=INDEXES[header["index"]](),
-        salience=SalienceOptions(**header["salience"]),
-        quantization=quantization,
-        budget=header.get("budget"),
-        seed=header["seed"],
-        rotates=header["rotates"],
-        records={
-            chunk: _record(record, tensors.get(f"kept.{chunk}")) for chunk, record in enumerate(header["records"])
-        },
-        plans={int(chunk): plan for chunk, plan in header.get("plans", {}).items()},
-        reads={read["index"]: _read(read, tensors.get(f"picked.{read['index']}")) for read in header["reads"]},
-        embeddings={chunk: tensors[f"embedding.{chunk}"] if embedded else None for chunk, embedded in held.items()},
-        summaries=_summaries(tensors, held, header["num_layers"], device=device),
-        layers={
-            chunk: tuple(
-                _layer(tensors, f"{chunk}.{layer}", quantization, device=device)
-                for layer in range(header["num_layers"])
-            )
-            for chunk in held
-        },
-    )
+    except (SafetensorError, ValueError) as error:
+        raise DamageError(path, f"it is no safetensors file ({error}), and KVBank.save writes nothing else") from error
+    if header.get("format", 0) not in (0, 1, 2):
+        raise DamageError(path, "its checksum is not where it was written")
+    return header, tensors
 
 
 def _tensors(snapshot: Snapshot) -> dict[str, Tensor]:
-    tensors = {
-        f"{part}.{chunk}.{number}": tensor.detach()
+    state = snapshot.state
+    tensors: dict[str, Tensor | None] = {
+        f"{part}.{chunk}.{number}": tensor
         for chunk, layers in snapshot.layers.items()
         for number, layer in enumerate(layers)
         for part, tensor in layer.tensors().items()
     }
-    for chunk, summaries in snapshot.summaries.items():
+    for chunk, summaries in state.summaries.items():
         for number, summary in enumerate(summaries):
-            for part in ("key", "query"):
-                if getattr(summary, part) is not None:
-                    tensors[f"mean_{part}.{chunk}.{number}"] = getattr(summary, part)
-    for chunk, embedding in snapshot.embeddings.items():
-        if embedding is not None:
-            tensors[f"embedding.{chunk}"] = embedding
-    for chunk, record in snapshot.records.items():
-        tensors.update(_joined(f"kept.{chunk}", [kept for kept in record.kept if isinstance(kept, array)]))
-    for index, read in snapshot.reads.items():
-        tensors.update(_joined(f"picked.{index}", [some for layer in read.picked for some in layer if some]))
-    return tensors
-
-
-def _joined(name: str, parts: Sequence[array]) -> dict[str, Tensor]:
-    """Ids one after the other, if there are any; empty arrays have no buffer to take them from."""
-    return {name: torch.cat([torch.frombuffer(part, dtype=torch.int32) for part in parts])} if parts else {}
+            tensors[f"mean_key.{chunk}.{number}"] = summary.key
+            tensors[f"mean_query.{chunk}.{number}"] = summary.query
+    tensors |= {f"embedding.{chunk}": embedding for chunk, embedding in state.embeddings.items()}
+    tensors |= {f"kept.{chunk}": chunk_ids(record) for chunk, record in state.records.items()}
+    tensors |= {f"picked.{index}": read_ids(read) for index, read in state.reads.items()}
+    return {name: tensor for name, tensor in tensors.items() if tensor is not None}
 
 
 def _layer(
@@ -182,67 +159,5 @@ def _summaries(
         names = [f"{chunk}.{layer}" for layer in range(num_layers) if f"mean_key.{chunk}.{layer}" in tensors]
         pairs = [[tensors.get(f"mean_{part}.{name}") for part in ("key", "query")] for name in names]
         if pairs:
-            summaries[chunk] = tuple(
-                LayerSummary(*(None if mean is None else mean.to(device) for mean in pair)) for pair in pairs
-            )
+            summaries[chunk] = tuple(LayerSummary(*pair).to(device) for pair in pairs)
     return summaries
-
-
-def _record(record: dict[str, Any], chosen: Tensor | None) -> ChunkRecord:
-    sizes = record["kept"]
-    parts = _parted(sizes, chosen)
-    kept = tuple(
-        range(total) if part is None else part for total, part in zip(record["num_tokens"], parts, strict=True)
-    )
-    return ChunkRecord(num_tokens=tuple(record["num_tokens"]), kept=kept, metadata=record["metadata"])
-
-
-def _read(read: dict[str, Any], chosen: Tensor | None) -> ReadRecord:
-    # Format 1 knew no picks: all stored tokens of every chunk.
-    sizes = read.get("picked", [[None] * len(layer) for layer in read["spans"]])
-    parts = iter(_parted([size for layer in sizes for size in layer], chosen))
-    return ReadRecord(
-        chunks=tuple(read["chunks"]),
-        kinds=tuple(read["kinds"]),
-        similarity=tuple(read["similarity"]),
-        spans=tuple(map(tuple, read["spans"])),
-        weights=tuple(map(tuple, read.get("weights", ()))),
-        picked=tuple(tuple(next(parts) for _ in layer) for layer in sizes),
-    )
-
-
-def _parted(sizes: Sequence[int | None], joined: Tensor | None) -> list[array | None]:
-    """The other way round from `_joined`: arrays of these sizes, None where the size is."""
-    lengths = [size or 0 for size in sizes]
-    ids = torch.zeros(0, dtype=torch.int32) if joined is None else joined
-    parts = ids.split(lengths)
-    return [None if size is None else array("i", part.tolist()) for size, part in zip(sizes, parts, strict=True)]
-
-
-def _named_format(quantization: Int8 | Int4 | None) -> list[Any] | None:
-    return None if quantization is None else [type(quantization).__name__, dataclasses.asdict(quantization)]
-
-
-def _named_policy(policy: Policy) -> list[Any]:
-    """Name and fields; fields None for a policy that only its writer can make again."""
-    name = type(policy).__name__
-    return [name, dataclasses.asdict(policy)] if POLICIES.get(name) is type(policy) else [name, None]
-
-
-def _policy(named: list[Any], given: Policy | None) -> Policy:
-    name, fields = named
-    if fields is None:
-        if type(given).__name__ != name:
-            raise ValueError(f"this bank was saved with a {name}; give it back: KVBank.load(path, policy={name}(...))")
-        return given
-    saved = POLICIES[name](**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
-    if given is not None and given != saved:
-        raise ValueError(f"this bank was saved with {saved}; got {given}, which it cannot go on with")
-    return saved
-
-
-def _table_name(table: dict[str, type], thing: object, role: str) -> str:
-    name = type(thing).__name__
-    if table.get(name) is not type(thing):
-        raise ValueError(f"cannot save the {role} {thing!r}; a snapshot knows {', '.join(table)}")
-    return name

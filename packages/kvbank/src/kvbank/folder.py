@@ -1,0 +1,216 @@
+"""A bank in a folder: a journal of all that happens to it, and a segment for each chunk that it holds.
+
+Order makes it safe. A chunk is first written to a segment of its own, under a pending name, and forced to disk; then
+the journal says so, and is forced to disk: that is the moment at which the chunk is written. Then the segment gets its
+final name, and last what the journal has given up is deleted. So a crash leaves at most one segment that the journal
+does not know, under a pending name. A final name that it does not know proves that the journal has lost its end.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from kvbank.journal import Journal, JournalRecord
+from kvbank.policies import Policy
+from kvbank.quantization import StoredLayer
+from kvbank.reading import ReadRecord
+from kvbank.records import chunk_entry, chunk_ids, chunk_record, read_entry, read_ids, read_record
+from kvbank.segments import Segment, force_folder, to_device, write_segment
+from kvbank.settings import Settings
+from kvbank.state import BankState
+from kvbank.tensorfile import DamageError
+from kvbank.writing import WrittenChunk
+
+FORMAT = 1
+Fsync = Literal["chunk", "never"]
+_JOURNAL, _SEGMENTS = "journal", "segments"
+_NAME = re.compile(r"(\d+)-(\d+)\.safetensors(\.pending)?")
+
+
+class BankFolder:
+    """Journal and segments of one bank, made by `create` or `open`.
+
+    Args:
+        path: The folder.
+        journal: Its journal, read to the end or new.
+        fsync: When the disk itself is waited for.
+        segments: Of the chunks held.
+    """
+
+    def __init__(self, path: Path, journal: Journal, *, fsync: Fsync, segments: dict[int, Segment]) -> None:
+        self.path = path
+        self.segments = segments
+        self._journal: Journal | None = journal
+        self._fsync = fsync
+        self._dead: list[Segment] = []
+
+    @classmethod
+    def create(cls, path: Path, settings: Settings, *, fsync: Fsync) -> "BankFolder":
+        """A folder with an empty bank.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        if fsync not in ("chunk", "never"):
+            raise ValueError(f'fsync is {fsync!r}; expected "chunk" or "never"')
+        header = {"op": "bank", "format": FORMAT, "fsync": fsync, **settings.as_json()}
+        (path / _SEGMENTS).mkdir(parents=True, exist_ok=True)
+        force_folder(path)
+        return cls(path, Journal.create(path / _JOURNAL, header), fsync=fsync, segments={})
+
+    @staticmethod
+    def holds_bank(path: Path) -> bool:
+        """Whether there is a bank to be opened.
+
+        Raises:
+            DamageError: If there are segments without a journal.
+        """
+        if (path / _JOURNAL).exists():
+            return True
+        if any((path / _SEGMENTS).glob("*.safetensors")):
+            raise DamageError(path / _JOURNAL, "it is missing")
+        return False
+
+    @classmethod
+    def open(cls, path: Path, *, policy: Policy | None) -> tuple["BankFolder", Settings, BankState]:
+        """The bank as it was when its last chunk was written, with what was noted since as far as it got to the disk.
+
+        Raises:
+            DamageError: If the journal or a segment is not what was written.
+            ValueError: If a process has the bank open, its format is newer, or it wants a policy.
+        """
+        journal = Journal(path / _JOURNAL)
+        try:
+            records = journal.records()
+            header = next(records).metadata
+            if header.get("format") != FORMAT:
+                raise ValueError(f"{path} has format {header.get('format')}; this version reads format {FORMAT}")
+            settings = Settings.from_json(header, policy=policy)
+            folder = cls(path, journal, fsync=header["fsync"], segments={})
+            state = BankState(settings.index)
+            for record in records:
+                folder._replay(state, record)
+            (path / _SEGMENTS).mkdir(exist_ok=True)  # an empty folder is easily lost in a copy
+            folder._settle()
+            journal.cut()
+        except BaseException:
+            journal.close()
+            raise
+        return folder, settings, state
+
+    def write(self, chunk: WrittenChunk) -> None:
+        """Make a chunk durable; a smaller number than the next rewinds. If this raises, nothing has changed.
+
+        Raises:
+            OSError: With the name of the file, if the disk is full or cannot be written.
+        """
+        self._check_open()
+        force = self._fsync == "chunk"
+        name = f"{chunk.index:06d}-{self._journal.next_number:08d}.safetensors"
+        pending = self.path / _SEGMENTS / f"{name}.pending"
+        segment = write_segment(pending, chunk.layers, chunk.summaries, force=force)
+        tensors = {"kept": chunk_ids(chunk.record), "embedding": chunk.embedding}
+        entry = {"op": "write", "chunk": chunk.index, "segment": name, "checksum": segment.checksum}
+        try:
+            self._journal.append(
+                {**entry, "frees": chunk.frees, "record": chunk_entry(chunk.record)},
+                {name: tensor for name, tensor in tensors.items() if tensor is not None},
+                force=force,
+            )
+        except OSError:
+            pending.unlink(missing_ok=True)
+            raise
+        with suppress(OSError):  # the chunk is written; whoever opens the bank next will rename
+            segment = segment.moved(pending.with_name(name))
+        self._hold(chunk.index, segment, chunk.frees)
+
+    def load(self, state: BankState, *, device: torch.device | str) -> Iterator[tuple[int, tuple[StoredLayer, ...]]]:
+        """The layers of each chunk held, checked, and its summaries into the state.
+
+        On the CPU they are views of the mapped files: memory is taken when they are looked at, and given back.
+
+        Raises:
+            DamageError: If a segment is missing, or not what was written.
+        """
+        for chunk, segment in self.segments.items():
+            layers, summaries = segment.load()
+            if summaries:
+                state.summaries[chunk] = tuple(summary.to(device) for summary in summaries)
+            yield chunk, to_device(layers, device)
+
+    def read(self, index: int, read: ReadRecord) -> None:
+        """Note a read; it reaches the disk itself with the next chunk."""
+        self._append({"op": "read", "read": read_entry(index, read)}, {"picked": read_ids(read)})
+
+    def note(self, index: int, metadata: dict[str, Any]) -> None:
+        """Note what is said of a chunk; it reaches the disk itself with the next chunk."""
+        self._append({"op": "note", "chunk": index, "metadata": metadata}, {})
+
+    def sweep(self) -> None:
+        """Delete the segments that the journal has given up."""
+        for segment in self._dead:
+            with suppress(OSError):  # the bank does not need it gone; whoever opens it next will try again
+                segment.path.unlink(missing_ok=True)
+        self._dead.clear()
+
+    def force(self) -> None:
+        """Bring reads and notes to the disk itself."""
+        self._check_open()
+        self._journal.force()
+
+    def close(self) -> None:
+        """Let another process have the bank; reads and notes are brought to the disk itself."""
+        if self._journal is not None:
+            self._journal.force()
+            self._journal.close()
+            self._journal = None
+
+    def _append(self, metadata: dict[str, Any], tensors: dict[str, Tensor | None]) -> None:
+        self._check_open()
+        present = {name: tensor for name, tensor in tensors.items() if tensor is not None}
+        self._journal.append(metadata, present, force=False)
+
+    def _hold(self, index: int, segment: Segment, frees: Sequence[int]) -> None:
+        rewound = [chunk for chunk in self.segments if chunk >= index]
+        self._dead += [self.segments.pop(chunk) for chunk in rewound]
+        self.segments[index] = segment
+        self._dead += [self.segments.pop(chunk) for chunk in frees]
+
+    def _replay(self, state: BankState, record: JournalRecord) -> None:
+        entry, tensors = record.metadata, record.tensors
+        if entry["op"] == "note":
+            state.note(entry["chunk"], entry["metadata"])
+        elif entry["op"] == "read":
+            state.reads[entry["read"]["index"]] = read_record(entry["read"], tensors.get("picked"))
+        else:
+            state.rewind(entry["chunk"])
+            written = chunk_record(entry["record"], tensors.get("kept"))
+            state.add(entry["chunk"], written, embedding=tensors.get("embedding"), summaries=())
+            for chunk in entry["frees"]:
+                state.free(chunk)
+            path = self.path / _SEGMENTS / entry["segment"]
+            self._hold(entry["chunk"], Segment(path=path, checksum=entry["checksum"]), entry["frees"])
+
+    def _settle(self) -> None:
+        """Make the segments what the journal says: finish what a crash interrupted, and delete what is given up."""
+        found = {path: match for path in (self.path / _SEGMENTS).iterdir() if (match := _NAME.fullmatch(path.name))}
+        for path, match in found.items():
+            if int(match[2]) >= self._journal.next_number and not match[3]:
+                raise DamageError(self._journal.path, f"it ends before {path.name} was written")
+        live = {segment.path for segment in self.segments.values()}
+        for path, match in found.items():
+            final = path.with_name(path.name.removesuffix(match[3] or ""))
+            if final not in live:
+                path.unlink()
+            elif match[3]:
+                path.replace(final)
+        self._dead.clear()
+
+    def _check_open(self) -> None:
+        if self._journal is None:
+            raise ValueError(f"the bank in {self.path} is closed; go on with it by KVBank.load({str(self.path)!r})")

@@ -1,0 +1,75 @@
+"""Records of writes and reads as JSON, with their token ids as one tensor beside it."""
+
+from array import array
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from kvbank.reading import ChunkRecord, ReadRecord
+
+
+def chunk_entry(record: ChunkRecord) -> dict[str, Any]:
+    """The JSON of a chunk written."""
+    return {
+        "num_tokens": record.num_tokens,
+        "kept": [None if isinstance(kept, range) else len(kept) for kept in record.kept],
+        "metadata": dict(record.metadata),
+    }
+
+
+def chunk_ids(record: ChunkRecord) -> Int[Tensor, " ids"] | None:
+    """The tokens that it kept, layer after layer; None if it kept all."""
+    return _joined([kept for kept in record.kept if isinstance(kept, array)])
+
+
+def chunk_record(entry: dict[str, Any], ids: Int[Tensor, " ids"] | None) -> ChunkRecord:
+    """The other way round from `chunk_entry` and `chunk_ids`."""
+    parts = _parted(entry["kept"], ids)
+    kept = tuple(range(total) if part is None else part for total, part in zip(entry["num_tokens"], parts, strict=True))
+    return ChunkRecord(num_tokens=tuple(entry["num_tokens"]), kept=kept, metadata=entry["metadata"])
+
+
+def read_entry(index: int, read: ReadRecord) -> dict[str, Any]:
+    """The JSON of a read."""
+    return {
+        "index": index,
+        **{name: getattr(read, name) for name in ("chunks", "kinds", "similarity", "spans", "weights")},
+        "picked": [[None if some is None else len(some) for some in layer] for layer in read.picked],
+    }
+
+
+def read_ids(read: ReadRecord) -> Int[Tensor, " ids"] | None:
+    """The tokens that its policy picked, layer after layer; None if it picked none by itself."""
+    return _joined([some for layer in read.picked for some in layer if some])
+
+
+def read_record(entry: dict[str, Any], ids: Int[Tensor, " ids"] | None) -> ReadRecord:
+    """The other way round from `read_entry` and `read_ids`."""
+    # The first format of snapshots knew no picks: all stored tokens of every chunk.
+    sizes = entry.get("picked", [[None] * len(layer) for layer in entry["spans"]])
+    parts = iter(_parted([size for layer in sizes for size in layer], ids))
+    return ReadRecord(
+        chunks=tuple(entry["chunks"]),
+        kinds=tuple(entry["kinds"]),
+        similarity=tuple(entry["similarity"]),
+        spans=tuple(map(tuple, entry["spans"])),
+        weights=tuple(map(tuple, entry.get("weights", ()))),
+        picked=tuple(tuple(next(parts) for _ in layer) for layer in sizes),
+    )
+
+
+def _joined(parts: Sequence[array]) -> Int[Tensor, " ids"] | None:
+    """Ids one after the other, if there are any; empty arrays have no buffer to take them from."""
+    filled = [torch.frombuffer(part, dtype=torch.int32) for part in parts if part]
+    return torch.cat(filled) if filled else None
+
+
+def _parted(sizes: Sequence[int | None], joined: Int[Tensor, " ids"] | None) -> list[array | None]:
+    """The other way round from `_joined`: arrays of these sizes, None where the size is."""
+    lengths = [size or 0 for size in sizes]
+    ids = torch.zeros(0, dtype=torch.int32) if joined is None else joined
+    parts = ids.split(lengths)
+    return [None if size is None else array("i", part.tolist()) for size, part in zip(sizes, parts, strict=True)]

@@ -1,0 +1,113 @@
+"""The keys and values of one chunk in one file."""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from kvbank.past import LayerSummary
+from kvbank.quantization import FORMATS, PackedLayer, StoredLayer
+from kvbank.recall import LayerKV
+from kvbank.tensorfile import map_tensors, write_tensors
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """A chunk on disk."""
+
+    path: Path
+    """Where its file is."""
+    checksum: str
+    """CRC-32 of the file, as `write_tensors` returns it."""
+
+    def load(self, *, check: bool = True) -> tuple[tuple[StoredLayer, ...], tuple[LayerSummary, ...]]:
+        """Layers and summaries as they were written, as views of the mapped file.
+
+        Args:
+            check: Whether to compare the whole file with the checksum, rather than its claim alone.
+
+        Raises:
+            DamageError: If the file is missing, or not what was written.
+        """
+        metadata, tensors = map_tensors(self.path, checksum=self.checksum, check=check)
+        name, fields = metadata["quantization"] or (None, {})
+        form = {} if name is None else {"format": FORMATS[name](**fields)}
+        kind = LayerKV if name is None else PackedLayer
+        names = [field.name for field in dataclasses.fields(kind)]
+        layers = tuple(
+            kind(**form, **{part: tensors[f"{part}.{number}"] for part in names if f"{part}.{number}" in tensors})
+            for number in range(metadata["num_layers"])
+        )
+        means = [(tensors.get(f"mean_key.{n}"), tensors.get(f"mean_query.{n}")) for n in range(len(layers))]
+        return layers, tuple(LayerSummary(key, query) for key, query in means if key is not None)
+
+    def moved(self, path: Path) -> "Segment":
+        """The same file under another name."""
+        self.path.replace(path)
+        return dataclasses.replace(self, path=path)
+
+
+def write_segment(
+    path: Path, layers: Sequence[StoredLayer], summaries: Sequence[LayerSummary] = (), *, force: bool
+) -> Segment:
+    """Write a chunk, or nothing: a file that could not be completed is removed.
+
+    Args:
+        path: Of the file.
+        layers: As they are stored; those of a GPU are copied to the host one tensor at a time.
+        summaries: Of the layers, or none.
+        force: Whether file and name are to be on the disk itself before this returns.
+
+    Raises:
+        OSError: With the name of the file, if the disk is full or cannot be written.
+    """
+    tensors: dict[str, Tensor] = {
+        f"{part}.{number}": tensor for number, layer in enumerate(layers) for part, tensor in layer.tensors().items()
+    }
+    for number, summary in enumerate(summaries):
+        tensors[f"mean_key.{number}"] = summary.key
+        if summary.query is not None:
+            tensors[f"mean_query.{number}"] = summary.query
+    form = layers[0].format if isinstance(layers[0], PackedLayer) else None
+    metadata = {
+        "num_layers": len(layers),
+        "quantization": None if form is None else [type(form).__name__, dataclasses.asdict(form)],
+    }
+    try:
+        with path.open("wb") as file:
+            checksum = write_tensors(file, tensors, metadata)
+            file.flush()
+            if force:
+                os.fsync(file.fileno())
+        if force:
+            force_folder(path.parent)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise named_error(error, path) from error
+    return Segment(path=path, checksum=checksum)
+
+
+def named_error(error: OSError, path: Path) -> OSError:
+    """The same error, which says the name of the file; that of a full disk does not."""
+    return OSError(error.errno, error.strerror or str(error), str(path))
+
+
+def force_folder(path: Path) -> None:
+    """Names in a folder are data of the folder: new and changed ones reach the disk when it is told so."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def to_device(layers: Sequence[StoredLayer], device: torch.device | str) -> tuple[StoredLayer, ...]:
+    """The layers on a device; the same ones if they are there."""
+    return tuple(
+        dataclasses.replace(layer, **{name: part.to(device) for name, part in layer.tensors().items()})
+        for layer in layers
+    )

@@ -1,0 +1,117 @@
+"""What a bank was made with, and how that is written down."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kvbank.deep_sink import DeepSink
+from kvbank.index import ExactIndex, FaissIndex, Index
+from kvbank.policies import DynamicSparse, Full, Policy, Rolling, SemanticSparse, Sink
+from kvbank.quantization import FORMATS, Int4, Int8
+from kvbank.salience import SalienceOptions
+from kvbank.scored import LatentRecall, PoseRecall, QueryRecall
+
+POLICIES: dict[str, type] = {
+    "SemanticSparse": SemanticSparse,
+    "DynamicSparse": DynamicSparse,
+    "Rolling": Rolling,
+    "Sink": Sink,
+    "Full": Full,
+    "LatentRecall": LatentRecall,
+    "QueryRecall": QueryRecall,
+    "PoseRecall": PoseRecall,
+    "DeepSink": DeepSink,
+}
+INDEXES: dict[str, type] = {"ExactIndex": ExactIndex, "FaissIndex": FaissIndex}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Settings:
+    """What stays the same as long as a bank lives."""
+
+    policy: Policy
+    """Which chunks a chunk sees, and how much of them is stored."""
+    index: Index
+    """Where prompts are compared; of its settings only the kind is written down, not what it holds."""
+    salience: SalienceOptions
+    """How salient tokens are scored."""
+    quantization: Int8 | Int4 | None
+    """How keys and values are packed."""
+    budget: int | None
+    """Tokens that a layer may show."""
+    seed: int
+    """Of random probes and the token drop."""
+    rotates: bool
+    """Whether salience is scored after a `rotate`, which is code and is not written down."""
+
+    def as_json(self) -> dict[str, Any]:
+        """What `from_json` needs.
+
+        Raises:
+            ValueError: If the index is of an unknown kind.
+        """
+        quantization = self.quantization
+        return {
+            "policy": _named_policy(self.policy),
+            "quantization": None
+            if quantization is None
+            else [type(quantization).__name__, dataclasses.asdict(quantization)],
+            "budget": self.budget,
+            "index": _index_name(self.index),
+            "salience": dataclasses.asdict(self.salience),
+            "seed": self.seed,
+            "rotates": self.rotates,
+        }
+
+    @classmethod
+    def from_json(cls, header: Mapping[str, Any], *, policy: Policy | None) -> "Settings":
+        """The settings in a header, with an empty index.
+
+        Args:
+            header: Holds what `as_json` returned; quantization and budget may be missing.
+            policy: As given to the bank that wrote it; needed only if it is none of ours.
+
+        Raises:
+            ValueError: If `policy` is needed and not given, or is another one.
+        """
+        name, fields = header.get("quantization") or (None, {})
+        return cls(
+            policy=_policy(header["policy"], policy),
+            index=INDEXES[header["index"]](),
+            salience=SalienceOptions(**header["salience"]),
+            quantization=None if name is None else FORMATS[name](**fields),
+            budget=header.get("budget"),
+            seed=header["seed"],
+            rotates=header["rotates"],
+        )
+
+    def differences(self, other: "Settings") -> list[str]:
+        """Names of what is not the same, as far as it is written down."""
+        ours, theirs = self.as_json(), other.as_json()
+        return [name for name in ours if ours[name] != theirs[name]]
+
+
+def _named_policy(policy: Policy) -> list[Any]:
+    """Name and fields; fields None for a policy that only its writer can make again."""
+    name = type(policy).__name__
+    return [name, dataclasses.asdict(policy)] if POLICIES.get(name) is type(policy) else [name, None]
+
+
+def _policy(named: list[Any], given: Policy | None) -> Policy:
+    name, fields = named
+    if fields is None:
+        if type(given).__name__ != name:
+            raise ValueError(f"this bank was saved with a {name}; give it back: KVBank.load(path, policy={name}(...))")
+        return given
+    saved = POLICIES[name](**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
+    if given is not None and given != saved:
+        raise ValueError(f"this bank was saved with {saved}; got {given}, which it cannot go on with")
+    return saved
+
+
+def _index_name(index: Index) -> str:
+    name = type(index).__name__
+    if INDEXES.get(name) is not type(index):
+        raise ValueError(f"cannot save the index {index!r}; a file of a bank knows {', '.join(INDEXES)}")
+    return name

@@ -1,0 +1,125 @@
+"""From the layers of a chunk to what a bank stores of them."""
+
+from array import array
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from kvbank.past import LayerSummary, RecallPolicy
+from kvbank.quantization import StoredLayer
+from kvbank.reading import ChunkRecord
+from kvbank.recall import LayerKV, LayerLike, gather_tokens
+from kvbank.salience import salient_tokens
+from kvbank.seeds import seeded_generator
+from kvbank.settings import Settings
+
+Rotate = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class WrittenChunk:
+    """A chunk as it is written: what a bank will know and hold of it, and what it lets go."""
+
+    index: int
+    """Its number."""
+    record: ChunkRecord
+    """What stays known of it."""
+    embedding: Float[Tensor, " d"] | None
+    """Of its prompt; the bank's own copy."""
+    summaries: tuple[LayerSummary, ...]
+    """Of its layers, if the policy uses them."""
+    layers: tuple[StoredLayer, ...]
+    """As they are stored."""
+    frees: tuple[int, ...]
+    """Chunks, perhaps this one, that no later chunk can see."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ChunkWriter:
+    """Cuts chunks down to their salient tokens and packs them."""
+
+    settings: Settings
+    """Of the bank."""
+    rotate: Rotate | None
+    """The model's RoPE, to score salience."""
+
+    @property
+    def summarizes(self) -> bool:
+        """Whether the policy uses summaries."""
+        policy = self.settings.policy
+        return isinstance(policy, RecallPolicy) and policy.uses_summaries
+
+    def written(
+        self,
+        index: int,
+        layers: Iterable[LayerLike],
+        *,
+        embedding: Float[Tensor, " d"] | None,
+        metadata: dict,
+        held: Iterable[int],
+    ) -> WrittenChunk:
+        """A chunk as it will be stored; nothing is shared with the model.
+
+        Args:
+            index: Its number.
+            layers: As the model hands them over, consumed one by one.
+            embedding: Of its prompt.
+            metadata: What is attached to it.
+            held: The chunks that the bank holds; those before this one stay.
+
+        Raises:
+            ValueError: If a layer has no tokens, or no queries where they are needed.
+        """
+        stored, kept, num_tokens, summaries = [], [], [], []
+        for number, layer in enumerate(layers):
+            whole = LayerKV(layer.key, layer.value, layer.position.to(layer.key.device), query=layer.query)
+            if whole.num_tokens == 0:
+                raise ValueError(f"layer {number} of chunk {index} has no tokens; a chunk is never empty")
+            tokens = self._salient(whole, index, number)
+            stored.append(self._as_stored(whole, tokens))
+            if self.summarizes:
+                summaries.append(LayerSummary.of(whole))
+            kept.append(range(whole.num_tokens) if tokens is None else array("i", tokens.tolist()))
+            num_tokens.append(whole.num_tokens)
+        before = [each for each in held if each < index]
+        return WrittenChunk(
+            index=index,
+            record=ChunkRecord(num_tokens=tuple(num_tokens), kept=tuple(kept), metadata=metadata),
+            embedding=None if embedding is None else embedding.detach().to("cpu", copy=True),
+            summaries=tuple(summaries),
+            layers=tuple(stored),
+            frees=tuple(each for each in (*before, index) if not self.settings.policy.retains(index + 1, each)),
+        )
+
+    def _salient(self, layer: LayerKV, chunk: int, number: int) -> Int[Tensor, " kept"] | None:
+        """Tokens of one layer to store; None for all of them."""
+        policy, salience = self.settings.policy, self.settings.salience
+        if policy.coverage is None:
+            return None
+        if layer.query is None:
+            if policy.coverage == 1.0 and salience.max_tokens is None:
+                return None  # all of the attention, whatever the queries are
+            raise ValueError(
+                f"layer {number} of chunk {chunk} has no query; {policy} needs queries to find salient tokens"
+            )
+        query, key = layer.query, layer.key
+        if self.rotate is not None:
+            with torch.no_grad():
+                query, key = self.rotate(query, layer.position), self.rotate(key, layer.position)
+        generator = seeded_generator("probes", self.settings.seed, chunk, number)
+        return salient_tokens(query, key, coverage=policy.coverage, generator=generator, **asdict(salience))
+
+    def _as_stored(self, layer: LayerKV, tokens: Int[Tensor, " kept"] | None) -> StoredLayer:
+        """A copy of some tokens (None: of all), packed if the bank packs."""
+        quantization = self.settings.quantization
+        if quantization is None:
+            return gather_tokens(layer, tokens)
+        return quantization.pack(layer if tokens is None else gather_tokens(layer, tokens))
+
+
+def missing_rotate(x: Tensor, position: Tensor) -> Tensor:
+    """Stands for the `rotate` of a loaded bank that was not given it."""
+    raise ValueError("this bank was saved with a rotate; give it to KVBank.load(path, rotate=...) before writing")

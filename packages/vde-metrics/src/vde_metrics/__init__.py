@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from vde_metrics.frames import FrameBatch
     from vde_metrics.measurement import measure
     from vde_metrics.motion import Motion
+    from vde_metrics.named_metrics import make_metric
     from vde_metrics.page import comparison_page, html_page
     from vde_metrics.pretrained import PretrainedEncoder
     from vde_metrics.protocols import Detector, Encoder, Metric, OpticalFlow, Predictor, Segmenter
@@ -50,6 +51,7 @@ __all__ = [  # noqa: RUF022 (grouped by use)
     "Aesthetic",
     "Background",
     "Subject",
+    "make_metric",
     # what metrics look through
     "DISFlow",
     "EfficientNetLite0",
@@ -89,6 +91,7 @@ _MODULES = {
     "Aesthetic": "aesthetic",
     "Background": "background",
     "Subject": "subject",
+    "make_metric": "named_metrics",
     "DISFlow": "flow",
     "EfficientNetLite0": "efficientnet",
     "PretrainedEncoder": "pretrained",

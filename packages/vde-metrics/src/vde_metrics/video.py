@@ -1,5 +1,6 @@
 """Frames from files and iterables, one at a time."""
 
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,10 @@ Frames = UInt8[Tensor, "t h w 3"] | UInt8[np.ndarray, "t h w 3"] | Float[Tensor,
 """RGB frames, 0 to 255; or the pixels of a generated video in [-1, 1], which become what a writer would write."""
 
 
+MISSING_TOLERANCE = 2
+"""So many frames fewer than the header promises are no cause for alarm."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VideoFile:
     """A video on disk; `frames` decodes it as a stream."""
@@ -27,6 +32,8 @@ class VideoFile:
     fps: float | None
     source: dict[str, str]
     """Codec, pixel format, container and encoder: compression changes what the metrics see."""
+    announced_frames: int = 0
+    """How many frames the header promises; 0 where it says nothing."""
 
     @classmethod
     def probe(cls, path: Path) -> "VideoFile":
@@ -42,18 +49,32 @@ class VideoFile:
             if encoder:
                 source["encoder"] = encoder
             fps = float(stream.average_rate) if stream.average_rate else None
-        return cls(path=path, fps=fps, source=source)
+            announced = stream.frames
+        return cls(path=path, fps=fps, source=source, announced_frames=announced)
 
     def count_frames(self) -> int:
-        """Number of frames, by decoding: the header's number is often missing or wrong."""
+        """Number of frames, by decoding: the header's number is often missing or wrong.
+
+        Warns where it promises clearly more, which is how a file looks that was cut off or is damaged.
+        """
         with _open(self.path) as container:
-            return sum(1 for _ in container.decode(video=0))
+            count = sum(1 for _ in container.decode(video=0))
+        if 0 < count < self.announced_frames - MISSING_TOLERANCE:
+            warnings.warn(
+                f"the header promises {self.announced_frames} frames, but only {count} can be decoded; the file is cut "
+                "off or damaged, and the rest is measured",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        return count
 
     def frames(self) -> Iterator[UInt8[Tensor, "h w 3"]]:
-        """RGB frames in order."""
+        """RGB frames in order, turned as a player would show them; alpha is left out, 10 bits become 8."""
         with _open(self.path) as container:
             for frame in container.decode(video=0):
-                yield torch.from_numpy(frame.to_ndarray(format="rgb24"))
+                pixels = frame.to_ndarray(format="rgb24")
+                turns = round(frame.rotation / 90) % 4
+                yield torch.from_numpy(np.rot90(pixels, turns).copy() if turns else pixels)
 
 
 @contextmanager
@@ -66,7 +87,7 @@ def _open(path: Path) -> "Iterator[InputContainer]":
     if not path.is_file():
         raise ValueError(f"{path}: not a file; expected a video file")
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), metadata_errors="replace") as container:
             if not container.streams.video or container.format.name == "tty":  # text files decode as teletype art
                 raise ValueError(f"{path}: has no video stream")
             container.streams.video[0].thread_type = "AUTO"

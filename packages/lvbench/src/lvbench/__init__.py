@@ -1,4 +1,4 @@
-"""Long-video benchmark data: a synthetic world whose truth is known.
+"""Long-video benchmark data: LV-Bench manifests, and a synthetic world whose truth is known.
 
 Example:
     >>> from lvbench import storyworld
@@ -10,9 +10,18 @@ Example:
 from importlib.metadata import version
 
 from lvbench import storyworld
+from lvbench.captions import CaptionedChunk, read_captions
+from lvbench.manifest import Manifest, ManifestEntry, Split, read_release
 from lvbench.storyworld import StoryVideo, Truth
 
-__all__ = [
+__all__ = [  # noqa: RUF022 (grouped by use)
+    # manifests
+    "Manifest",
+    "ManifestEntry",
+    "CaptionedChunk",
+    "Split",
+    "read_captions",
+    "read_release",
     # the synthetic world
     "StoryVideo",
     "Truth",

@@ -1,0 +1,243 @@
+"""LV-Bench manifests: which videos there are, what they show and when, and which of them are for evaluation."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, get_args
+
+from lvbench.captions import CaptionedChunk, check_order, parse_caption, read_captions
+
+ObjectClass = Literal["humans", "animals", "environment"]
+TRAIN_SHARE = 0.8
+VIDEO_FOLDER = "Video_datasets"
+"""The folder of videos in the release on Hugging Face."""
+SUFFIXES = (".mp4", ".mkv", ".webm", ".mov")
+KEYS = ("video", "chunks", "source", "object_class")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ManifestEntry:
+    """One video of the benchmark."""
+
+    video: str
+    """Path of the video below the folder of videos, with forward slashes."""
+    chunks: tuple[CaptionedChunk, ...]
+    """What is to be seen, in order, chunk by chunk."""
+    source: str | None = None
+    """Data set that the video comes from: DanceTrack, GOT-10k, HD-VILA-100M or ShareGPT4V."""
+    object_class: ObjectClass | None = None
+    """What the video is about."""
+
+    def boundaries(self, num_frames: int, fps: float) -> list[int]:
+        """Where chunks begin, and the number of frames: what ``vde_metrics.measure`` takes as ``chunk_frames``.
+
+        A chunk lasts until the next one begins, the last one until the end of the video.
+
+        Raises:
+            ValueError: if the video is too short for a chunk to have a frame.
+        """
+        starts = [0, *(round(chunk.start * fps) for chunk in self.chunks[1:]), num_frames]
+        for index, (start, end) in enumerate(pairwise(starts)):
+            if end <= start:
+                raise ValueError(
+                    f"{self.video}: chunk {index} would be frames {start} to {end}; the video has {num_frames} frames "
+                    f"at {fps:g} fps, too few for its captions"
+                )
+        return starts
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Split:
+    """A manifest's videos in two parts."""
+
+    train: tuple[ManifestEntry, ...]
+    """Four of five."""
+    evaluation: tuple[ManifestEntry, ...]
+    """The rest."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Manifest:
+    """The videos of a benchmark.
+
+    On disk it is a file of lines, each the JSON of one video:
+    ``{"video": "a.mp4", "source": "GOT-10k", "object_class": "animals", "chunks": [{"start": 0, "end": 3,
+    "caption": "A swan glides"}, ...]}``. A chunk may also be a string that ends with its range, as the paper prints
+    captions: ``"A swan glides (00s - 03s)"``. ``source`` and ``object_class`` may be left out.
+    """
+
+    entries: tuple[ManifestEntry, ...]
+    """In the order of the file; no video twice."""
+
+    def __post_init__(self) -> None:
+        if not self.entries:
+            raise ValueError("the manifest has no videos")
+        seen: set[str] = set()
+        for entry in self.entries:
+            if entry.video in seen:
+                raise ValueError(f"the video {entry.video} is in the manifest twice")
+            seen.add(entry.video)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Manifest":
+        """Read a manifest.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+            ValueError: naming the file and the line that is wrong.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no such file; expected a manifest, a line of JSON for each video")
+        try:
+            lines = path.read_text(encoding="utf-8-sig").split("\n")  # splitlines would cut captions, too
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path}: not a text file in UTF-8") from error
+        entries: list[ManifestEntry] = []
+        places: dict[str, int] = {}
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            where = f"{path}, line {number}"
+            entry = _entry(line, where)
+            if entry.video in places:
+                raise ValueError(f"{where}: {entry.video} is also on line {places[entry.video]}")
+            places[entry.video] = number
+            entries.append(entry)
+        if not entries:
+            raise ValueError(f"{path}: is empty; expected a line of JSON for each video")
+        return cls(entries=tuple(entries))
+
+    def save(self, path: str | Path) -> None:
+        """Write the manifest; the file appears whole or not at all."""
+        path = Path(path)
+        partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+        partial.write_text("".join(_line(entry) + "\n" for entry in self.entries), encoding="utf-8")
+        os.replace(partial, path)
+
+    def split(self, seed: int = 0) -> Split:
+        """Four fifths for training and one fifth for evaluation, by the seed and the names of the videos.
+
+        The order of the manifest does not matter. The paper's own division is not published: name the seed with
+        your figures.
+        """
+
+        def drawn(entry: ManifestEntry) -> bytes:
+            return hashlib.sha256(f"{seed} {entry.video}".encode()).digest()
+
+        ranks = sorted(self.entries, key=drawn)
+        chosen = {entry.video for entry in ranks[: round(TRAIN_SHARE * len(ranks))]}
+        return Split(
+            train=tuple(entry for entry in self.entries if entry.video in chosen),
+            evaluation=tuple(entry for entry in self.entries if entry.video not in chosen),
+        )
+
+
+def read_release(folder: str | Path, *, captions: str | Path | None = None) -> Manifest:
+    """A manifest of the data set's release: videos below ``Video_datasets``, and their caption lists.
+
+    The captions of ``Video_datasets/GOT-10k/0001.mp4`` are looked for in ``0001.json`` and ``0001.txt``, beside the
+    video or at the same place below ``captions``. The first folder below ``Video_datasets`` is the source.
+
+    Args:
+        folder: what was downloaded from the hub, or the folder of videos itself.
+        captions: where the caption lists are, if not beside the videos.
+
+    Raises:
+        FileNotFoundError: if there are no videos, or a video has no captions: says which file was looked for.
+        ValueError: naming the file and the line of captions that are wrong.
+    """
+    root = Path(folder)
+    root = root / VIDEO_FOLDER if (root / VIDEO_FOLDER).is_dir() else root
+    videos = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not videos:
+        raise FileNotFoundError(f"{root}: no videos here; expected those of the release's folder {VIDEO_FOLDER}")
+    entries = []
+    for video in videos:
+        name = video.relative_to(root)
+        listed = _beside(Path(captions) / name if captions is not None else video)
+        source = name.parts[0] if len(name.parts) > 1 else None
+        entries.append(ManifestEntry(video=name.as_posix(), chunks=read_captions(listed), source=source))
+    return Manifest(entries=tuple(entries))
+
+
+def _beside(video: Path) -> Path:
+    places = [video.with_suffix(suffix) for suffix in (".json", ".txt")]
+    for place in places:
+        if place.is_file():
+            return place
+    raise FileNotFoundError(f"{places[0]}: no such file, nor {places[1].name}; expected the captions of {video.name}")
+
+
+def _line(entry: ManifestEntry) -> str:
+    chunks = [{"start": one.start, "end": one.end, "caption": one.caption} for one in entry.chunks]
+    found = {"video": entry.video, "source": entry.source, "object_class": entry.object_class, "chunks": chunks}
+    return json.dumps({key: value for key, value in found.items() if value is not None}, ensure_ascii=False)
+
+
+def _entry(line: str, where: str) -> ManifestEntry:
+    try:
+        found = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{where}: not valid JSON: {error.msg.lower()} at column {error.colno}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{where}: expected an object with video and chunks, got {line[:20]!r}")
+    if unknown := [key for key in found if key not in KEYS]:
+        raise ValueError(f"{where}: unknown field {unknown[0]!r}; known are {', '.join(KEYS)}")
+    source = _optional(found, "source", where)
+    kind = _optional(found, "object_class", where)
+    if kind is not None and kind not in get_args(ObjectClass):
+        raise ValueError(f"{where}: object_class is {kind!r}; expected one of {', '.join(get_args(ObjectClass))}")
+    return ManifestEntry(
+        video=_video(found.get("video"), where),
+        chunks=_chunks(found.get("chunks"), where),
+        source=source,
+        object_class=kind,  # type: ignore[arg-type]
+    )
+
+
+def _optional(found: Mapping[str, Any], key: str, where: str) -> str | None:
+    value = found.get(key)
+    if value is not None and (not isinstance(value, str) or not value):
+        raise ValueError(f"{where}: {key} is {value!r}; expected a word, or leave it out")
+    return value
+
+
+def _video(value: Any, where: str) -> str:
+    path = PurePosixPath(value) if isinstance(value, str) and value else None
+    if path is None or path.is_absolute() or ".." in path.parts or "\\" in value:
+        raise ValueError(f"{where}: video is {value!r}; expected a path below the folder of videos, with / in it")
+    return path.as_posix()
+
+
+def _chunks(value: Any, where: str) -> tuple[CaptionedChunk, ...]:
+    if not isinstance(value, list) or not value:
+        raise ValueError(f"{where}: chunks is {value!r}; expected a list of start, end and caption")
+    found: list[CaptionedChunk] = []
+    for number, item in enumerate(value):
+        place = f"{where}, chunk {number}"
+        found.append(parse_caption(item, where=place) if isinstance(item, str) else _chunk(item, place))
+        check_order(found, where=place)
+    return tuple(found)
+
+
+def _chunk(item: Any, where: str) -> CaptionedChunk:
+    fields: dict[str, Callable[[Any], bool]] = {"start": _is_number, "end": _is_number, "caption": _is_text}
+    if not isinstance(item, dict) or item.keys() != fields.keys():
+        raise ValueError(f"{where}: expected start, end and caption, or a caption that ends with (00s - 03s)")
+    for key, fits in fields.items():
+        if not fits(item[key]):
+            raise ValueError(f"{where}: {key} is {item[key]!r}; expected {'text' if key == 'caption' else 'seconds'}")
+    return CaptionedChunk(start=float(item["start"]), end=float(item["end"]), caption=item["caption"])
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)

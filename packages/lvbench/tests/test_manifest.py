@@ -1,0 +1,170 @@
+import json
+import re
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lvbench import CaptionedChunk, Manifest, ManifestEntry, read_captions, read_release
+
+SWAN = """"captions": [
+  "A swan glides across a lake (00s - 03s).",
+  "It dips its “head” (04s–07s).", “It rests (0:08 - 1:02)”
+]"""
+
+times = st.lists(st.floats(0.1, 9), min_size=1, max_size=8)
+words = st.text(st.characters(codec="utf-8"), min_size=1, max_size=30).filter(str.strip)
+
+
+def chunks_of(lengths, text="a swan"):
+    starts = [sum(lengths[:i]) for i in range(len(lengths) + 1)]
+    return tuple(CaptionedChunk(start=a, end=b, caption=text) for a, b in pairwise(starts))
+
+
+def entry(video="a.mp4", lengths=(3.0, 3.0)):
+    return ManifestEntry(video=video, chunks=chunks_of(lengths))
+
+
+def named(count):
+    return Manifest(entries=tuple(entry(f"{i:04d}.mp4") for i in range(count)))
+
+
+def test_captions_are_read_as_the_paper_prints_them(tmp_path):
+    (tmp_path / "swan.txt").write_text(SWAN)
+    assert read_captions(tmp_path / "swan.txt") == (
+        CaptionedChunk(start=0, end=3, caption="A swan glides across a lake."),
+        CaptionedChunk(start=4, end=7, caption="It dips its “head”."),
+        CaptionedChunk(start=8, end=62, caption="It rests"),
+    )
+    (tmp_path / "swan.json").write_text(json.dumps({"captions": ["A swan\n(00s - 03s)"]}))
+    assert read_captions(tmp_path / "swan.json") == (CaptionedChunk(start=0, end=3, caption="A swan"),)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("no list", "swan.txt, line 1: expected a list in brackets"),
+        ('["A (0s - 3s)",\n"B"]', r"line 2: 'B' does not end with a range of seconds"),
+        ('["A (0s - 3s)",\nB]', "line 2: expected a caption in quotes, got 'B'"),
+        ('["A (3s - 3s)"]', "line 1: the range 3 to 3 seconds is empty"),
+        ('["A (0s - 3s)",\n\n"B (2s - 5s)"]', "line 3: the range starts at 2 seconds, before the previous one ends"),
+        ('[" (0s - 3s)"]', "line 1: the caption is empty"),
+        ('["A \\q (0s - 3s)"]', "line 1: .* wrong escape"),
+        ("[]", "the list is empty"),
+    ],
+)
+def test_wrong_captions_are_named_by_their_line(tmp_path, text, message):
+    (tmp_path / "swan.txt").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_captions(tmp_path / "swan.txt")
+
+
+@settings(max_examples=25)
+@given(
+    st.lists(
+        st.builds(
+            ManifestEntry,
+            video=st.from_regex(r"[a-zé]{1,8}/[a-z0-9]{1,8}\.mp4", fullmatch=True),
+            chunks=st.builds(chunks_of, times, words),
+            source=st.none() | words,
+            object_class=st.sampled_from([None, "humans", "animals", "environment"]),
+        ),
+        min_size=1,
+        max_size=5,
+        unique_by=lambda one: one.video,
+    )
+)
+def test_manifests_survive_being_saved(tmp_path_factory, entries):
+    path = tmp_path_factory.mktemp("manifest") / "m.jsonl"
+    manifest = Manifest(entries=tuple(entries))
+    manifest.save(path)
+    assert Manifest.load(path) == manifest
+    assert [file.name for file in path.parent.iterdir()] == ["m.jsonl"]
+
+
+GOOD = {"video": "a.mp4", "chunks": ["A (0s - 3s)", {"start": 4, "end": 7.5, "caption": "B"}]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"video": "/a.mp4"}, "video is '/a.mp4'; expected a path below"),
+        ({"video": "../a.mp4"}, "expected a path below"),
+        ({"video": None}, "video is None"),
+        ({"chunks": []}, "chunks is []; expected a list"),
+        ({"chunks": ["A"]}, "chunk 0: 'A' does not end with a range"),
+        ({"chunks": [{"start": 0, "end": 1}]}, "chunk 0: expected start, end and caption"),
+        ({"chunks": [{"start": "0", "end": 1, "caption": "A"}]}, "chunk 0: start is '0'; expected seconds"),
+        ({"chunks": [{"start": 0, "end": 1, "caption": 5}]}, "chunk 0: caption is 5; expected text"),
+        ({"chunks": ["A (0s - 3s)", "B (1s - 5s)"]}, "chunk 1: the range starts at 1 seconds"),
+        ({"object_class": "cars"}, "object_class is 'cars'; expected one of humans, animals, environment"),
+        ({"source": 3}, "source is 3; expected a word"),
+        ({"fps": 8}, "unknown field 'fps'; known are video, chunks"),
+    ],
+)
+def test_wrong_lines_are_named(tmp_path, changes, message):
+    path = tmp_path / "m.jsonl"
+    path.write_text("\n" + json.dumps(GOOD | {"video": "b.mp4"}) + "\n" + json.dumps(GOOD | changes))
+    with pytest.raises(ValueError, match=re.escape(f"{path}, line 3")) as caught:
+        Manifest.load(path)
+    assert message in str(caught.value)
+
+
+def test_wrong_files_are_named(tmp_path):
+    path = tmp_path / "m.jsonl"
+    with pytest.raises(FileNotFoundError, match="no such file; expected a manifest"):
+        Manifest.load(path)
+    for text, message in (
+        ("", "is empty"),
+        ("{", "line 1: not valid JSON: .* at column 2"),
+        ("[1]", "line 1: expected an object"),
+        (json.dumps(GOOD) + "\n" + json.dumps(GOOD), r"line 2: a\.mp4 is also on line 1"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            Manifest.load(path)
+
+
+@given(st.integers(1, 200), st.integers(0, 5))
+def test_the_split_is_8_to_2_and_does_not_depend_on_the_order(count, seed):
+    manifest = named(count)
+    split = manifest.split(seed)
+    assert len(split.train) == round(0.8 * count)
+    assert {*split.train} | {*split.evaluation} == {*manifest.entries}
+    turned = Manifest(entries=manifest.entries[::-1]).split(seed)
+    assert {*turned.train} == {*split.train}
+
+
+def test_seeds_split_differently():
+    assert named(100).split(0).evaluation != named(100).split(1).evaluation
+
+
+def test_boundaries_close_the_gaps_of_inclusive_ranges():
+    one = ManifestEntry(
+        video="a.mp4",
+        chunks=(CaptionedChunk(start=0, end=3, caption="a"), CaptionedChunk(start=4, end=7, caption="b")),
+    )
+    assert one.boundaries(70, 8.0) == [0, 32, 70]
+    with pytest.raises(ValueError, match=r"a\.mp4: chunk 1 would be frames 32 to 30; .* too few for its captions"):
+        one.boundaries(30, 8.0)
+
+
+def test_the_release_is_read_from_its_folders(tmp_path):
+    videos = tmp_path / "hub" / "Video_datasets"
+    for name in ("GOT-10k/0001.mp4", "GOT-10k/0002.mp4", "DanceTrack/x/9.mp4"):
+        (videos / name).parent.mkdir(parents=True, exist_ok=True)
+        (videos / name).touch()
+        (videos / name).with_suffix(".json").write_text('{"captions": ["A (00s - 03s)"]}')
+    manifest = read_release(tmp_path / "hub")
+    assert [(one.video, one.source) for one in manifest.entries] == [
+        ("DanceTrack/x/9.mp4", "DanceTrack"),
+        ("GOT-10k/0001.mp4", "GOT-10k"),
+        ("GOT-10k/0002.mp4", "GOT-10k"),
+    ]
+    assert read_release(videos) == manifest
+    (videos / "GOT-10k/0002.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"0002\.json: no such file, nor 0002\.txt"):
+        read_release(tmp_path / "hub")
+    with pytest.raises(FileNotFoundError, match="no videos here"):
+        read_release(tmp_path / "none")

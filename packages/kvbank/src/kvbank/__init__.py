@@ -21,6 +21,7 @@ from kvbank.salience import SalienceOptions, cover_count, salient_tokens
 from kvbank.scored import LatentRecall, PoseRecall, QueryRecall
 from kvbank.store import MemoryStore, Store
 from kvbank.tensorfile import DamageError
+from kvbank.tiers import TieredStore
 
 __version__ = version("kvbank")
 
@@ -63,4 +64,5 @@ __all__ = [  # noqa: RUF022
     "Index",
     "MemoryStore",
     "Store",
+    "TieredStore",
 ]

@@ -21,7 +21,8 @@ from kvbank.settings import Settings
 from kvbank.signature import Signature, checked_signature, layer_signature
 from kvbank.snapshot import Snapshot, load_snapshot, save_snapshot
 from kvbank.state import BankState, as_json
-from kvbank.store import MemoryStore, Store
+from kvbank.store import MemoryStore, Store, moved_layer
+from kvbank.tiers import TieredStore
 from kvbank.writing import ChunkWriter, Rotate, WrittenChunk, missing_rotate
 
 
@@ -99,8 +100,7 @@ class KVBank:
     @property
     def nbytes(self) -> int:
         """Bytes held: keys, values and positions as they are stored, and the summaries of a policy that uses them."""
-        summaries = self._state.summaries.values()
-        return self._store.nbytes + sum(layer.nbytes for layers in summaries for layer in layers)
+        return self._store.nbytes + self._state.nbytes
 
     @property
     def trace(self) -> tuple[RecallTrace, ...]:
@@ -276,7 +276,6 @@ class KVBank:
         Raises:
             DamageError: If a file of the folder is not what was written.
             ValueError: If the folder is open already, or holds a bank that was made in another way.
-            OSError: If it cannot be written.
         """
         bank = cls(
             policy=policy,
@@ -291,6 +290,7 @@ class KVBank:
         path = Path(folder)
         if not BankFolder.holds_bank(path):
             bank._folder = BankFolder.create(path, bank._settings, fsync=fsync)
+            bank._hold((), device=device)
             return bank
         found = cls.load(path, rotate=rotate, store=store, device=device, policy=policy)
         if different := bank._settings.differences(found._settings):
@@ -318,15 +318,14 @@ class KVBank:
             policy: As given to the saved bank; needed only if it is one of your own.
 
         Raises:
-            DamageError: If the file, or a file of the folder, is not what was written.
+            DamageError: If a file is not what was written.
             ValueError: If it is no bank, needs a policy, or is open already.
         """
         path = Path(path)
         if not path.is_dir():
             snapshot = load_snapshot(path, device=device, policy=policy)
             bank = cls._of(snapshot.settings, snapshot.state, store=store, rotate=rotate)
-            for chunk, layers in snapshot.layers.items():
-                bank._put(chunk, layers)
+            bank._hold(snapshot.layers.items(), device=device)
             return bank
         if not BankFolder.holds_bank(path):
             raise ValueError(f"{path} holds no bank; KVBank.open({str(path)!r}, policy=...) makes one")
@@ -334,8 +333,7 @@ class KVBank:
         try:
             bank = cls._of(settings, state, store=store, rotate=rotate)
             bank._folder = folder
-            for chunk, layers in folder.load(state, device=device):
-                bank._put(chunk, layers)
+            bank._hold(folder.load(state, device=device), device=device)
         except BaseException:
             folder.close()
             raise
@@ -362,9 +360,15 @@ class KVBank:
         bank._state = state
         return bank
 
-    def _put(self, chunk: int, layers: tuple[StoredLayer, ...]) -> None:
-        self._store.put(chunk, layers)
-        self._signature = tuple(map(layer_signature, layers))
+    def _hold(self, layers: Iterable[tuple[int, tuple[StoredLayer, ...]]], *, device: torch.device | str) -> None:
+        if self._folder is not None and isinstance(self._store, TieredStore):
+            sizes = {chunk: sum(layer.nbytes for layer in each) for chunk, each in layers}
+            self._store.lend(self._folder.segments, held=sizes, home=device)
+        else:
+            for chunk, each in layers:
+                self._store.put(chunk, tuple(moved_layer(layer, torch.device(device)) for layer in each))
+        if self.chunks:
+            self._signature = tuple(map(layer_signature, self._store.get(self.chunks[-1])))
 
     def _take(self, chunk: WrittenChunk) -> None:
         """Hold a chunk that is written, and let go of what it replaces and what nobody can see any more."""

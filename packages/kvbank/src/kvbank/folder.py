@@ -20,7 +20,7 @@ from kvbank.policies import Policy
 from kvbank.quantization import StoredLayer
 from kvbank.reading import ReadRecord
 from kvbank.records import chunk_entry, chunk_ids, chunk_record, read_entry, read_ids, read_record
-from kvbank.segments import Segment, force_folder, to_device, write_segment
+from kvbank.segments import Segment, force_folder, write_segment
 from kvbank.settings import Settings
 from kvbank.state import BankState
 from kvbank.tensorfile import DamageError
@@ -130,9 +130,7 @@ class BankFolder:
         self._hold(chunk.index, segment, chunk.frees)
 
     def load(self, state: BankState, *, device: torch.device | str) -> Iterator[tuple[int, tuple[StoredLayer, ...]]]:
-        """The layers of each chunk held, checked, and its summaries into the state.
-
-        On the CPU they are views of the mapped files: memory is taken when they are looked at, and given back.
+        """The layers of each chunk held, checked, as views of the mapped files; its summaries go into the state.
 
         Raises:
             DamageError: If a segment is missing, or not what was written.
@@ -141,7 +139,7 @@ class BankFolder:
             layers, summaries = segment.load()
             if summaries:
                 state.summaries[chunk] = tuple(summary.to(device) for summary in summaries)
-            yield chunk, to_device(layers, device)
+            yield chunk, layers
 
     def read(self, index: int, read: ReadRecord) -> None:
         """Note a read; it reaches the disk itself with the next chunk."""

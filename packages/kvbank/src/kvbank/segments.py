@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from kvbank.past import LayerSummary
@@ -24,16 +23,19 @@ class Segment:
     checksum: str
     """CRC-32 of the file, as `write_tensors` returns it."""
 
-    def load(self, *, check: bool = True) -> tuple[tuple[StoredLayer, ...], tuple[LayerSummary, ...]]:
+    def load(
+        self, *, check: bool = True, ahead: bool = False
+    ) -> tuple[tuple[StoredLayer, ...], tuple[LayerSummary, ...]]:
         """Layers and summaries as they were written, as views of the mapped file.
 
         Args:
             check: Whether to compare the whole file with the checksum, rather than its claim alone.
+            ahead: Whether to have the system start to read the file at once.
 
         Raises:
             DamageError: If the file is missing, or not what was written.
         """
-        metadata, tensors = map_tensors(self.path, checksum=self.checksum, check=check)
+        metadata, tensors = map_tensors(self.path, checksum=self.checksum, check=check, ahead=ahead)
         name, fields = metadata["quantization"] or (None, {})
         form = {} if name is None else {"format": FORMATS[name](**fields)}
         kind = LayerKV if name is None else PackedLayer
@@ -103,11 +105,3 @@ def force_folder(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def to_device(layers: Sequence[StoredLayer], device: torch.device | str) -> tuple[StoredLayer, ...]:
-    """The layers on a device; the same ones if they are there."""
-    return tuple(
-        dataclasses.replace(layer, **{name: part.to(device) for name, part in layer.tensors().items()})
-        for layer in layers
-    )

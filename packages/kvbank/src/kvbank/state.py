@@ -37,6 +37,11 @@ class BankState:
         """The chunk to be written next, which is how many were written."""
         return len(self.records)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the summaries."""
+        return sum(layer.nbytes for layers in self.summaries.values() for layer in layers)
+
     def past(
         self,
         index: int,

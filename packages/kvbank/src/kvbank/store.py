@@ -58,7 +58,7 @@ class MemoryStore:
         home = layers[0].key.device
         if self._device is not None and self._device != home:
             pin = self._device.type == "cpu" and home.type == "cuda"
-            layers = tuple(_moved(layer, self._device, pin=pin) for layer in layers)
+            layers = tuple(moved_layer(layer, self._device, pin=pin) for layer in layers)
         self._layers[chunk], self._home[chunk] = layers, home
 
     def get(self, chunk: int, *, home: bool = True) -> tuple[StoredLayer, ...]:
@@ -68,7 +68,7 @@ class MemoryStore:
             return self._layers[chunk]
         if chunk in self._fetched:
             return self._fetched.pop(chunk)
-        return tuple(_moved(layer, self._home[chunk]) for layer in self._layers[chunk])
+        return tuple(moved_layer(layer, self._home[chunk]) for layer in self._layers[chunk])
 
     def prefetch(self, chunks: Sequence[int]) -> None:
         """Start to copy these chunks home, and forget earlier copies of others."""
@@ -90,7 +90,8 @@ class MemoryStore:
             raise ValueError(f"chunk {chunk} is not held; the store has {sorted(self._layers)}")
 
 
-def _moved(layer: StoredLayer, device: torch.device, *, pin: bool = False) -> StoredLayer:
+def moved_layer(layer: StoredLayer, device: torch.device, *, pin: bool = False) -> StoredLayer:
+    """A layer on a device, in pinned memory if `pin`; the same tensors if they are there."""
     parts = layer.tensors()
     if pin:
         pinned = {name: torch.empty_like(part, device="cpu", pin_memory=True) for name, part in parts.items()}

@@ -73,7 +73,7 @@ def write_tensors(file: BinaryIO, tensors: Mapping[str, Tensor], metadata: Mappi
 
 
 def map_tensors(
-    path: Path, *, checksum: str | None = None, check: bool = True
+    path: Path, *, checksum: str | None = None, check: bool = True, ahead: bool = False
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Metadata and tensors of a file; the tensors are views of the mapped file, read when they are looked at.
 
@@ -81,6 +81,7 @@ def map_tensors(
         path: Written by `write_tensors`.
         checksum: That the file must have; None takes any that fits its content.
         check: Whether to read the whole file and compare. Without it only the checksum that it claims is looked at.
+        ahead: Whether to have the system start to read the file at once.
 
     Raises:
         DamageError: If the file is missing, or is not what was written.
@@ -89,6 +90,8 @@ def map_tensors(
         data = map_file(path)
     except FileNotFoundError as error:
         raise DamageError(path, "it is missing") from error
+    if ahead and hasattr(mmap, "MADV_WILLNEED"):
+        data.madvise(mmap.MADV_WILLNEED)
     return read_tensors(data, path, checksum=checksum, check=check)
 
 

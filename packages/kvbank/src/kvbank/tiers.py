@@ -1,0 +1,273 @@
+"""A store of three tiers: the device of the model, host memory, and disk."""
+
+import errno
+import shutil
+import tempfile
+import weakref
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from kvbank.quantization import StoredLayer
+from kvbank.segments import Segment, write_segment
+from kvbank.store import moved_layer
+
+Tier = Literal["device", "host", "disk"]
+Eviction = Literal["oldest", "unread"]
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Held:
+    """A chunk, wherever it is."""
+
+    home: torch.device
+    nbytes: int
+    tier: Tier
+    layers: tuple[StoredLayer, ...] | None
+    segment: Segment | None = None
+    checked: bool = False
+    last_read: int = 0
+
+
+class TieredStore:
+    """Holds the newest chunks on the device of the model, older ones in host memory, and the rest on disk.
+
+    When a chunk is put, the tiers are brought within their budgets: chunks leave the device for host memory, and host
+    memory for disk, in the order that `eviction` declares. A chunk that has gone down stays there, and is read from
+    there; the recent ones never leave the device, even if they exceed its budget. What comes packed stays packed on
+    its way, so nothing is unpacked but what is shown. Chunks on disk are memory-mapped: those of a model on the CPU
+    are read straight from the file into what is shown. `prefetch` brings chunks home on a thread of its own.
+
+    Budgets bound what is held between reads. What is on its way to a read comes on top, as does what the read returns.
+
+    A `KVBank` in a folder (`KVBank.open`, `KVBank.load`) lends its segments as the disk, so that nothing is written
+    twice; what it has loaded starts there. A bank in memory needs a `disk_folder` for what its host budget excludes.
+
+    Args:
+        device_budget: Bytes on the device of the model; None: no limit.
+        host_budget: Bytes in host memory, pinned for a model on a CUDA device; None: no limit. For a model on the CPU
+            both tiers are the same memory, and the limit is their sum.
+        disk_budget: Bytes in `disk_folder`; None: no limit. A chunk beyond it is refused.
+        disk_folder: Where to put what exceeds the host budget, in a folder that is made for it and removed with the
+            store. It does not outlive the process; a bank in a folder does.
+        num_recent: How many of the newest chunks never leave the device; as many as the policy always shows.
+        eviction: "oldest": those with the smallest number go first. "unread": those whose last read is longest ago,
+            and of these the oldest.
+
+    Raises:
+        ValueError: If a budget is negative, or `eviction` is no such word.
+    """
+
+    def __init__(
+        self,
+        *,
+        device_budget: int | None = None,
+        host_budget: int | None = None,
+        disk_budget: int | None = None,
+        disk_folder: str | PathLike[str] | None = None,
+        num_recent: int = 2,
+        eviction: Eviction = "oldest",
+    ) -> None:
+        for name, number in (("device", device_budget), ("host", host_budget), ("disk", disk_budget)):
+            if number is not None and number < 0:
+                raise ValueError(f"{name}_budget is {number}; expected a number of bytes, or None for no limit")
+        if eviction not in ("oldest", "unread") or num_recent < 0:
+            raise ValueError(
+                f'eviction is {eviction!r} and num_recent {num_recent}; expected "oldest" or "unread", and at least 0'
+            )
+        self._budgets: dict[Tier, int | None] = {"device": device_budget, "host": host_budget, "disk": disk_budget}
+        self._disk_folder = None if disk_folder is None else Path(disk_folder)
+        self._num_recent = num_recent
+        self._eviction = eviction
+        self._held: dict[int, _Held] = {}
+        self._reads = 0
+        self._lent: Mapping[int, Segment] | None = None
+        self._own: Path | None = None
+        self._thread: ThreadPoolExecutor | None = None
+        self._coming: dict[int, Future[tuple[StoredLayer, ...]]] = {}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of keys, values and positions held, on all tiers."""
+        return sum(self.tier_bytes.values())
+
+    @property
+    def tier_bytes(self) -> dict[Tier, int]:
+        """Bytes held on each tier; a chunk counts where it is read from."""
+        used: dict[Tier, int] = {"device": 0, "host": 0, "disk": 0}
+        for held in self._held.values():
+            used[held.tier] += held.nbytes
+        return used
+
+    def tier(self, chunk: int) -> Tier:
+        """Where a chunk is read from."""
+        return self._found(chunk).tier
+
+    def put(self, chunk: int, layers: tuple[StoredLayer, ...]) -> None:
+        """Hold a chunk on its device, and bring the tiers within their budgets.
+
+        Raises:
+            ValueError: If it is held already, or host memory is full and there is no disk.
+            OSError: If the disk, or its budget, is full; the chunk is then not held.
+        """
+        if chunk in self._held:
+            raise ValueError(f"chunk {chunk} is held already; remove it first")
+        nbytes = sum(layer.nbytes for layer in layers)
+        self._held[chunk] = _Held(home=layers[0].key.device, nbytes=nbytes, tier="device", layers=layers)
+        try:
+            self._balance()
+        except (OSError, ValueError):
+            self.remove(chunk)
+            raise
+
+    def get(self, chunk: int, *, home: bool = True) -> tuple[StoredLayer, ...]:
+        """The layers of a held chunk, on the device they came from or else where they are; not to be modified.
+
+        Raises:
+            DamageError: If its file is not what was written.
+        """
+        held = self._found(chunk)
+        if not home:
+            return self._layers(held)
+        self._reads += 1
+        held.last_read = self._reads
+        if chunk not in self._coming:
+            return tuple(moved_layer(layer, held.home) for layer in self._layers(held))
+        layers = self._coming.pop(chunk).result()
+        if held.home.type == "cuda":  # copied on another stream than it is used on
+            for part in (part for layer in layers for part in layer.tensors().values()):
+                part.record_stream(torch.cuda.current_stream(held.home))
+        return layers
+
+    def prefetch(self, chunks: Sequence[int]) -> None:
+        """Start to bring these chunks home on a thread, and forget what was brought of others."""
+        wanted = {chunk: held for chunk in chunks if (held := self._found(chunk)).tier != "device"}
+        for chunk in [chunk for chunk in self._coming if chunk not in wanted]:
+            self._coming.pop(chunk).cancel()
+        if wanted and self._thread is None:
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="kvbank-prefetch")
+        for chunk, held in wanted.items():
+            if chunk not in self._coming:
+                self._coming[chunk] = self._thread.submit(self._bring, held)
+
+    def remove(self, chunk: int) -> None:
+        """Let go of a held chunk."""
+        held = self._found(chunk)
+        if chunk in self._coming:
+            future = self._coming.pop(chunk)
+            if not future.cancel():
+                wait([future])
+        del self._held[chunk]
+        if self._own is not None and held.segment is not None:
+            held.segment.path.unlink(missing_ok=True)
+
+    def lend(
+        self,
+        segments: Mapping[int, Segment],
+        *,
+        held: Mapping[int, int] | None = None,
+        home: torch.device | str = "cpu",
+    ) -> None:
+        """Take the segments of a bank's folder as the disk; a bank does this by itself.
+
+        Args:
+            segments: Of every chunk that will be held, when it is put; they are checked.
+            held: Bytes of the chunks that are held from the start, by number.
+            home: The device of these.
+        """
+        self._lent = segments
+        for chunk, nbytes in (held or {}).items():
+            self._held[chunk] = _Held(
+                home=torch.device(home),
+                nbytes=nbytes,
+                tier="disk",
+                layers=None,
+                segment=segments[chunk],
+                checked=True,
+            )
+        self._balance()
+
+    def _found(self, chunk: int) -> _Held:
+        if chunk not in self._held:
+            raise ValueError(f"chunk {chunk} is not held; the store has {sorted(self._held)}")
+        return self._held[chunk]
+
+    def _layers(self, held: _Held, *, ahead: bool = False) -> tuple[StoredLayer, ...]:
+        """Where they are; a file is checked when it is first read, and need not be again."""
+        if held.layers is not None:
+            return held.layers
+        layers, _ = held.segment.load(check=not held.checked, ahead=ahead)
+        held.checked = True
+        return layers
+
+    def _bring(self, held: _Held) -> tuple[StoredLayer, ...]:
+        """Home, on the thread; what has arrived may be used at once."""
+        if held.home.type != "cuda":
+            return tuple(moved_layer(layer, held.home) for layer in self._layers(held, ahead=True))
+        stream = torch.cuda.Stream(held.home)
+        with torch.cuda.stream(stream):
+            layers = tuple(moved_layer(layer, held.home) for layer in self._layers(held))
+        stream.synchronize()
+        return layers
+
+    def _balance(self) -> None:
+        recent = sorted(self._held)[len(self._held) - min(self._num_recent, len(self._held)) :]
+        for chunk in recent:  # after a rewind they may have been lower
+            held = self._held[chunk]
+            if held.tier != "device":
+                held.layers = self.get(chunk)
+                held.tier = "device"
+        self._lower("device", recent)
+        self._lower("host", recent)
+
+    def _lower(self, tier: Tier, recent: Sequence[int]) -> None:
+        budget = self._budgets[tier]
+        if budget is None:
+            return
+        order = [chunk for chunk in self._held if self._held[chunk].tier == tier and chunk not in recent]
+        if self._eviction == "unread":
+            order.sort(key=lambda chunk: (self._held[chunk].last_read, chunk))
+        else:
+            order.sort()
+        used = self.tier_bytes[tier]
+        for chunk in order:
+            if used <= budget:
+                return
+            held = self._held[chunk]
+            self._to_host(held) if tier == "device" else self._to_disk(chunk, held)
+            used -= held.nbytes
+
+    def _to_host(self, held: _Held) -> None:
+        if held.home.type != "cpu":
+            pin = held.home.type == "cuda"
+            held.layers = tuple(moved_layer(layer, torch.device("cpu"), pin=pin) for layer in held.layers)
+        held.tier = "host"
+
+    def _to_disk(self, chunk: int, held: _Held) -> None:
+        if held.segment is None:
+            held.segment = self._segment(chunk, held)
+        held.layers, held.tier = None, "disk"
+
+    def _segment(self, chunk: int, held: _Held) -> Segment:
+        if self._lent is not None:
+            return self._lent[chunk]
+        if self._disk_folder is None:
+            raise ValueError(
+                f"host memory is to hold {self._budgets['host']} bytes, and there is no disk for more; "
+                "give TieredStore a disk_folder, or make the bank by KVBank.open"
+            )
+        budget = self._budgets["disk"]
+        if budget is not None and self.tier_bytes["disk"] + held.nbytes > budget:
+            raise OSError(
+                errno.ENOSPC, f"disk_budget is {budget} bytes, and chunk {chunk} exceeds it", self._disk_folder
+            )
+        if self._own is None:
+            self._disk_folder.mkdir(parents=True, exist_ok=True)
+            self._own = Path(tempfile.mkdtemp(prefix="kvbank-", dir=self._disk_folder))
+            weakref.finalize(self, shutil.rmtree, self._own, ignore_errors=True)
+        return write_segment(self._own / f"{chunk:06d}.safetensors", held.layers, force=False)

@@ -1,0 +1,285 @@
+import threading
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from kvbank import (
+    DamageError,
+    DeepSink,
+    DynamicSparse,
+    Full,
+    Int4,
+    Int8,
+    KVBank,
+    LatentRecall,
+    LayerKV,
+    PoseRecall,
+    QueryRecall,
+    Rolling,
+    SalienceOptions,
+    SemanticSparse,
+    Sink,
+    Store,
+    TieredStore,
+)
+from kvbank.segments import Segment
+
+OPTIONS = SalienceOptions(num_recent_probes=1, num_random_probes=2)
+POLICIES = [
+    SemanticSparse(top_l=1, num_recent=1, coverage=0.8),
+    SemanticSparse(top_l=2, num_recent=1, coverage=None, drop=0.3),
+    DynamicSparse(2, 0.7),
+    Rolling(2),
+    Sink(1, 1),
+    Full(),
+    LatentRecall(top_l=1, num_recent=1, coverage=0.8),
+    QueryRecall(top_l=1, num_recent=1, temperature=0.3),
+    PoseRecall(top_l=2, num_recent=1, field_of_view=(90.0, 90.0)),
+    DeepSink(num_sink=1, num_recent=1, num_tokens=7),
+]
+FIXED = settings(
+    derandomize=True, deadline=None, max_examples=3, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+def embedding(chunk):
+    return torch.eye(3)[chunk % 3] + 0.1
+
+
+def tiny_layers(seed, tokens=6):
+    generator = torch.Generator().manual_seed(seed)
+    position = torch.arange(3 * tokens).reshape(tokens, 3)
+    layers = torch.randn(2, 3, 1, 2, tokens, 4, generator=generator)
+    return tuple(LayerKV(key, value, position, query=query) for key, value, query in layers)
+
+
+A_CHUNK = sum(layer.nbytes for layer in tiny_layers(0))
+
+
+def told(bank, index):
+    recall = bank.read(index, embedding=embedding(index))
+    layers = [(layer.key.tolist(), layer.value.tolist(), layer.position.tolist()) for layer in recall.layers]
+    seen = (recall.chunks, recall.kinds, recall.similarity, recall.spans, recall.weights, layers)
+    return bank.chunks, bank.nbytes, bank.trace, seen
+
+
+def write(bank, chunk, take=0):
+    bank.annotate(chunk, {"pose": [0, 0, 0, 0, 70 * chunk]})
+    bank.annotate(chunk + 1, {"pose": [0, 0, 0, 0, 70 * chunk + 70]})
+    bank.write(chunk, tiny_layers(100 * take + chunk), embedding=embedding(chunk))
+    bank.annotate(chunk, {"latent": [chunk % 3, 1]})
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: type(policy).__name__)
+@FIXED
+@given(
+    device=st.sampled_from([0, 1.5, 3]),
+    host=st.sampled_from([0, 2]),
+    eviction=st.sampled_from(["oldest", "unread"]),
+    recent=st.integers(0, 3),
+    quantization=st.sampled_from([None, Int8(), Int4(group=3)]),
+    in_folder=st.booleans(),
+    rewinds=st.sets(st.integers(1, 6)),
+)
+def test_tiers_are_memory(tmp_path_factory, policy, device, host, eviction, recent, quantization, in_folder, rewinds):
+    folder = tmp_path_factory.mktemp("bank")
+    how = {"policy": policy, "salience": OPTIONS, "quantization": quantization}
+    store = TieredStore(
+        device_budget=int(device * A_CHUNK),
+        host_budget=host * A_CHUNK,
+        disk_folder=None if in_folder else folder,
+        num_recent=recent,
+        eviction=eviction,
+    )
+    memory = KVBank(**how)
+    bank = KVBank.open(folder, store=store, fsync="never", **how) if in_folder else KVBank(store=store, **how)
+    for chunk in range(7):
+        for each in (memory, bank):
+            each.prefetch(chunk, embedding=embedding(chunk))
+        assert told(bank, chunk) == told(memory, chunk)
+        for each in (memory, bank):
+            write(each, chunk)
+            if chunk in rewinds:
+                write(each, chunk - 1, take=1)
+                write(each, chunk, take=1)
+    if in_folder:
+        del bank, store, each
+        bank = KVBank.load(folder, store=TieredStore(device_budget=0, host_budget=0, num_recent=recent))
+    assert told(bank, 7) == told(memory, 7)
+
+
+@settings(FIXED, max_examples=30)
+@given(
+    budgets=st.tuples(st.integers(0, 4), st.integers(0, 4)),
+    recent=st.integers(0, 3),
+    eviction=st.sampled_from(["oldest", "unread"]),
+    calls=st.lists(st.tuples(st.sampled_from(["put", "get", "remove"]), st.integers(0, 20)), max_size=25),
+)
+def test_budgets_and_order_are_those_of_a_slow_reference(tmp_path_factory, budgets, recent, eviction, calls):
+    store = TieredStore(
+        device_budget=budgets[0] * A_CHUNK,
+        host_budget=budgets[1] * A_CHUNK,
+        disk_folder=tmp_path_factory.mktemp("disk"),
+        num_recent=recent,
+        eviction=eviction,
+    )
+    tiers, read, clock, next_chunk = {}, {}, 0, 0
+    for call, pick in calls:
+        if call == "put":
+            store.put(next_chunk, tiny_layers(next_chunk))
+            tiers[next_chunk], read[next_chunk] = "device", 0
+            newest = sorted(tiers)[max(0, len(tiers) - recent) :]
+            for chunk in newest:
+                if tiers[chunk] != "device":
+                    clock += 1
+                    tiers[chunk], read[chunk] = "device", clock
+            for upper, lower, budget in (("device", "host", budgets[0]), ("host", "disk", budgets[1])):
+                there = [chunk for chunk in tiers if tiers[chunk] == upper]
+                movable = [chunk for chunk in there if chunk not in newest]
+                movable.sort(key=lambda chunk: (read[chunk] if eviction == "unread" else 0, chunk))
+                for chunk in movable[: max(0, len(there) - budget)]:
+                    tiers[chunk] = lower
+            next_chunk += 1
+        elif tiers:
+            chunk = sorted(tiers)[pick % len(tiers)]
+            if call == "get":
+                clock += 1
+                read[chunk] = clock
+                assert torch.equal(store.get(chunk)[1].value, tiny_layers(chunk)[1].value)
+            else:
+                store.remove(chunk)
+                del tiers[chunk]
+        assert {chunk: store.tier(chunk) for chunk in tiers} == tiers
+        for tier, used in store.tier_bytes.items():
+            assert used == A_CHUNK * list(tiers.values()).count(tier)
+
+
+def lowered(tmp_path, chunks=4, **options):
+    """A store with its newest chunk on the device and the others on disk."""
+    store = TieredStore(device_budget=0, host_budget=0, disk_folder=tmp_path, num_recent=1, **options)
+    for chunk in range(chunks):
+        store.put(chunk, tiny_layers(chunk))
+    return store
+
+
+def test_prefetch_reads_on_a_thread_and_get_takes_what_came(tmp_path, monkeypatch):
+    store = lowered(tmp_path)
+    threads, load = [], Segment.load
+
+    def spied(segment, **options):
+        threads.append(threading.current_thread().name)
+        return load(segment, **options)
+
+    monkeypatch.setattr(Segment, "load", spied)
+    store.prefetch([0, 2, 3])
+    for chunk in (0, 2, 3):
+        assert torch.equal(store.get(chunk)[0].key, tiny_layers(chunk)[0].key)
+    assert [name.startswith("kvbank-prefetch") for name in threads] == [True, True]  # chunk 3 is on the device
+    store.get(0)
+    assert threads[2] == threading.main_thread().name
+    store.prefetch([1])
+    store.prefetch([0])  # the choice has changed
+    store.remove(1)
+    assert torch.equal(store.get(0)[0].key, tiny_layers(0)[0].key)
+
+
+def test_prefetch_does_not_wait(tmp_path, monkeypatch):
+    store, may_go, load = lowered(tmp_path), threading.Event(), Segment.load
+
+    def slow(segment, **options):
+        assert may_go.wait(60)
+        return load(segment, **options)
+
+    monkeypatch.setattr(Segment, "load", slow)
+    store.prefetch([0])
+    may_go.set()  # only now can the thread finish: prefetch has returned before
+    assert torch.equal(store.get(0)[0].key, tiny_layers(0)[0].key)
+
+
+def test_what_prefetch_finds_damaged_is_said_by_the_read(tmp_path):
+    store = lowered(tmp_path)
+    file = next(tmp_path.rglob("000001.safetensors"))
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    store.prefetch([1])
+    with pytest.raises(DamageError, match=r"000001\.safetensors is damaged"):
+        store.get(1)
+    with pytest.raises(DamageError, match=r"000001\.safetensors is damaged"):
+        store.get(1, home=False)
+
+
+def test_the_choice_for_the_next_chunk_is_there_before_this_one_is_written(tmp_path):
+    store = TieredStore(device_budget=0, host_budget=0, disk_folder=tmp_path, num_recent=1)
+    bank = KVBank(policy=SemanticSparse(top_l=1, num_recent=1, coverage=None), store=store)
+    for chunk in range(6):
+        write(bank, chunk)
+    bank.prefetch(7, embedding=embedding(7))  # chunk 6 is not yet written
+    assert list(store._coming) == [4]
+    write(bank, 6)
+    assert bank.read(7, embedding=embedding(7)).chunks == (4, 6)
+    assert not store._coming
+
+
+def test_a_bank_in_a_folder_writes_every_chunk_once(tmp_path):
+    store = TieredStore(device_budget=0, host_budget=0, num_recent=1)
+    bank = KVBank.open(tmp_path, policy=Full(), store=store)
+    for chunk in range(4):
+        write(bank, chunk)
+    assert store.tier_bytes == {"device": A_CHUNK, "host": 0, "disk": 3 * A_CHUNK}
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 4
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["segments"]
+
+
+def test_the_folder_of_a_store_ends_with_it(tmp_path):
+    store = lowered(tmp_path / "disk")
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 3
+    store.remove(0)
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 2
+    del store
+    assert list((tmp_path / "disk").iterdir()) == []
+
+
+def test_mistakes_are_named(tmp_path):
+    store = TieredStore(device_budget=0, host_budget=10, num_recent=0)
+    assert isinstance(store, Store)
+    with pytest.raises(ValueError, match="host memory is to hold 10 bytes, and there is no disk for more"):
+        store.put(0, tiny_layers(0))
+    assert store.nbytes == 0
+    store = lowered(tmp_path, chunks=3, disk_budget=2 * A_CHUNK)
+    with pytest.raises(OSError, match=f"disk_budget is {2 * A_CHUNK} bytes, and chunk 2 exceeds it"):
+        store.put(3, tiny_layers(3))
+    assert store.nbytes == 3 * A_CHUNK
+    with pytest.raises(ValueError, match="chunk 1 is held already"):
+        store.put(1, tiny_layers(1))
+    for call in (store.get, store.remove, store.tier, lambda chunk: store.prefetch([chunk])):
+        with pytest.raises(ValueError, match=r"chunk 4 is not held; the store has \[0, 1, 2\]"):
+            call(4)
+    with pytest.raises(ValueError, match="host_budget is -1"):
+        TieredStore(host_budget=-1)
+    with pytest.raises(ValueError, match="eviction is 'newest'"):
+        TieredStore(eviction="newest")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("quantization", [None, Int8()])
+def test_tiers_of_a_gpu_model_are_memory(tmp_path, quantization):
+    how = {"policy": SemanticSparse(top_l=2, num_recent=1, coverage=None), "quantization": quantization}
+    store = TieredStore(device_budget=0, host_budget=2 * A_CHUNK, num_recent=1)
+    memory, bank = KVBank(**how), KVBank.open(tmp_path, store=store, **how)
+    for chunk in range(8):
+        layers = [
+            LayerKV(layer.key.cuda(), layer.value.cuda(), layer.position.cuda(), query=layer.query.cuda())
+            for layer in tiny_layers(chunk)
+        ]
+        for each in (memory, bank):
+            each.prefetch(chunk, embedding=embedding(chunk))
+        assert told(bank, chunk) == told(memory, chunk)
+        for each in (memory, bank):
+            each.write(chunk, layers, embedding=embedding(chunk))
+    assert {store.tier(chunk) for chunk in range(8)} == {"device", "host", "disk"}
+    assert all(part.is_pinned() for layer in store.get(6, home=False) for part in layer.tensors().values())
+    assert bank.read(8, embedding=embedding(8)).layers[0].key.is_cuda

@@ -11,6 +11,7 @@ import click
 from bdiff import __version__, defaults
 from bdiff.terminal import Positive, free_folder, make_folder, one_line_errors, progress_bar
 from vde_metrics.cli import command as drift_command
+from vde_metrics.cli import split_models
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -303,6 +304,35 @@ def bench_memory_command(arms: tuple[str, ...], modes: tuple[str, ...], device: 
         check(config)
         make_folder(config.out)
     summary = bench_memory(config, on_film=lambda done, total: click.echo(f"film {done}/{total}", err=True))
+    click.echo(f"{config.out / 'page.md'} shows the figures", err=True)
+    click.echo(json.dumps(summary, indent=2))
+
+
+@bench_group.command("lvbench")
+@click.option("--manifest", type=_PATH, required=True, help="The benchmark's videos, a line of JSON each.")
+@click.option("--videos", type=_PATH, required=True, help="A folder per model, or the videos of one model.")
+@click.option("--out", type=_PATH, required=True, help="Folder of the figures; a stopped run goes on.")
+@click.option("--protocol", type=click.Choice(("paper", "released")), default="paper", show_default=True)
+@click.option("--metric", "metrics", multiple=True, help="Of VDE, as `vde` calls it. Default: what needs no weights.")
+@click.option("--plain", multiple=True, help="VBench's metric of whole videos, as `vde` calls it; repeat it.")
+@click.option(
+    "--model", "models", multiple=True, callback=split_models, metavar="ROLE=WEIGHTS", help="As `vde` takes it."
+)
+@click.option("--num-chunks", type=click.IntRange(2), help="Chunks of each video.  [default: 10]")
+@click.option("--split", type=click.Choice(("evaluation", "train", "all")), help="Part.  [default: evaluation]")
+@click.option("--seed", type=click.IntRange(0), help="Of the split.")
+@click.option("--device", default="cpu", show_default=True)
+def bench_lvbench_command(metrics: tuple[str, ...], plain: tuple[str, ...], **options: Any) -> None:
+    """Measure LV-Bench videos of several models: the paper's Tables 2 and 3, in page.md; the summary goes to stdout."""
+    import json
+
+    with one_line_errors():
+        from bdiff.bench.lvbench import LVBenchConfig, bench_lvbench, find_videos
+
+        config = LVBenchConfig(**_given(options | {"metrics": metrics or None, "plain": plain or None}))
+        find_videos(config)
+        make_folder(config.out)
+        summary = bench_lvbench(config, on_video=lambda done, total: click.echo(f"video {done}/{total}", err=True))
     click.echo(f"{config.out / 'page.md'} shows the figures", err=True)
     click.echo(json.dumps(summary, indent=2))
 

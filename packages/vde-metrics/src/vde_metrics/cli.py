@@ -38,8 +38,8 @@ class _Settings:
     thumbnails: bool
 
 
-def _split_models(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
-    """ROLE=WEIGHTS pairs."""
+def split_models(context: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
+    """Pairs of ROLE=WEIGHTS as a dictionary: a callback of click."""
     found = {}
     for pair in given:
         role, equals, weights = pair.partition("=")
@@ -76,7 +76,7 @@ def _split_models(context: click.Context, parameter: click.Parameter, given: tup
     "--model",
     "models",
     multiple=True,
-    callback=_split_models,
+    callback=split_models,
     metavar="ROLE=WEIGHTS",
     help=f"Folder, file or hub name of a model's weights; ROLE is {', '.join(MODELS)}.",
 )

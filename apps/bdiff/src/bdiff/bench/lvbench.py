@@ -1,0 +1,315 @@
+"""LV-Bench: the drift of a benchmark's videos as several models made them, in the form of the paper's Tables 2 and 3.
+
+The folder of videos holds a folder per model; in each, videos lie as the manifest names them. Every video is a line of
+``videos.jsonl``, so that a stopped bench goes on; ``summary.json`` and ``page.md`` are written from the lines.
+"""
+
+import json
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from bdiff.bench.jobs import append_lines, read_lines
+from bdiff.bench.machine import describe_machine
+from bdiff.files import write_whole
+
+SplitName = Literal["evaluation", "train", "all"]
+ONLY_MODEL = "."
+"""The label where the folder of videos is itself the model's."""
+CONFIDENCE, DRAWS = 0.95, 10_000
+
+DEFAULT_METRICS = {
+    "paper": ("clarity", "motion", "background", "subject"),
+    "released": ("subject-consistency", "background-consistency"),
+}
+"""What is measured if nothing is asked for: under the paper's protocol, what needs no weights."""
+VDE_COLUMNS = {
+    "paper": {
+        "VDE Subject": "subject",
+        "VDE Background": "background",
+        "VDE Motion": "motion",
+        "VDE Aesthetic": "aesthetic",
+        "VDE Clarity": "clarity",
+    },
+    "released": {
+        "VDE Subject": "subject_consistency",
+        "VDE Background": "background_consistency",
+        "VDE Motion": "motion_smoothness_vfi",
+        "VDE Aesthetic": "aesthetic_quality",
+        "VDE Clarity": "imaging_quality",
+    },
+}
+"""Columns of the first half of Table 2, and the metrics that fill them."""
+PLAIN_COLUMNS = {
+    "Subject Consistency": "subject_consistency",
+    "Background Consistency": "background_consistency",
+    "Motion Smoothness": "motion_smoothness_vfi",
+    "Aesthetic Quality": "aesthetic_quality",
+    "Image Quality": "imaging_quality",
+}
+"""Columns of the second half of Table 2; Table 3 has the dynamic degree, too."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LVBenchConfig:
+    """What to measure."""
+
+    manifest: Path
+    """The benchmark's videos, as `lvbench.Manifest` reads them."""
+    videos: Path
+    """A folder per model, or the videos of one model."""
+    out: Path
+    """Folder of the lines, the summary and the page."""
+    protocol: Literal["paper", "released"] = "paper"
+    """Which definition of drift; a folder holds one."""
+    metrics: tuple[str, ...] = ()
+    """Metrics of VDE, by the names that `vde` knows; none: those of `DEFAULT_METRICS`."""
+    plain: tuple[str, ...] = ()
+    """VBench's metrics of whole videos, by the names that `vde` knows."""
+    models: Mapping[str, str] = field(default_factory=dict)
+    """Weights by role."""
+    num_chunks: int = 10
+    """Chunks of equal length; the errors grow with their number, so tables compare at the same one."""
+    split: SplitName = "evaluation"
+    """Which part of the manifest."""
+    seed: int = 0
+    """Of the split."""
+    device: str = "cpu"
+    """Where models run."""
+
+    def __post_init__(self) -> None:
+        if not self.metrics:
+            object.__setattr__(self, "metrics", DEFAULT_METRICS[self.protocol])
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What must be the same for lines to belong together."""
+        found = {key: getattr(self, key) for key in ("protocol", "metrics", "plain", "num_chunks")}
+        return json.loads(json.dumps(found | {"models": dict(self.models)}))
+
+
+def bench_lvbench(config: LVBenchConfig, *, on_video: Callable[[int, int], None] | None = None) -> dict[str, Any]:
+    """Measure what is not measured yet, then write the summary and the page; returns the summary.
+
+    Raises:
+        FileNotFoundError: if the manifest or a model's weights are missing.
+        ValueError: if the manifest is wrong, no video is there, or the folder holds lines of other settings.
+    """
+    jobs, missing = find_videos(config)
+    path = config.out / "videos.jsonl"
+    lines = _checked_lines(read_lines(path), config)
+    done = {(line["method"], line["video"]) for line in lines}
+    left = [job for job in jobs if (job.method, job.video) not in done]
+    for number, line in enumerate(append_lines(path, _measured(left, config)), 1):
+        lines.append(line)
+        if on_video is not None:
+            on_video(len(done) + number, len(done) + len(left))
+    wanted = {(job.method, job.video) for job in jobs}
+    summary = summarise([one for one in lines if (one["method"], one["video"]) in wanted], config, missing)
+    write_whole(config.out / "summary.json", json.dumps(summary, indent=2) + "\n")
+    write_whole(config.out / "page.md", "\n\n".join(lvbench_parts(summary)) + "\n")
+    return summary
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """One video of one model."""
+
+    method: str
+    """The model's folder."""
+    video: str
+    """As the manifest names it."""
+    path: Path
+    """Where it lies."""
+
+
+def find_videos(config: LVBenchConfig) -> tuple[list[Job], dict[str, list[str]]]:
+    """The videos that are there, and by model the ones that are not."""
+    from lvbench import Manifest
+
+    manifest = Manifest.load(config.manifest)
+    split = manifest.split(config.seed)
+    entries = {"evaluation": split.evaluation, "train": split.train, "all": manifest.entries}[config.split]
+    if not config.videos.is_dir():
+        raise FileNotFoundError(f"{config.videos}: no such folder; expected a folder of videos for each model")
+    folders = {ONLY_MODEL: config.videos}
+    if not any((config.videos / entry.video).is_file() for entry in manifest.entries):
+        folders = {one.name: one for one in sorted(config.videos.iterdir()) if one.is_dir()}
+    jobs, missing = [], {}
+    for method, folder in folders.items():
+        found = {entry.video: folder / entry.video for entry in entries}
+        there = [entry for entry in entries if found[entry.video].is_file()]
+        jobs += [Job(method=method, video=entry.video, path=found[entry.video]) for entry in there]
+        if there:
+            missing[method] = [entry.video for entry in entries if entry not in there]
+    if not jobs:
+        raise ValueError(
+            f"{config.videos}: holds none of the {len(entries)} videos of the split {config.split}, such as "
+            f"{entries[0].video if entries else 'any'}; expected <model>/{entries[0].video if entries else '...'}"
+        )
+    return jobs, missing
+
+
+def _checked_lines(lines: list[dict[str, Any]], config: LVBenchConfig) -> list[dict[str, Any]]:
+    for line in lines:
+        if line["identity"] != config.identity:
+            raise ValueError(f"{config.out} holds figures of other settings ({line['identity']}); take another --out")
+    return lines
+
+
+def _measured(jobs: Sequence[Job], config: LVBenchConfig) -> Iterator[dict[str, Any]]:
+    meter = _Meter(config)
+    for job in jobs:
+        try:
+            found = {**meter.measure(job), "problem": None}
+        except ValueError as error:  # of this video; the others are measured
+            found = {"report": None, "plain": {}, "problem": str(error)}
+        yield {"method": job.method, "video": job.video, "identity": config.identity, **found}
+
+
+class _Meter:
+    """Measures videos one after the other; models are loaded once."""
+
+    def __init__(self, config: LVBenchConfig) -> None:
+        self._config = config
+        self._made: dict[tuple[Any, ...], list[Any]] = {}
+
+    def measure(self, job: Job) -> dict[str, Any]:
+        """The drift report and VBench's plain scores of a video."""
+        from vde_metrics import measure
+        from vde_metrics.vbench import plain_scores
+
+        config = self._config
+        cache = config.out / "features" if config.plain else None  # what both look at is computed once
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # infinite errors are in the figures
+            report = measure(
+                job.path,
+                metrics=self._metrics(config.metrics, job),
+                protocol=config.protocol,
+                num_chunks=config.num_chunks,
+                cache=cache,
+                name=job.video,
+            )
+        plain = plain_scores(job.path, metrics=self._metrics(config.plain, job), cache=cache) if config.plain else {}
+        return {"report": report.to_dict(), "plain": plain}
+
+    def _metrics(self, names: tuple[str, ...], job: Job) -> list[Any]:
+        from vde_metrics import make_metric
+        from vde_metrics.video import VideoFile
+
+        key = (names, VideoFile.probe(job.path).fps)
+        if key not in self._made:
+            self._made[key] = [
+                make_metric(name, self._config.models, fps=key[1], device=self._config.device) for name in names
+            ]
+        return self._made[key]
+
+
+def summarise(
+    lines: Sequence[Mapping[str, Any]], config: LVBenchConfig, missing: Mapping[str, Sequence[str]]
+) -> dict[str, Any]:
+    """Means over videos with bootstrap intervals, by model."""
+    methods = {}
+    for method in dict.fromkeys(line["method"] for line in lines):
+        own = [line for line in lines if line["method"] == method]
+        good = [line for line in own if line["report"] is not None]
+        methods[method] = {
+            "videos": len(good),
+            "missing": list(missing.get(method, [])),
+            "problems": {line["video"]: line["problem"] for line in own if line["problem"] is not None},
+            "frozen": sum(line["report"]["is_frozen"] for line in good),
+            "vde": {
+                name: _mean([line["report"]["metrics"][name]["vde"] for line in good])
+                for name in (good[0]["report"]["metrics"] if good else ())
+            },
+            "plain": {
+                name: _mean([line["plain"][name] for line in good if line["plain"][name] is not None])
+                for name in (good[0]["plain"] if good else ())
+            },
+        }
+    settings = {**asdict(config), "models": dict(config.models)}
+    plain = {key: str(value) if isinstance(value, Path) else value for key, value in settings.items()}
+    looked = {
+        name: values["models"]
+        for line in lines
+        if line["report"] is not None
+        for name, values in line["report"]["metrics"].items()
+    }
+    return {"config": plain, "machine": describe_machine(), "looked_through": looked, "methods": methods}
+
+
+def _mean(values: Sequence[Any]) -> dict[str, Any]:
+    import numpy as np
+
+    given = np.array([float(value) for value in values])
+    if not len(given) or not np.isfinite(given).all():
+        return {"mean": "inf" if len(given) else None, "low": None, "high": None}
+    low = high = None
+    if len(given) > 1:
+        picked = np.random.default_rng(0).integers(len(given), size=(DRAWS, len(given)))
+        rest = (1 - CONFIDENCE) / 2
+        low, high = (float(end) for end in np.quantile(given[picked].mean(1), [rest, 1 - rest]))
+    return {"mean": float(given.mean()), "low": low, "high": high}
+
+
+def lvbench_parts(summary: dict[str, Any]) -> list[str]:
+    """The page's parts: Table 2 in its two halves, Table 3, and what a reader must know."""
+    config, methods = summary["config"], summary["methods"]
+    counts = ", ".join(f"{one['videos']} videos of {method}" for method, one in methods.items())
+    setting = (
+        f"Protocol {config['protocol']}, {config['num_chunks']} chunks, split {config['split']} with seed "
+        f"{config['seed']}: {counts}. Figures are means over videos; brackets hold 95% bootstrap intervals over "
+        "videos. A dash was not measured. Errors are the published weighted sums, which grow with the number of chunks."
+    )
+    vde, plain = VDE_COLUMNS[config["protocol"]], PLAIN_COLUMNS
+    full = {**plain, "Dynamic Degree": "dynamic_degree"}
+    models = "; ".join(
+        f"{name}: {', '.join(f'{role} {model}' for role, model in found.items()) or 'no model'}"
+        for name, found in summary["looked_through"].items()
+    )
+    return [
+        "# LV-Bench",
+        setting,
+        *_remarks(methods),
+        "## Table 2, drift (lower is better)",
+        _table(methods, vde, "vde"),
+        "## Table 2, VBench (higher is better)",
+        _table(methods, plain, "plain"),
+        "## Table 3",
+        _table(methods, full, "plain"),
+        f"Metrics looked through: {models}.",
+    ]
+
+
+def _remarks(methods: Mapping[str, Any]) -> list[str]:
+    found = []
+    for method, one in methods.items():
+        if one["frozen"]:
+            found.append(
+                f"**{one['frozen']} of the videos of {method} are frozen: nothing moves, so nothing drifts, and their "
+                "errors of 0 say nothing about quality.**"
+            )
+        for what, names in (("are missing", one["missing"]), ("could not be measured", list(one["problems"]))):
+            if names:
+                found.append(f"{len(names)} videos of {method} {what}, such as {names[0]}.")
+    return found
+
+
+def _table(methods: Mapping[str, Any], columns: Mapping[str, str], kind: str) -> str:
+    head = ["Method", *columns]
+    rows = [[method, *(_cell(one[kind].get(metric)) for metric in columns.values())] for method, one in methods.items()]
+    lines = [head, ["---", *("---:" for _ in columns)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(found: Mapping[str, Any] | None) -> str:
+    if found is None or found["mean"] is None:
+        return "-"
+    if found["mean"] == "inf":
+        return "inf"
+    if found["low"] is None:
+        return f"{found['mean']:.4f}"
+    return f"{found['mean']:.4f} ({found['low']:.4f} to {found['high']:.4f})"

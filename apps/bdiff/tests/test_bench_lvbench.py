@@ -1,0 +1,103 @@
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from bdiff.bench.lvbench import LVBenchConfig, bench_lvbench, find_videos, lvbench_parts
+from bdiff.cli import cli
+from bdiff.files import write_whole
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    """A manifest of five videos; two models made them, the second one fades and lacks a video."""
+    av = pytest.importorskip("av")
+    folder = tmp_path_factory.mktemp("lvbench")
+    names = [f"GOT-10k/{i}.mp4" for i in range(5)]
+    lines = [{"video": name, "chunks": ["A swan (00s - 01s)", "It rests (01s - 02s)"]} for name in names]
+    write_whole(folder / "manifest.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    for model, fading in (("fading", 0.6), ("steady", 0.0)):
+        for i, name in enumerate(names):
+            if (model, i) != ("fading", 0):
+                path = folder / "videos" / model / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                encode(av, path, film(i, fading))
+    return folder
+
+
+def film(seed, fading):
+    random = np.random.default_rng(seed).integers(0, 256, (24, 32, 3))
+    light = 1 - fading * np.arange(16) / 15
+    return np.stack([np.roll(random, t, 1) * light[t] for t in range(16)]).astype(np.uint8)
+
+
+def encode(av, path, frames):
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1" if path.suffix == ".mkv" else "mpeg4", rate=8)
+        stream.height, stream.width, stream.pix_fmt, stream.bit_rate = 24, 32, "yuv420p", 4_000_000
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def config(bench, out, **changes):
+    return LVBenchConfig(
+        **{
+            "manifest": bench / "manifest.jsonl",
+            "videos": bench / "videos",
+            "out": out,
+            "metrics": ("clarity",),
+            "num_chunks": 4,
+            "split": "all",
+        }
+        | changes
+    )
+
+
+def test_tables_show_the_models_of_the_folders(bench, tmp_path):
+    summary = bench_lvbench(config(bench, tmp_path))
+    assert [(name, one["videos"]) for name, one in summary["methods"].items()] == [("fading", 4), ("steady", 5)]
+    assert summary["methods"]["fading"]["missing"] == ["GOT-10k/0.mp4"]
+    vde = {name: one["vde"]["clarity"] for name, one in summary["methods"].items()}
+    assert vde["fading"]["low"] > vde["steady"]["high"]
+    page = (tmp_path / "page.md").read_text()
+    assert "| Method | VDE Subject | VDE Background | VDE Motion | VDE Aesthetic | VDE Clarity |" in page
+    assert "| steady | - | - | - | - | " in page
+    assert "Dynamic Degree" in page
+    assert "1 videos of fading are missing, such as GOT-10k/0.mp4." in page
+    assert lvbench_parts(json.loads((tmp_path / "summary.json").read_text()))[0] == "# LV-Bench"
+
+
+def test_a_stopped_bench_goes_on_and_refuses_other_settings(bench, tmp_path):
+    whole = bench_lvbench(config(bench, tmp_path))
+    path = tmp_path / "videos.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:3]) + lines[3][:40])
+    done = []
+    again = bench_lvbench(config(bench, tmp_path), on_video=lambda number, total: done.append((number, total)))
+    assert done == [(number, 9) for number in range(4, 10)]
+    assert again == whole
+    with pytest.raises(ValueError, match="holds figures of other settings"):
+        bench_lvbench(config(bench, tmp_path, num_chunks=5))
+
+
+def test_a_bad_video_does_not_stop_the_others(bench, tmp_path):
+    summary = bench_lvbench(config(bench, tmp_path, num_chunks=17))
+    assert all(len(one["problems"]) == 5 - len(one["missing"]) for one in summary["methods"].values())
+    assert "could not be measured" in (tmp_path / "page.md").read_text()
+
+
+def test_the_split_and_a_single_model(bench, tmp_path):
+    jobs, missing = find_videos(config(bench, tmp_path, videos=bench / "videos" / "steady", split="evaluation"))
+    assert [job.method for job in jobs] == ["."]
+    assert missing == {".": []}
+    with pytest.raises(ValueError, match="holds none of the 5 videos of the split all"):
+        find_videos(config(bench, tmp_path, videos=tmp_path))
+
+
+def test_the_command_says_what_is_wrong_in_one_line(bench, tmp_path):
+    arguments = ["bench", "lvbench", "--videos", str(bench / "videos"), "--out", str(tmp_path)]
+    result = CliRunner().invoke(cli, [*arguments, "--manifest", str(tmp_path / "none.jsonl")])
+    assert result.exit_code != 0
+    assert "none.jsonl: no such file; expected a manifest" in result.output

@@ -12,6 +12,7 @@ from kvbank import (
     DamageError,
     DeepSink,
     DynamicSparse,
+    Float8,
     Full,
     Int4,
     KVBank,
@@ -66,7 +67,7 @@ def segments(folder):
     return sorted(path.name for path in (folder / "segments").iterdir())
 
 
-@pytest.mark.parametrize("quantization", [None, Int4(group=3)], ids=repr)
+@pytest.mark.parametrize("quantization", [None, Float8()], ids=repr)
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: type(policy).__name__)
 def test_a_bank_that_is_opened_again_after_every_chunk_is_the_bank_in_memory(tmp_path, policy, quantization):
     how = {"policy": policy, "quantization": quantization, "salience": OPTIONS, "seed": 3}

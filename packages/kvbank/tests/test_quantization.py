@@ -9,17 +9,28 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from kvbank import DynamicSparse, Full, Int4, Int8, KVBank, LayerKV, MemoryStore, PackedLayer, Rolling, SemanticSparse
+from kvbank import (
+    DynamicSparse,
+    Float8,
+    Full,
+    Int4,
+    Int8,
+    KVBank,
+    LayerKV,
+    MemoryStore,
+    PackedLayer,
+    Rolling,
+    SemanticSparse,
+)
 from kvbank.quantization import unpack_layers
 
 FIXED = settings(
     derandomize=True, deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
-FORMATS = st.one_of(
-    st.builds(Int8, group=st.one_of(st.none(), st.integers(1, 9))),
-    st.builds(Int4, group=st.one_of(st.none(), st.integers(1, 9))),
-)
+GROUPS = st.one_of(st.none(), st.integers(1, 9))
+INTEGERS = st.one_of(st.builds(Int8, group=GROUPS), st.builds(Int4, group=GROUPS))
+FORMATS = st.one_of(INTEGERS, st.builds(Float8, group=GROUPS))
 
 
 def layer_of(seed, tokens, dh, *, dtype=torch.float32, heads=2, shift=0.0):
@@ -36,7 +47,7 @@ def unpacked(packed):
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize(("tokens", "dh"), [(16, 8), (300, 64), (1560, 128)])
-@pytest.mark.parametrize(("quantization", "bound"), [(Int8(), 0.015), (Int4(), 0.20)], ids=repr)
+@pytest.mark.parametrize(("quantization", "bound"), [(Int8(), 0.015), (Float8(), 0.06), (Int4(), 0.20)], ids=repr)
 def test_attention_over_packed_keys_and_values_is_near_full_precision(dtype, tokens, dh, quantization, bound):
     layer = layer_of(tokens, tokens, dh, dtype=dtype)
     query = torch.randn(2, 2, 32, dh, generator=torch.Generator().manual_seed(1))
@@ -49,7 +60,7 @@ def test_attention_over_packed_keys_and_values_is_near_full_precision(dtype, tok
 
 @FIXED
 @given(
-    quantization=FORMATS,
+    quantization=INTEGERS,
     seed=st.integers(0, 99),
     tokens=st.integers(1, 20),
     dh=st.integers(1, 7),
@@ -74,6 +85,26 @@ def test_no_number_is_farther_than_half_a_step_from_its_code(quantization, seed,
             for token in range(tokens):
                 check("value", (branch, head, token))
     assert torch.equal(read.position, layer.position)
+
+
+@FIXED
+@given(
+    group=GROUPS,
+    seed=st.integers(0, 99),
+    tokens=st.integers(1, 20),
+    dh=st.integers(1, 7),
+    dtype=st.sampled_from(DTYPES),
+)
+def test_small_numbers_are_as_exact_in_float8_as_large_ones(group, seed, tokens, dh, dtype):
+    layer = layer_of(seed, tokens, dh, dtype=dtype)
+    read = unpacked(Float8(group=group).pack(layer))
+    for name in ("key", "value"):
+        x, got = (getattr(each, name).double() for each in (layer, read))
+        axis = 3 if name == "value" else 2
+        reach = x.abs().amax(axis, keepdim=True)  # at least that of any group
+        # 3 bits of mantissa, and below 2**-6 of 448 evenly spaced; then the roundings to the dtype.
+        bound = x.abs() / 16 + reach * 2**-10 / 448 + 3 * torch.finfo(dtype).eps * x.abs()
+        assert bool(((x - got).abs() <= bound * 1.01 + torch.finfo(dtype).tiny).all())
 
 
 @FIXED
@@ -106,7 +137,8 @@ def test_what_is_constant_is_exact(quantization, dtype):
 
 
 @pytest.mark.parametrize(
-    ("quantization", "dh", "code_bytes", "groups"), [(Int8(), 6, 6, 1), (Int4(), 6, 3, 2), (Int4(group=None), 5, 3, 1)]
+    ("quantization", "dh", "code_bytes", "groups"),
+    [(Int8(), 6, 6, 1), (Float8(), 6, 6, 1), (Int4(), 6, 3, 2), (Int4(group=None), 5, 3, 1)],
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_nbytes_is_every_byte_that_is_held(quantization, dh, code_bytes, groups, dtype):
@@ -188,7 +220,7 @@ class LiveBytes(TorchDispatchMode):
             self.now -= size
 
 
-@pytest.mark.parametrize("quantization", [Int8(), Int4()], ids=repr)
+@pytest.mark.parametrize("quantization", [Int8(), Int4(), Float8()], ids=repr)
 @pytest.mark.parametrize("policy", [Full(), SemanticSparse(top_l=2, num_recent=2, coverage=None)], ids=repr)
 def test_reading_makes_no_copy_in_full_precision_beside_what_it_returns(quantization, policy):
     bank = KVBank(policy=policy, quantization=quantization)

@@ -10,6 +10,7 @@ from kvbank import (
     DynamicSparse,
     ExactIndex,
     FaissIndex,
+    Float8,
     Full,
     Int4,
     Int8,
@@ -84,7 +85,7 @@ def test_a_loaded_bank_goes_on_as_if_it_had_never_stopped(make_layers, tmp_path,
         bank = loaded
 
 
-@pytest.mark.parametrize("quantization", [None, Int8(), Int4(group=5)], ids=repr)
+@pytest.mark.parametrize("quantization", [None, Int8(), Int4(group=5), Float8(group=4)], ids=repr)
 @pytest.mark.parametrize("policy", LAYER_POLICIES, ids=lambda policy: type(policy).__name__)
 def test_so_does_a_packed_one_and_one_that_answers_layer_by_layer(make_layers, tmp_path, policy, quantization):
     bank = KVBank(policy=policy, quantization=quantization, budget=40)

@@ -15,7 +15,7 @@ from kvbank.deep_sink import DeepSink
 from kvbank.index import ExactIndex, FaissIndex, Index
 from kvbank.past import LayerPick, LayerSummary, Past, RecallPolicy
 from kvbank.policies import DynamicSparse, Full, Kind, Policy, Rolling, SemanticSparse, Sink
-from kvbank.quantization import Int4, Int8, PackedLayer
+from kvbank.quantization import Float8, Int4, Int8, PackedLayer
 from kvbank.recall import LayerKV, LayerLike, Recall, RecallTrace
 from kvbank.salience import SalienceOptions, cover_count, salient_tokens
 from kvbank.scored import LatentRecall, PoseRecall, QueryRecall
@@ -55,6 +55,7 @@ __all__ = [  # noqa: RUF022
     "cover_count",
     "salient_tokens",
     # How many bits they are stored in
+    "Float8",
     "Int4",
     "Int8",
     "PackedLayer",

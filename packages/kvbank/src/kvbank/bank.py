@@ -13,7 +13,7 @@ from kvbank.folder import BankFolder, Fsync
 from kvbank.index import ExactIndex, Index
 from kvbank.past import Past, RecallPolicy, ask, check_policy, shown_chunks
 from kvbank.policies import Policy
-from kvbank.quantization import Int4, Int8, StoredLayer
+from kvbank.quantization import Quantization, StoredLayer
 from kvbank.reading import ReadRecord, lay_out, picked_tokens, shown_tokens, traced
 from kvbank.recall import LayerKV, LayerLike, Recall, RecallTrace
 from kvbank.salience import SalienceOptions
@@ -56,7 +56,7 @@ class KVBank:
         rotate: Rotate | None = None,
         seed: int = 0,
         salience: SalienceOptions | None = None,
-        quantization: Int8 | Int4 | None = None,
+        quantization: Quantization | None = None,
         budget: int | None = None,
     ) -> None:
         if budget is not None and budget < 1:
@@ -249,7 +249,7 @@ class KVBank:
         rotate: Rotate | None = None,
         seed: int = 0,
         salience: SalienceOptions | None = None,
-        quantization: Int8 | Int4 | None = None,
+        quantization: Quantization | None = None,
         budget: int | None = None,
         fsync: Fsync = "chunk",
         device: torch.device | str = "cpu",

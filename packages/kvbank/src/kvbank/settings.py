@@ -8,7 +8,7 @@ from typing import Any
 from kvbank.deep_sink import DeepSink
 from kvbank.index import ExactIndex, FaissIndex, Index
 from kvbank.policies import DynamicSparse, Full, Policy, Rolling, SemanticSparse, Sink
-from kvbank.quantization import FORMATS, Int4, Int8
+from kvbank.quantization import FORMATS, Quantization
 from kvbank.salience import SalienceOptions
 from kvbank.scored import LatentRecall, PoseRecall, QueryRecall
 
@@ -36,7 +36,7 @@ class Settings:
     """Where prompts are compared; of its settings only the kind is written down, not what it holds."""
     salience: SalienceOptions
     """How salient tokens are scored."""
-    quantization: Int8 | Int4 | None
+    quantization: Quantization | None
     """How keys and values are packed."""
     budget: int | None
     """Tokens that a layer may show."""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from kvbank.past import LayerSummary
 from kvbank.policies import Policy
-from kvbank.quantization import Int4, Int8, PackedLayer, StoredLayer
+from kvbank.quantization import PackedLayer, Quantization, StoredLayer
 from kvbank.recall import LayerKV
 from kvbank.records import chunk_entry, chunk_ids, chunk_record, read_entry, read_ids, read_record
 from kvbank.segments import force_folder, named_error
@@ -144,7 +144,7 @@ def _tensors(snapshot: Snapshot) -> dict[str, Tensor]:
 
 
 def _layer(
-    tensors: Mapping[str, Tensor], place: str, quantization: Int8 | Int4 | None, *, device: torch.device | str
+    tensors: Mapping[str, Tensor], place: str, quantization: Quantization | None, *, device: torch.device | str
 ) -> StoredLayer:
     names = [field.name for field in dataclasses.fields(LayerKV if quantization is None else PackedLayer)]
     parts = {name: tensors[f"{name}.{place}"].to(device) for name in names if f"{name}.{place}" in tensors}

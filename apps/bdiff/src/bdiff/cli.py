@@ -337,6 +337,27 @@ def bench_lvbench_command(metrics: tuple[str, ...], plain: tuple[str, ...], **op
     click.echo(json.dumps(summary, indent=2))
 
 
+@bench_group.command("sensitivity")
+@click.option("--out", type=_PATH, required=True, help="Folder of the figures; a stopped run goes on.")
+@click.option("--clip", "clips", multiple=True, help="Film by name; repeat it. Default: three real ones, four stories.")
+@click.option("--seconds", type=_POSITIVE, help="Length of every film.  [default: 60]")
+@click.option("--height", type=click.IntRange(16), help="Of the frames.  [default: 128]")
+@click.option("--num-chunks", type=click.IntRange(2), help="Chunks of every film.  [default: 10]")
+@click.option("--workers", type=click.IntRange(1), help="Processes.")
+def bench_sensitivity_command(clips: tuple[str, ...], **options: Any) -> None:
+    """Does the meter measure? Put faults of known strength into films; the summary goes to stdout."""
+    import json
+
+    with one_line_errors():
+        from bdiff.bench.sensitivity import SensitivityConfig, bench_sensitivity
+
+        config = SensitivityConfig(**_given(options | {"clips": clips or None}))
+        make_folder(config.out)
+        summary = bench_sensitivity(config, on_job=lambda done, total: click.echo(f"film {done}/{total}", err=True))
+    click.echo(f"{config.out / 'page.md'} shows the figures", err=True)
+    click.echo(json.dumps(summary, indent=2))
+
+
 @bench_group.command("speed")
 @click.option("--out", type=_PATH, required=True, help="JSON file of the figures.")
 @click.option("--model", type=_PATH, default=defaults.WEIGHTS, help="Model folder. Default: the one that ships.")

@@ -149,6 +149,7 @@ def test_files_of_format_1_are_read(make_layers, tmp_path, policy):
         header = json.loads(file.metadata()["kvbank"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     header["format"] = 1
+    header["index"] = header["index"][0]
     for name in ("quantization", "budget", "plans"):
         del header[name]
     for read in header["reads"]:
@@ -157,6 +158,12 @@ def test_files_of_format_1_are_read(make_layers, tmp_path, policy):
     loaded = KVBank.load(tmp_path / "old")
     assert loaded.trace == bank.trace
     same(loaded.read(4, embedding=embedding(4)), bank.read(4, embedding=embedding(4)))
+
+
+@pytest.mark.parametrize("spec", ["flat", "ivf16,nprobe=4", "hnsw32"])
+def test_the_spec_of_an_index_survives(tmp_path, spec):
+    KVBank(policy=Full(), index=FaissIndex(spec)).save(tmp_path / "bank")
+    assert KVBank.load(tmp_path / "bank")._settings.index.spec == spec
 
 
 def test_an_empty_bank_survives(tmp_path):

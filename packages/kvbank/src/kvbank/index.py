@@ -1,14 +1,16 @@
 """Prompt embeddings by chunk, searched by cosine similarity (Eq. 8)."""
 
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-# Float32 noise between candidates must not decide: faiss scores are trusted to this much, then computed again.
-_FAISS_NOISE = 1e-5
+from kvbank.neighbours import FaissSpec, Neighbours
+
+# Float32 noise between candidates must not decide: such scores are trusted to this much, then computed again.
+_NOISE = 1e-5
 _DECIMALS = 7
 
 
@@ -28,6 +30,70 @@ class Index(Protocol):
     def __len__(self) -> int: ...
 
 
+class _Vectors:
+    """Unit vectors by chunk, side by side in one growing matrix."""
+
+    def __init__(self) -> None:
+        self._matrix = torch.empty(0, 0)
+        self._chunks: list[int] = []
+        self._rows: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._chunks)
+
+    def __contains__(self, chunk: int) -> bool:
+        return chunk in self._rows
+
+    def check_width(self, vector: Float[Tensor, " d"]) -> None:
+        if self._chunks and vector.numel() != self._matrix.shape[1]:
+            raise ValueError(
+                f"embedding has {vector.numel()} numbers; the index holds embeddings of {self._matrix.shape[1]}"
+            )
+
+    def add(self, chunk: int, vector: Float[Tensor, " d"]) -> None:
+        self.check_width(vector)
+        if chunk in self._rows:
+            raise ValueError(f"chunk {chunk} is in the index already; remove it first")
+        count = len(self._chunks)
+        if not count or count == len(self._matrix):
+            grown = torch.empty(max(16, 2 * count), vector.numel())
+            grown[:count] = self._matrix[:count] if count else 0.0
+            self._matrix = grown
+        self._matrix[count] = vector
+        self._rows[chunk] = count
+        self._chunks.append(chunk)
+
+    def remove(self, chunk: int) -> Float[Tensor, " d"]:
+        """Forget a chunk, and put the last one in its place."""
+        if chunk not in self._rows:
+            raise ValueError(f"chunk {chunk} is not in the index")
+        row, last = self._rows.pop(chunk), self._chunks.pop()
+        vector = self._matrix[row].clone()
+        if last != chunk:
+            self._matrix[row] = self._matrix[len(self._chunks)]
+            self._chunks[row], self._rows[last] = last, row
+        return vector
+
+    def search(self, query: Float[Tensor, " d"], count: int | None) -> dict[int, float]:
+        """Exact."""
+        total = len(self._chunks)
+        if count is None or count >= total:
+            return self.ranked(self._chunks, query, total)
+        if count == 0:
+            return {}
+        scores = self._matrix[:total] @ query
+        # All that could tie with the last one wanted must be there before the ties are decided.
+        near = scores >= scores.topk(count).values[-1] - _NOISE
+        return self.ranked([self._chunks[row] for row in near.nonzero()[:, 0].tolist()], query, count)
+
+    def ranked(self, chunks: Sequence[int], query: Float[Tensor, " d"], count: int) -> dict[int, float]:
+        """The best of some chunks by cosines in double precision, rounded so that the same prompt ties with itself."""
+        vectors = self._matrix[torch.tensor([self._rows[chunk] for chunk in chunks], dtype=torch.int64)]
+        cosines = (vectors.double() @ query.double()).clamp(-1.0, 1.0).tolist() if chunks else []
+        rounded = [(round(cosine, _DECIMALS), chunk) for cosine, chunk in zip(cosines, chunks, strict=True)]
+        return {chunk: cosine for cosine, chunk in sorted(rounded, reverse=True)[:count]}
+
+
 class ExactIndex:
     """Exact search in torch; for the chunks of one film nothing faster is needed.
 
@@ -35,95 +101,102 @@ class ExactIndex:
     """
 
     def __init__(self) -> None:
-        self._vectors: dict[int, Float[Tensor, " d"]] = {}
+        self._vectors = _Vectors()
 
     def add(self, chunk: int, embedding: Float[Tensor, " d"]) -> None:
         """Remember the embedding of `chunk`."""
-        vector = _unit_vector(embedding)
-        if chunk in self._vectors:
-            raise ValueError(f"chunk {chunk} is in the index already; remove it first")
-        if self._vectors:
-            _check_width(vector.numel(), next(iter(self._vectors.values())).numel())
-        self._vectors[chunk] = vector
+        self._vectors.add(chunk, _unit_vector(embedding))
 
     def remove(self, chunk: int) -> None:
         """Forget `chunk`."""
-        if chunk not in self._vectors:
-            raise ValueError(f"chunk {chunk} is not in the index")
-        del self._vectors[chunk]
+        self._vectors.remove(chunk)
 
     def search(self, embedding: Float[Tensor, " d"], count: int | None = None) -> dict[int, float]:
         """Cosine similarity of the `count` nearest chunks (None: of all), best first, ties newest first."""
         query = _unit_vector(embedding)
-        if not self._vectors:
-            return {}
-        vectors = torch.stack(list(self._vectors.values()))
-        _check_width(query.numel(), vectors.shape[1])
-        return _ranked(list(self._vectors), vectors, query, count)
+        self._vectors.check_width(query)
+        return self._vectors.search(query, count)
 
     def __len__(self) -> int:
         return len(self._vectors)
 
 
 class FaissIndex:
-    """The same search by FAISS: a flat inner product index over normalised vectors.
+    """The same search by FAISS, exact or approximate.
 
-    What FAISS finds is scored again as `ExactIndex` does, so that both return the same numbers in the same order.
+    What FAISS finds is scored again as `ExactIndex` does, so that what both find has the same numbers in the same
+    order. A prompt that many chunks share is held once, so they tie here too. Chunks are added and removed one by one,
+    without building anything anew. A search for all chunks is exact whatever the spec; a bank makes such a search for
+    each read, as policies may look at all similarities.
+
+    Args:
+        spec: "flat": exact. "ivf1024,nprobe=32": 1024 lists, of which 32 are searched; exact until there are 39 prompts
+            a list, on which it is then trained, once. "hnsw32,ef=64": a graph of 32 links a prompt, 64 candidates a
+            search; what is removed from it is passed over. Without them, nprobe is a sixteenth of the lists, and ef 64.
+
+    Raises:
+        ValueError: If the spec is none of these.
     """
 
-    def __init__(self) -> None:
-        self._index: Any = None
-        self._chunks: set[int] = set()
+    def __init__(self, spec: str = "flat") -> None:
+        self._spec = FaissSpec.parsed(spec)
+        self._vectors = _Vectors()
+        self._neighbours: Neighbours | None = None
+        self._numbers: dict[bytes, int] = {}
+        self._sharing: dict[int, set[int]] = {}
+        self._next_number = 0
+
+    @property
+    def spec(self) -> str:
+        """As it was given."""
+        return self._spec.text
 
     def add(self, chunk: int, embedding: Float[Tensor, " d"]) -> None:
         """Remember the embedding of `chunk`."""
-        import faiss  # on first use: it is 66 MB, and most banks do without
-
         vector = _unit_vector(embedding)
-        if self._index is None:
-            # IDMap, as a flat index alone renumbers its entries on removal; the 2 also finds vectors by id.
-            self._index = faiss.IndexIDMap2(faiss.IndexFlatIP(vector.numel()))
-        _check_width(vector.numel(), self._index.d)
-        if chunk in self._chunks:
-            raise ValueError(f"chunk {chunk} is in the index already; remove it first")
-        self._index.add_with_ids(vector[None].numpy(), np.array([chunk], dtype=np.int64))
-        self._chunks.add(chunk)
+        self._vectors.add(chunk, vector)
+        if self._neighbours is None:
+            self._neighbours = self._spec.built(vector.numel())
+        if (content := vector.numpy().tobytes()) not in self._numbers:
+            self._numbers[content] = self._next_number
+            self._sharing[self._next_number] = set()
+            self._neighbours.add(self._next_number, vector)
+            self._next_number += 1
+        self._sharing[self._numbers[content]].add(chunk)
 
     def remove(self, chunk: int) -> None:
         """Forget `chunk`."""
-        if chunk not in self._chunks:
-            raise ValueError(f"chunk {chunk} is not in the index")
-        self._index.remove_ids(np.array([chunk], dtype=np.int64))
-        self._chunks.remove(chunk)
+        content = self._vectors.remove(chunk).numpy().tobytes()
+        number = self._numbers[content]
+        self._sharing[number].remove(chunk)
+        if not self._sharing[number]:
+            self._neighbours.remove(number)
+            del self._sharing[number], self._numbers[content]
+        if not len(self):  # the next one may have another width
+            self._neighbours, self._next_number = None, 0
 
     def search(self, embedding: Float[Tensor, " d"], count: int | None = None) -> dict[int, float]:
         """Cosine similarity of the `count` nearest chunks (None: of all), best first, ties newest first."""
         query = _unit_vector(embedding)
-        total = len(self)
-        count = total if count is None else min(count, total)
+        self._vectors.check_width(query)
+        if count is None or count >= len(self) or not self._neighbours.ready:
+            return self._vectors.search(query, count)
         if count == 0:
             return {}
-        _check_width(query.numel(), self._index.d)
-        fetched = count
+        fetched, total = min(8, 2 * count), len(self._sharing)
         while True:
             fetched = min(2 * fetched, total)
-            scores, chunks = self._index.search(query[None].numpy(), fetched)
+            scores, numbers = self._neighbours.search(query, fetched)
+            found = [self._sharing[number] for number in numbers]
+            enough = next((i for i in range(len(found)) if sum(map(len, found[: i + 1])) >= count), None)
             # All that could tie with the last one wanted must be there before the ties are decided.
-            if fetched == total or scores[0, count - 1] - scores[0, -1] > _FAISS_NOISE:
+            settled = enough is not None and scores[enough] - scores[-1] > _NOISE
+            if settled or fetched == total or (len(found) < fetched and enough is not None):
                 break
-        vectors = torch.from_numpy(self._index.reconstruct_batch(chunks[0]))
-        return _ranked(chunks[0].tolist(), vectors, query, count)
+        return self._vectors.ranked([chunk for sharing in found for chunk in sharing], query, count)
 
     def __len__(self) -> int:
-        return len(self._chunks)
-
-
-def _ranked(
-    chunks: list[int], vectors: Float[Tensor, "n d"], query: Float[Tensor, " d"], count: int | None
-) -> dict[int, float]:
-    cosines = (vectors.double() @ query.double()).clamp(-1.0, 1.0).tolist()
-    rounded = [(round(cosine, _DECIMALS), chunk) for cosine, chunk in zip(cosines, chunks, strict=True)]
-    return {chunk: cosine for cosine, chunk in sorted(rounded, reverse=True)[:count]}
+        return len(self._vectors)
 
 
 def _unit_vector(embedding: Float[Tensor, " d"]) -> Float[Tensor, " d"]:
@@ -134,8 +207,3 @@ def _unit_vector(embedding: Float[Tensor, " d"]) -> Float[Tensor, " d"]:
     if not bool(torch.isfinite(vector).all()):
         raise ValueError("embedding holds NaN or infinity; expected finite numbers")
     return torch.nn.functional.normalize(vector, dim=0).float()
-
-
-def _check_width(got: int, expected: int) -> None:
-    if got != expected:
-        raise ValueError(f"embedding has {got} numbers; the index holds embeddings of {expected}")

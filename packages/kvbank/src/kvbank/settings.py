@@ -58,7 +58,7 @@ class Settings:
             if quantization is None
             else [type(quantization).__name__, dataclasses.asdict(quantization)],
             "budget": self.budget,
-            "index": _index_name(self.index),
+            "index": _named_index(self.index),
             "salience": dataclasses.asdict(self.salience),
             "seed": self.seed,
             "rotates": self.rotates,
@@ -78,7 +78,7 @@ class Settings:
         name, fields = header.get("quantization") or (None, {})
         return cls(
             policy=_policy(header["policy"], policy),
-            index=INDEXES[header["index"]](),
+            index=_index(header["index"]),
             salience=SalienceOptions(**header["salience"]),
             quantization=None if name is None else FORMATS[name](**fields),
             budget=header.get("budget"),
@@ -110,8 +110,13 @@ def _policy(named: list[Any], given: Policy | None) -> Policy:
     return saved
 
 
-def _index_name(index: Index) -> str:
+def _named_index(index: Index) -> list[Any]:
     name = type(index).__name__
     if INDEXES.get(name) is not type(index):
         raise ValueError(f"cannot save the index {index!r}; a file of a bank knows {', '.join(INDEXES)}")
-    return name
+    return [name, {"spec": index.spec} if isinstance(index, FaissIndex) else {}]
+
+
+def _index(named: list[Any] | str) -> Index:
+    name, fields = (named, {}) if isinstance(named, str) else named  # a name alone in formats 1 and 2 of snapshots
+    return INDEXES[name](**fields)

@@ -1,0 +1,157 @@
+"""The indexes of FAISS behind one spec."""
+
+import re
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+_SPEC = re.compile(r"(?:(flat)|(ivf)([1-9]\d*)(?:,nprobe=([1-9]\d*))?|(hnsw)([1-9]\d*)(?:,ef=([1-9]\d*))?)")
+_PROMPTS_PER_LIST = 39  # below this FAISS warns that centroids are poorly placed
+
+
+class Neighbours(Protocol):
+    """Vectors by number, and the nearest of them."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether `search` can be used yet."""
+
+    def add(self, number: int, vector: Float[Tensor, " d"]) -> None:
+        """Hold a vector; numbers count up and never come again."""
+
+    def remove(self, number: int) -> None:
+        """Let go of a vector."""
+
+    def search(self, query: Float[Tensor, " d"], count: int) -> tuple[list[float], list[int]]:
+        """Inner products and numbers of up to `count` vectors, best first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaissSpec:
+    """What a spec says."""
+
+    text: str
+    """As it was given."""
+    kind: Literal["flat", "ivf", "hnsw"]
+    """Which index."""
+    size: int
+    """Lists or links."""
+    effort: int
+    """Lists or candidates looked at in a search."""
+
+    @classmethod
+    def parsed(cls, text: str) -> "FaissSpec":
+        """From "flat", "ivf1024,nprobe=32" or "hnsw32,ef=64".
+
+        Raises:
+            ValueError: If it is none of these.
+        """
+        match = _SPEC.fullmatch(text)
+        if match is None:
+            raise ValueError(f'spec is {text!r}; expected "flat", "ivf1024,nprobe=32" or "hnsw32,ef=64"')
+        if match[1]:
+            return cls(text=text, kind="flat", size=0, effort=0)
+        if match[2]:
+            lists = int(match[3])
+            return cls(text=text, kind="ivf", size=lists, effort=int(match[4] or max(1, lists // 16)))
+        return cls(text=text, kind="hnsw", size=int(match[6]), effort=int(match[7] or 64))
+
+    def built(self, width: int) -> Neighbours:
+        """An empty index for vectors of this width."""
+        kinds: dict[str, type[_Flat] | type[_Ivf] | type[_Hnsw]] = {"flat": _Flat, "ivf": _Ivf, "hnsw": _Hnsw}
+        return kinds[self.kind](self, width)
+
+
+class _Flat:
+    """Exact."""
+
+    ready = True
+
+    def __init__(self, spec: FaissSpec, width: int) -> None:
+        import faiss  # on first use: it is 66 MB, and most banks do without
+
+        self._index: Any = faiss.IndexIDMap(faiss.IndexFlatIP(width))  # alone it renumbers its entries on removal
+
+    def add(self, number: int, vector: Float[Tensor, " d"]) -> None:
+        self._index.add_with_ids(vector[None].numpy(), np.array([number]))
+
+    def remove(self, number: int) -> None:
+        self._index.remove_ids(np.array([number]))
+
+    def search(self, query: Float[Tensor, " d"], count: int) -> tuple[list[float], list[int]]:
+        return _found(self._index.search(query[None].numpy(), count))
+
+
+class _Ivf:
+    """Lists around centroids; vectors wait until there are enough to place the centroids by."""
+
+    def __init__(self, spec: FaissSpec, width: int) -> None:
+        import faiss
+
+        self._index: Any = faiss.IndexIVFFlat(faiss.IndexFlatIP(width), width, spec.size, faiss.METRIC_INNER_PRODUCT)
+        self._index.nprobe = spec.effort
+        self._needed = _PROMPTS_PER_LIST * spec.size
+        self._waiting: dict[int, Float[Tensor, " d"]] = {}
+
+    @property
+    def ready(self) -> bool:
+        return self._index.is_trained
+
+    def add(self, number: int, vector: Float[Tensor, " d"]) -> None:
+        self._waiting[number] = vector
+        if not self.ready and len(self._waiting) < self._needed:
+            return
+        vectors = torch.stack(list(self._waiting.values())).numpy()
+        if not self.ready:
+            self._index.train(vectors)
+        self._index.add_with_ids(vectors, np.array(list(self._waiting)))
+        self._waiting.clear()
+
+    def remove(self, number: int) -> None:
+        if self._waiting.pop(number, None) is None:
+            self._index.remove_ids(np.array([number]))
+
+    def search(self, query: Float[Tensor, " d"], count: int) -> tuple[list[float], list[int]]:
+        return _found(self._index.search(query[None].numpy(), count))
+
+
+class _Hnsw:
+    """A graph. Nothing can be taken out of it: what is removed still leads the way, and is passed over."""
+
+    ready = True
+
+    def __init__(self, spec: FaissSpec, width: int) -> None:
+        import faiss
+
+        # Numbers count up from 0 without a gap, as the graph itself numbers what it is given.
+        self._index: Any = faiss.IndexHNSWFlat(width, spec.size, faiss.METRIC_INNER_PRODUCT)
+        self._effort = spec.effort
+        self._removed: list[int] = []
+        self._selected = 0
+        self._selectors: list[Any] = [None]  # FAISS keeps pointers to them, not references
+
+    def add(self, number: int, vector: Float[Tensor, " d"]) -> None:
+        self._index.add(vector[None].numpy())
+
+    def remove(self, number: int) -> None:
+        self._removed.append(number)
+
+    def search(self, query: Float[Tensor, " d"], count: int) -> tuple[list[float], list[int]]:
+        import faiss
+
+        if self._selected < len(self._removed):
+            batch = faiss.IDSelectorBatch(np.array(self._removed))
+            self._selectors, self._selected = [batch, faiss.IDSelectorNot(batch)], len(self._removed)
+        how = faiss.SearchParametersHNSW(efSearch=max(self._effort, count), sel=self._selectors[-1])
+        return _found(self._index.search(query[None].numpy(), count, params=how))
+
+
+def _found(answer: tuple[np.ndarray, np.ndarray]) -> tuple[list[float], list[int]]:
+    """Without the places that were left empty."""
+    (scores,), (numbers,) = answer
+    there = numbers >= 0
+    return scores[there].tolist(), numbers[there].tolist()

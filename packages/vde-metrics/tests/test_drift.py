@@ -154,5 +154,8 @@ def test_the_released_protocol_makes_a_first_score_of_0_infinite_even_if_all_are
     assert vde([0.0, 0.0, 0.0]) == 0
     with pytest.warns(RuntimeWarning, match="the first chunk scores 0, so"):
         assert vde([0.0, 0.0, 0.0], protocol="released") == math.inf
+
+
+def test_other_protocols_are_refused(unchecked):
     with pytest.raises(ValueError, match="protocol is 'vbench'; expected 'paper' or 'released'"):
         vde([1.0, 2.0], protocol="vbench")

@@ -312,9 +312,9 @@ def test_dynamic_degree_counts_pairs_that_move(fast, expected):
 
 
 def test_dynamic_degree_has_the_rate_of_vbench():
-    assert [vbench.DynamicDegree(flow=Given([]), fps=fps).interval for fps in (5, 8, 12, 16, 20, 25, 29.97, 60)] == [
-        1, 1, 2, 2, 2, 3, 4, 8,
-    ]  # fmt: skip
+    rates = (5.0, 8.0, 12.0, 16.0, 20.0, 25.0, 29.97, 60.0)
+    found = [vbench.DynamicDegree(flow=Given([]), fps=fps).interval for fps in rates]
+    assert found == [1, 1, 2, 2, 2, 3, 4, 8]
     with pytest.raises(ValueError, match=r"fps is 0\.0"):
         vbench.DynamicDegree(flow=Given([]), fps=0.0)
 

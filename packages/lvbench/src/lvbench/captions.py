@@ -15,9 +15,9 @@ _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"|“([^”]*)”')
 class CaptionedChunk:
     """What is to be seen from one second to another."""
 
-    start: float
+    start: float | int
     """Seconds from the beginning of the video."""
-    end: float
+    end: float | int
     """Seconds; the paper's ranges are inclusive, so a range often ends a second before the next one starts."""
     caption: str
     """Without the range."""

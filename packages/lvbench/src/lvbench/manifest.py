@@ -32,7 +32,7 @@ class ManifestEntry:
     object_class: ObjectClass | None = None
     """What the video is about."""
 
-    def boundaries(self, num_frames: int, fps: float) -> list[int]:
+    def boundaries(self, num_frames: int, fps: float | int) -> list[int]:
         """Where chunks begin, and the number of frames: what ``vde_metrics.measure`` takes as ``chunk_frames``.
 
         A chunk lasts until the next one begins, the last one until the end of the video.
@@ -196,7 +196,7 @@ def _entry(line: str, where: str) -> ManifestEntry:
         video=_video(found.get("video"), where),
         chunks=_chunks(found.get("chunks"), where),
         source=source,
-        object_class=kind,  # type: ignore[arg-type]
+        object_class=kind,
     )
 
 

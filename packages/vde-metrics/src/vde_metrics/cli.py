@@ -151,7 +151,7 @@ def _measured(
     chosen: "Sequence[Selected]", settings: _Settings, *, as_text: bool
 ) -> "list[tuple[Selected, DriftReport]]":
     """Every video that could be measured; its text is printed as it is done."""
-    found = []
+    found: list[tuple[Selected, DriftReport]] = []
     for selected in chosen:
         for report in _reports(selected, settings, place=f"{len(found) + 1}/{len(chosen)}"):
             found.append((selected, report))

@@ -137,17 +137,31 @@ def _work(config: SensitivityConfig, job: SensitivityJob) -> dict[str, Any]:
     return {**asdict(job), "identity": config.identity, "metrics": found}
 
 
-def _measure(frames: Any, subject: Any, config: SensitivityConfig) -> dict[str, Any]:
-    from vde_metrics import Background, Clarity, GivenMasks, Motion, Subject, measure
+@lru_cache(maxsize=1)
+def _encoder() -> Any:
+    from vde_metrics import EfficientNetLite0
+
+    return EfficientNetLite0()
+
+
+def drift_metrics(subject: Any) -> list[Any]:
+    """The metrics that need no download; where the subject is, is given."""
+    from vde_metrics import Background, Clarity, GivenMasks, Motion, Subject
 
     masks = GivenMasks(subject)
-    metrics = [
+    return [
         Clarity(),
         Motion(),
         Motion(form="smoothness"),
         Background(subject=masks),
-        Subject(crops=masks),
+        Subject(encoder=_encoder(), crops=masks),
     ]
+
+
+def _measure(frames: Any, subject: Any, config: SensitivityConfig) -> dict[str, Any]:
+    from vde_metrics import measure
+
+    metrics = drift_metrics(subject)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # infinite errors are in the figures
         report = measure(frames, metrics=metrics, num_chunks=config.num_chunks, fps=config.fps)

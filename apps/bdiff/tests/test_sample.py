@@ -9,13 +9,14 @@ from PIL import Image
 
 from bdiff import sample as sampling_module
 from bdiff.cli import main
-from bdiff.sample import SampleConfig, build, sample
+from bdiff.parts import SampleConfig, build
+from bdiff.sample import sample
 from bdiff_core import Storyboard
 
 WHERE = ("in the meadow", "at the beach", "in the forest", "in a port", "at the beach")
 PROMPTS = [f"a fox {where}" for where in WHERE]
 TRACE = {"trace.json", "trace.svg", "trace.md"}
-FILES = {"video.mp4", "sheet.png", "drift.json", "drift.html", "run.json"} | TRACE
+FILES = {"video.mp4", "sheet.png", "drift.json", "drift.html", "run.json", "state"} | TRACE
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,7 @@ def test_the_record_says_how_to_repeat_the_run(record, config):
     assert record["complete"]
     assert (record["seed"], record["sampling"]["steps"]) == (0, 2)
     assert record["video"] == {"chunks": 5, "frames": 97, "seconds": 12.125, "height": 256, "width": 256}
-    assert [shot["prompt"] for shot in record["storyboard"]["shots"]] == PROMPTS
+    assert record["prompts"] == PROMPTS
     assert set(record["weights"]) == {"vae.safetensors", "transformer/config.json", "transformer/model.safetensors"}
     assert set(record["drift"]["vde"]) == {"clarity", "motion"}
 

@@ -1,6 +1,5 @@
 """The `bdiff` command: reads options, calls what does the work, reports. Heavy imports happen inside commands."""
 
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bdiff import __version__, defaults
-from bdiff.terminal import Positive, free_folder, make_folder, one_line_errors, progress_bar
+from bdiff.cli_runs import RUN_COMMANDS, check_device, make_video
+from bdiff.terminal import Positive, free_folder, make_folder, one_line_errors
 from vde_metrics.cli import command as drift_command
 from vde_metrics.cli import split_models
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from bdiff.sample import Parts
 
 _DAY = 86_400
 _PATH = click.Path(path_type=Path)
@@ -101,9 +99,9 @@ def sample_command(
         from bdiff_core import Storyboard
 
         board = Storyboard.from_prompts(prompts) if prompts else Storyboard.load(storyboard or defaults.STORYBOARD)
-        _check_device(device)
+        check_device(device)
         folder = free_folder(out, overwrite=overwrite)
-        from bdiff.sample import SampleConfig, build
+        from bdiff.parts import SampleConfig, build
 
         parts = build(
             SampleConfig(
@@ -115,11 +113,7 @@ def sample_command(
             )
         )
         make_folder(folder)
-    record = _run(parts)
-    if as_json:
-        import json
-
-        click.echo(json.dumps(record, indent=2, ensure_ascii=False))
+    make_video(parts, fresh=True, as_json=as_json)
 
 
 @cli.command("convert")
@@ -165,6 +159,10 @@ def inspect_command(path: str, as_json: bool, **options: Any) -> None:
 
         facts = inspect(path, **options)
     click.echo(json.dumps(facts, indent=2) if as_json else "\n".join(lines(facts)))
+
+
+for _command in RUN_COMMANDS:
+    cli.add_command(_command)
 
 
 @cli.group("train")
@@ -296,7 +294,7 @@ def bench_memory_command(arms: tuple[str, ...], modes: tuple[str, ...], device: 
     import json
 
     with one_line_errors():
-        _check_device(device)
+        check_device(device)
         from bdiff.bench.memory import MemoryBenchConfig, bench_memory, check, parse_arm
 
         chosen = {"arms": tuple(map(parse_arm, arms)) or None, "modes": modes or None}
@@ -371,7 +369,7 @@ def bench_speed_command(policies: tuple[str, ...], device: str, **options: Any) 
     import json
 
     with one_line_errors():
-        _check_device(device)
+        check_device(device)
         from bdiff.bench.speed import SpeedBenchConfig, bench_speed
 
         config = SpeedBenchConfig(device=device, **_given(options | {"policies": policies or None}))
@@ -401,35 +399,3 @@ def _given(options: dict[str, Any]) -> dict[str, Any]:
 def _report(figures: dict[str, float], written: Path) -> None:
     shown = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
     click.echo(f"{written}{': ' if shown else ''}{shown}", err=True)
-
-
-def _run(parts: "Parts") -> dict[str, Any]:
-    from bdiff.sample import sample
-
-    folder = parts.config.out
-    command = shlex.join(["bdiff", *sys.argv[1:]])
-    try:
-        with progress_bar(len(parts.plan)) as show:
-            record = sample(parts, on_chunk=show, command=command)
-    except KeyboardInterrupt:
-        click.echo(f"bdiff: stopped; the chunks made so far are in {folder}", err=True)
-        sys.exit(130)
-    video, timing = record["video"], record["timing"]
-    drift = record["drift"]
-    errors = "" if drift is None else ", VDE " + ", ".join(f"{k} {v:.3f}" for k, v in drift["vde_normalized"].items())
-    click.echo(
-        f"{folder / 'video.mp4'}: {video['seconds']:.1f} s in {video['chunks']} chunks, "
-        f"made in {timing['generate_seconds']:.0f} s{errors}",
-        err=True,
-    )
-    click.echo(f"{folder / 'sheet.png'} shows every chunk and what it remembered", err=True)
-    return record
-
-
-def _check_device(device: str) -> None:
-    import torch
-
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from None

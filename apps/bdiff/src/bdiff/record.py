@@ -17,7 +17,8 @@ from bdiff.trace import write_trace
 from bdiff_core import Chunk
 
 if TYPE_CHECKING:
-    from bdiff.sample import Parts
+    from bdiff.parts import Parts
+    from kvbank import KVBank
 
 _PACKAGES = ("bdiff", "bdiff-core", "kvbank", "noisesched", "vde-metrics", "torch", "av")
 
@@ -25,14 +26,18 @@ _PACKAGES = ("bdiff", "bdiff-core", "kvbank", "noisesched", "vde-metrics", "torc
 class Record:
     """Collects what a run did, chunk by chunk."""
 
-    def __init__(self, parts: "Parts", *, command: str) -> None:
-        self._parts, self._command = parts, command
+    def __init__(self, parts: "Parts", bank: "KVBank", *, command: str) -> None:
+        self._parts, self._bank, self._command = parts, bank, command
         self._started_at = datetime.now(UTC)
         self._started = self._last = time.perf_counter()
-        self._weights = {file.relative_to(parts.config.model).as_posix(): _sha256(file) for file in _files(parts)}
         self._chunks: list[dict[str, Any]] = []
         self.drift: dict[str, Any] | None = None
         """VDE by metric, once measured."""
+
+    @property
+    def num_chunks(self) -> int:
+        """Chunks so far."""
+        return len(self._chunks)
 
     @property
     def num_frames(self) -> int:
@@ -47,8 +52,12 @@ class Record:
             bounds.append(bounds[-1] + chunk["frames"])
         return bounds
 
-    def add(self, chunk: Chunk, *, num_frames: int) -> None:
-        """Notes a finished chunk."""
+    def add_stored(self, entry: dict[str, Any]) -> None:
+        """Notes a chunk that an earlier process made, by what `add` gave there."""
+        self._chunks.append(entry)
+
+    def add(self, chunk: Chunk, *, num_frames: int) -> dict[str, Any]:
+        """Notes a finished chunk; returns its entry."""
         now = time.perf_counter()
         recall = chunk.recall
         spans = list(zip(*recall.spans, strict=True)) if recall.spans else [()] * len(recall.chunks)
@@ -59,6 +68,7 @@ class Record:
                 "index": chunk.index,
                 "prompt": self._parts.plan[chunk.index].prompt,
                 "frames": num_frames,
+                "seed": self._parts.script.takes[chunk.index].seed,
                 "given": self._parts.prefix is not None and chunk.index == 0,
                 "shown": [
                     {
@@ -70,41 +80,43 @@ class Record:
                     for past, kind, similarity, span in shown
                 ],
                 "seconds": round(now - self._last, 3),
-                "memory_bytes": self._parts.bank.nbytes,
+                "memory_bytes": self._bank.nbytes,
             }
         )
         self._last = now
+        return self._chunks[-1]
 
     def write(self, folder: Path) -> dict[str, Any]:
         """Writes run.json and the trace: trace.json, trace.svg and trace.md; returns what run.json holds."""
         content = self.to_dict()
         _write_json(folder / "run.json", content)
         timeless = [{k: v for k, v in chunk.items() if k != "seconds"} for chunk in self._chunks]
-        trace = {"policy": repr(self._parts.bank.policy), "chunks": timeless}
+        trace = {"policy": repr(self._bank.policy), "chunks": timeless}
         _write_json(folder / "trace.json", trace)
         write_trace(trace, folder, fps=self._parts.sampling.fps)
         return content
 
     def to_dict(self) -> dict[str, Any]:
         """All that is needed to make the video again, and what it cost."""
-        config, sampling = self._parts.config, self._parts.sampling
-        shots = [{"prompt": shot.prompt, "start": shot.start, "end": shot.end} for shot in config.storyboard.shots]
+        script, sampling = self._parts.script, self._parts.sampling
         seconds = sum(chunk["seconds"] for chunk in self._chunks)
         length = self.num_frames / sampling.fps
         return {
             "complete": len(self._chunks) == len(self._parts.plan),
-            "out": str(config.out),
+            "out": str(self._parts.out),
             "command": self._command,
             "started": self._started_at.isoformat(timespec="seconds"),
-            "seed": config.seed,
-            "policy": repr(self._parts.bank.policy),
-            "image": None if config.image is None else {"path": str(config.image), "sha256": _sha256(config.image)},
+            "seed": script.seed,
+            "policy": repr(self._bank.policy),
+            "image": None if script.image is None else {"path": script.image, "sha256": _sha256(Path(script.image))},
             "sampling": {name: getattr(sampling, name) for name in sampling.__slots__},
-            "device": config.device,
-            "dtype": config.dtype,
-            "storyboard": {"title": config.storyboard.title, "shots": shots},
-            "prompts": [condition.prompt for condition in self._parts.plan],
-            "weights": self._weights,
+            "device": script.device,
+            "dtype": script.dtype,
+            "title": script.title,
+            "prompts": [take.prompt for take in script.takes],
+            "seeds": [take.seed for take in script.takes],
+            "model": script.model,
+            "weights": dict(script.weights),
             "video": {
                 "chunks": len(self._chunks),
                 "frames": self.num_frames,
@@ -118,7 +130,7 @@ class Record:
                 "seconds_per_chunk": round(seconds / max(1, len(self._chunks)), 3),
                 "seconds_per_second_of_video": round(seconds / length, 3) if length else None,
             },
-            "memory": {"kv_bytes": self._parts.bank.nbytes, "peak_process_bytes": _peak_memory()},
+            "memory": {"kv_bytes": self._bank.nbytes, "peak_process_bytes": _peak_memory()},
             "drift": self.drift,
             "versions": _versions(),
             "python": platform.python_version(),
@@ -131,15 +143,15 @@ def write_drift(video: Path, folder: Path, *, boundaries: Sequence[int]) -> dict
     from vde_metrics import measure
 
     report = measure(video, chunk_frames=boundaries)
-    (folder / "drift.json").write_text(report.to_json() + "\n", encoding="utf-8")
-    (folder / "drift.html").write_text(report.to_html(), encoding="utf-8")
+    write_whole(folder / "drift.json", report.to_json() + "\n")
+    write_whole(folder / "drift.html", report.to_html())
     return {"vde": report.vde, "vde_normalized": report.vde_normalized, "frozen_chunks": list(report.frozen_chunks)}
 
 
-def _files(parts: "Parts") -> list[Path]:
-    folder = parts.config.model
-    found = [*folder.glob("*.safetensors"), *folder.glob("*.json"), *(folder / "transformer").iterdir()]
-    return sorted(path for path in found if path.is_file())
+def digests(model: Path) -> dict[str, str]:
+    """SHA-256 of every file of a model folder."""
+    found = [*model.glob("*.safetensors"), *model.glob("*.json"), *(model / "transformer").glob("*")]
+    return {path.relative_to(model).as_posix(): _sha256(path) for path in sorted(found) if path.is_file()}
 
 
 def _sha256(path: Path) -> str:

@@ -1,82 +1,25 @@
-"""From a storyboard to a video on disk: build the parts, run the loop, write what it yields."""
+"""From a script to a video on disk: run the loop, keep what it yields, write the video and what is told of it."""
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from bdiff import defaults
+from bdiff.parts import Parts
 from bdiff.record import Record, write_drift
-from bdiff.sheet import Cell, draw_sheet, thumbnail
+from bdiff.run_state import RunState, StoredChunk, StoredLatents
+from bdiff.script import TakeNoise
+from bdiff.sheet import Cell, draw_sheet, shown_on_sheet, thumbnail
 from bdiff.video import VideoWriter, to_uint8
-from bdiff_core import (
-    CausalVAE,
-    Chunk,
-    ChunkCondition,
-    ChunkDiT,
-    SentenceTextEncoder,
-    Storyboard,
-    count_chunks,
-    generate,
-    load_transformer,
-    load_vae,
-    plan_chunks,
-)
+from bdiff_core import Chunk, Memory, generate
 from kvbank import KVBank
-from noisesched import NoiseStream, denoising_grid
-
-Dtype = Literal["float32", "bfloat16", "float16"]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SampleConfig:
-    """One video to make."""
-
-    storyboard: Storyboard
-    """What is to be seen."""
-    out: Path
-    """Folder for the video and everything about it; it must not exist, or be empty."""
-    model: Path = defaults.WEIGHTS
-    """Folder with transformer/ and vae.safetensors."""
-    seconds: float | None = None
-    """Length of the video; None: of the storyboard."""
-    seed: int = 0
-    """Seed of every random draw."""
-    policy: str = "semantic"
-    """Which past chunks a chunk is shown, see `defaults.policy`."""
-    steps: int | None = None
-    """Denoising steps a chunk; None: as the model wants it."""
-    guidance: float | None = None
-    """Classifier-free guidance, 1 for none; None: as the model wants it."""
-    noise: str | None = None
-    """Base noise, fresh or shared; None: as the model wants it."""
-    scale: int | None = None
-    """Side of a model pixel in the file; None: as the model wants it."""
-    image: Path | None = None
-    """A picture for the first chunk to show."""
-    device: str = "cpu"
-    """Where to compute."""
-    dtype: Dtype = "float32"
-    """What the transformer computes in."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Parts:
-    """Everything that a run needs, loaded and checked; nothing is written yet."""
-
-    config: SampleConfig
-    sampling: defaults.Sampling
-    model: ChunkDiT
-    vae: CausalVAE
-    bank: KVBank
-    plan: list[ChunkCondition]
-    prefix: Float[Tensor, "1 c t h w"] | None
-    seconds_to_load: float
+from kvbank.tensorfile import DamageError
+from noisesched import denoising_grid
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,144 +34,212 @@ class Progress:
     prompt: str
 
 
-def build(config: SampleConfig) -> Parts:
-    """Loads and checks everything; a ValueError says what does not fit."""
-    started = time.perf_counter()
-    sampling = _sampling(config)
-    device, dtype = torch.device(config.device), getattr(torch, config.dtype)
-    vae = load_vae(config.model, device=device)
-    model = load_transformer(config.model / "transformer", dtype=dtype, device=device)
-    model.eval()
-    _check_fit(model, vae, sampling, folder=config.model)
-    encoder = SentenceTextEncoder(text_length=model.config.text_length)
-    if encoder.width != model.config.text_dim:
-        raise ValueError(
-            f"{config.model}: wants text of width {model.config.text_dim}, the encoder's is {encoder.width}"
-        )
-    rhythm = {"fps": sampling.fps, "frames_per_chunk": sampling.frames_per_chunk}
-    num_chunks = None if config.seconds is None else count_chunks(config.seconds, **rhythm)
-    with torch.no_grad():
-        return Parts(
-            config=config,
-            sampling=sampling,
-            model=model,
-            vae=vae,
-            bank=KVBank(policy=defaults.policy(config.policy), rotate=model.rotate, seed=config.seed),
-            plan=plan_chunks(config.storyboard, encoder, num_chunks=num_chunks, **rhythm),
-            prefix=None if config.image is None else _first_chunk(config.image, vae, sampling),
-            seconds_to_load=time.perf_counter() - started,
-        )
+class LateMemory:
+    """A memory that a chunk enters when the next one asks for it: by then the chunk itself is safe on disk.
+
+    So a bank that lives in a folder is never ahead of the chunks, whenever a run is stopped. The layers of a chunk are
+    computed when they enter; those of a film's last chunk never are.
+    """
+
+    def __init__(self, bank: KVBank) -> None:
+        self._bank = bank
+        self._waiting: dict[str, Any] | None = None
+
+    def read(self, index: int, *, embedding: Tensor | None) -> Any:
+        """Recall for chunk ``index``."""
+        self.flush()
+        return self._bank.read(index, embedding=embedding)
+
+    def write(self, index: int, layers: Iterable[Any], *, embedding: Tensor | None) -> None:
+        """Take note of chunk ``index``."""
+        self._waiting = {"index": index, "layers": layers, "embedding": embedding}
+
+    def prefetch(self, index: int, *, embedding: Tensor | None) -> None:
+        """Announce that chunk ``index`` will be read."""
+        self._bank.prefetch(index, embedding=embedding)
+
+    def flush(self) -> None:
+        """Let the chunk that waits enter."""
+        if self._waiting is not None:
+            waiting, self._waiting = self._waiting, None
+            self._bank.write(**waiting)
 
 
-def sample(parts: Parts, *, on_chunk: Callable[[Progress], None] = lambda _: None, command: str = "") -> dict:
-    """Generates and writes the video; returns what run.json holds.
+def sample(
+    parts: Parts, *, fresh: bool = True, on_chunk: Callable[[Progress], None] = lambda _: None, command: str = ""
+) -> dict[str, Any]:
+    """Make the video of a script, or what is still missing of it; returns what run.json holds.
 
-    Whatever interrupts it, the chunks made so far stay behind as a video that plays, with a sheet and a record of them.
+    Whatever interrupts it, the chunks made so far stay behind, with what is needed to go on. If it is not killed, they
+    are also a video that plays, with a sheet and a record of them.
 
     Args:
-        parts: what `build` gave.
+        parts: what `build` or `load_parts` gave.
+        fresh: from the first chunk on, whatever the folder holds of another run; False goes on after its chunks.
         on_chunk: called after every chunk.
         command: the command line, for the record.
     """
-    config, sampling = parts.config, parts.sampling
-    config.out.mkdir(parents=True, exist_ok=True)
-    record = Record(parts, command=command)
-    cells: list[Cell] = []
-    total, started = len(parts.plan), time.perf_counter()
+    out, sampling = parts.out, parts.sampling
+    state = RunState(out)
+    out.mkdir(parents=True, exist_ok=True)
+    if fresh:
+        state.clear()
+    state.begin(parts.script)
+    bank = open_memory(parts, state)
+    record = Record(parts, bank, command=command)
+    path = out / "video.mp4"
     size = {"height": sampling.height * sampling.scale, "width": sampling.width * sampling.scale}
-    path = config.out / "video.mp4"
     try:
         with VideoWriter(path, fps=sampling.fps, **size) as video:
-            for chunk in generate_chunks(parts):
+            for stored in state.chunks():
+                video.add_packets(stored.packets)
+                record.add_stored(stored.entry)
+            num_stored, started = record.num_chunks, time.perf_counter()
+            for chunk in remaining_chunks(parts, state, bank):
                 frames = to_uint8(chunk.frames[0], scale=1)
-                prompt = parts.plan[chunk.index].prompt
-                cells.append(_cell(chunk, prompt, frames, start=video.num_frames / sampling.fps))
-                video.add(to_uint8(chunk.frames[0], scale=sampling.scale))
-                record.add(chunk, num_frames=len(frames))
-                pace = (time.perf_counter() - started) / len(cells)
+                packets = video.add(to_uint8(chunk.frames[0], scale=sampling.scale))
+                state.add(
+                    StoredChunk(
+                        index=chunk.index,
+                        latents=chunk.latents,
+                        packets=packets,
+                        thumbnail=torch.from_numpy(thumbnail(frames[len(frames) // 2].cpu().numpy()).copy()),
+                        entry=record.add(chunk, num_frames=len(frames)),
+                    ),
+                    decoder_state=chunk.decoder_state,
+                )
+                pace = (time.perf_counter() - started) / (record.num_chunks - num_stored)
                 on_chunk(
                     Progress(
-                        done=len(cells),
-                        total=total,
-                        seconds_left=pace * (total - len(cells)),
-                        memory_bytes=parts.bank.nbytes,
-                        prompt=prompt,
+                        done=record.num_chunks,
+                        total=len(parts.plan),
+                        seconds_left=pace * (len(parts.plan) - record.num_chunks),
+                        memory_bytes=bank.nbytes,
+                        prompt=parts.plan[chunk.index].prompt,
                     )
                 )
-    finally:
-        if cells:
-            _write_sheet(parts, cells, seconds=record.num_frames / sampling.fps)
-        written = record.write(config.out)
-    if total > 1:
-        record.drift = write_drift(path, config.out, boundaries=record.boundaries)
-        written = record.write(config.out)
+    except BaseException:
+        bank.close()
+        with suppress(OSError):  # a full disk: what stopped the run is what is to be told
+            _tell(parts, state, record)
+        raise
+    bank.close()
+    state.forget_memory()
+    written = _tell(parts, state, record)
+    if len(parts.plan) > 1:
+        record.drift = write_drift(path, out, boundaries=record.boundaries)
+        written = record.write(out)
     return written
 
 
-@torch.no_grad()
+def open_memory(parts: Parts, state: RunState) -> KVBank:
+    """The bank of a run, on disk and up to the last chunk but one at least; made anew from the latents if need be."""
+    options = {"policy": defaults.policy(parts.script.policy), "rotate": parts.model.rotate, "seed": parts.script.seed}
+    device = torch.device(parts.script.device)
+    try:
+        # Not forced to disk: after a power failure it is made anew.
+        bank = KVBank.open(state.memory, fsync="never", device=device, **options)
+    except DamageError:
+        state.forget_memory()
+        bank = KVBank.open(state.memory, fsync="never", device=device, **options)
+    done = state.num_chunks
+    if bank.next_index > done:
+        bank.close()
+        state.forget_memory()
+        bank = KVBank.open(state.memory, fsync="never", device=device, **options)
+    if bank.next_index < done:
+        first = bank.next_index
+        for _ in _generate(parts, bank, first=first, last=done, prefix=StoredLatents(state, done), decoder=None):
+            pass
+    return bank
+
+
+def remaining_chunks(parts: Parts, state: RunState, bank: KVBank) -> Iterator[Chunk]:
+    """The chunks that are still to be made, after those that the run has."""
+    done = state.num_chunks
+    if done == len(parts.plan):
+        return
+    carried = _decoder_state(parts, state, done)
+    prefix = parts.prefix if done == 0 else None
+    yield from _generate(parts, LateMemory(bank), first=done, prefix=prefix, decoder=parts.vae, decoder_state=carried)
+
+
 def generate_chunks(parts: Parts) -> Iterator[Chunk]:
-    """The loop of a run, without anything being written."""
-    config, sampling, vae = parts.config, parts.sampling, parts.vae
+    """The loop of a run from the first chunk on, without anything being written."""
+    yield from _generate(parts, parts.bank, prefix=parts.prefix, decoder=parts.vae)
+
+
+@torch.no_grad()
+def _generate(
+    parts: Parts,
+    memory: Memory,
+    *,
+    first: int = 0,
+    last: int | None = None,
+    prefix: Tensor | Mapping[int, Tensor] | None,
+    decoder: Any,
+    decoder_state: Any = None,
+) -> Iterator[Chunk]:
+    sampling, vae = parts.sampling, parts.vae
     stride = vae.config.spatial_stride
     frame_shape = (vae.config.latent_channels, sampling.height // stride, sampling.width // stride)
     yield from generate(
         parts.model,
-        parts.plan,
-        memory=parts.bank,
-        noise=NoiseStream(frame_shape, sampling.latent_frames, seed=config.seed, base=sampling.noise),
+        parts.plan[first:last],
+        memory=memory,
+        noise=TakeNoise(parts.script.takes, frame_shape, sampling.latent_frames, base=sampling.noise),
         grid=denoising_grid(sampling.steps, shift=sampling.shift),
-        decoder=vae,
+        decoder=decoder,
         guidance=sampling.guidance,
         positions="slots",
-        prefix=parts.prefix,
+        prefix=prefix,
+        decoder_state=decoder_state,
     )
 
 
-def _sampling(config: SampleConfig) -> defaults.Sampling:
-    given = {name: getattr(config, name) for name in ("steps", "guidance", "noise", "scale")}
-    return replace(
-        defaults.Sampling.of_model(config.model), **{name: value for name, value in given.items() if value is not None}
+@torch.no_grad()
+def _decoder_state(parts: Parts, state: RunState, done: int) -> Any:
+    """What the decoder carries after ``done`` chunks; some may have to be decoded again."""
+    decoded, carried = state.decoder_state(done)
+    device = parts.vae.latent_mean.device
+    carried = _to(carried, device)
+    for index in range(decoded, done):
+        _, carried = parts.vae.decode(state.chunk(index).latents.to(device), carried)
+    return carried
+
+
+def _to(state: Any, device: torch.device) -> Any:
+    if isinstance(state, Tensor):
+        return state.to(device)
+    return tuple(_to(part, device) for part in state) if isinstance(state, tuple) else state
+
+
+def _tell(parts: Parts, state: RunState, record: Record) -> dict[str, Any]:
+    """Writes the sheet and the record of the chunks made so far."""
+    if record.num_chunks:
+        _write_sheet(parts, state, record)
+    return record.write(parts.out)
+
+
+def _write_sheet(parts: Parts, state: RunState, record: Record) -> None:
+    script, fps = parts.script, parts.sampling.fps
+    subtitle = (
+        f"{record.num_chunks} chunks, {record.num_frames / fps:.1f} s · memory: {script.policy} · seed {script.seed}"
     )
+    bounds = record.boundaries
+    cells = [_cell(state.chunk(index), seconds=bounds[index] / fps) for index in shown_on_sheet(record.num_chunks)]
+    recalled = {chunk for cell in cells for chunk, _ in cell.recall} - {cell.index for cell in cells}
+    pictures = {chunk: state.chunk(chunk).thumbnail.numpy() for chunk in recalled}
+    partial = parts.out / ".sheet.png.tmp"
+    draw_sheet(cells, title=script.title, subtitle=subtitle, pictures=pictures).save(partial, format="png")
+    partial.replace(parts.out / "sheet.png")
 
 
-def _check_fit(model: ChunkDiT, vae: CausalVAE, sampling: defaults.Sampling, *, folder: Path) -> None:
-    channels, wanted = vae.config.latent_channels, (model.config.in_channels, model.config.out_channels)
-    if wanted != (channels, channels):
-        raise ValueError(f"{folder}: the transformer takes and gives {wanted} channels, the autoencoder has {channels}")
-    for name, patch in zip(("height", "width"), model.config.patch_size[1:], strict=True):
-        side, unit = getattr(sampling, name), vae.config.spatial_stride * patch
-        if side % unit:
-            raise ValueError(f"{folder}: {name} is {side}; expected a multiple of {unit}")
-
-
-def _first_chunk(path: Path, vae: CausalVAE, sampling: defaults.Sampling) -> Float[Tensor, "1 c t h w"]:
-    """Latents of a first chunk in which a picture stands still."""
-    import numpy as np
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as image:
-            picture = ImageOps.fit(ImageOps.exif_transpose(image).convert("RGB"), (sampling.width, sampling.height))
-    except UnidentifiedImageError:
-        raise ValueError(f"{path}: not a picture that can be read; give a PNG or a JPEG") from None
-    except (OSError, Image.DecompressionBombError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ValueError(f"{path}: cannot read the picture: {reason.lower()}") from None
-    pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1) / 127.5 - 1
-    pixels = pixels.to(vae.latent_mean.device)
-    latents, _ = vae.encode(pixels[None, :, None].expand(-1, -1, sampling.frames_per_chunk - 3, -1, -1))
-    return latents
-
-
-def _cell(chunk: Chunk, prompt: str, frames: Tensor, *, start: float) -> Cell:
-    picture = thumbnail(frames[len(frames) // 2].cpu().numpy())
-    recall = tuple(zip(chunk.recall.chunks, chunk.recall.kinds, strict=True))
-    return Cell(index=chunk.index, seconds=start, prompt=prompt, picture=picture, recall=recall)
-
-
-def _write_sheet(parts: Parts, cells: list[Cell], *, seconds: float) -> None:
-    config = parts.config
-    subtitle = f"{len(cells)} chunks, {seconds:.1f} s · memory: {config.policy} · seed {config.seed}"
-    draw_sheet(cells, title=config.storyboard.title or cells[0].prompt, subtitle=subtitle).save(
-        config.out / "sheet.png"
+def _cell(stored: StoredChunk, *, seconds: float) -> Cell:
+    return Cell(
+        index=stored.index,
+        seconds=seconds,
+        prompt=stored.entry["prompt"],
+        picture=stored.thumbnail.numpy(),
+        recall=tuple((shown["chunk"], shown["kind"]) for shown in stored.entry["shown"]),
     )

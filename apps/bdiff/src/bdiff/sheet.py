@@ -1,6 +1,6 @@
 """The contact sheet: every chunk with its prompt and the chunks it was shown."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +39,20 @@ def thumbnail(frame: np.ndarray) -> np.ndarray:
     return np.asarray(image)
 
 
-def draw_sheet(cells: Sequence[Cell], *, title: str, subtitle: str, columns: int = 5) -> Image.Image:
+def shown_on_sheet(num_chunks: int) -> list[int]:
+    """The chunks that a sheet has room for: all of a short video, evenly chosen ones of a long one."""
+    count = min(num_chunks, _MAX_CELLS)
+    return [round(position * (num_chunks - 1) / max(1, count - 1)) for position in range(count)]
+
+
+def draw_sheet(
+    cells: Sequence[Cell],
+    *,
+    title: str,
+    subtitle: str,
+    columns: int = 5,
+    pictures: Mapping[int, np.ndarray] | None = None,
+) -> Image.Image:
     """Draws the sheet; of a long video it shows evenly chosen chunks.
 
     Args:
@@ -47,14 +60,15 @@ def draw_sheet(cells: Sequence[Cell], *, title: str, subtitle: str, columns: int
         title: the first line.
         subtitle: the second line.
         columns: cells in a row.
+        pictures: middle frames of chunks that were recalled and have no cell, by index.
     """
     if not cells:
         raise ValueError("cells is empty; a contact sheet needs at least one chunk")
-    pictures = {cell.index: Image.fromarray(cell.picture) for cell in cells}
-    count = min(len(cells), _MAX_CELLS)
-    shown = [cells[round(position * (len(cells) - 1) / max(1, count - 1))] for position in range(count)]
+    known = {**(pictures or {}), **{cell.index: cell.picture for cell in cells}}
+    shown = [cells[place] for place in shown_on_sheet(len(cells))]
+    count = len(shown)
     columns = min(columns, count)
-    picture_height = _enlarged(pictures[cells[0].index]).height
+    picture_height = _enlarged(Image.fromarray(cells[0].picture)).height
     cell_height = picture_height + _CAPTION + _MEMORY
     rows = -(-count // columns)
     # A sheet of one or two chunks still has to hold the header.
@@ -67,9 +81,9 @@ def draw_sheet(cells: Sequence[Cell], *, title: str, subtitle: str, columns: int
     for place, cell in enumerate(shown):
         x = _MARGIN + place % columns * (_PICTURE + _GAP)
         y = _MARGIN + _HEADER + place // columns * (cell_height + _GAP)
-        sheet.paste(_enlarged(pictures[cell.index]), (x, y))
+        sheet.paste(_enlarged(Image.fromarray(cell.picture)), (x, y))
         _draw_caption(draw, cell, x=x, y=y + picture_height + 8)
-        _draw_memory(sheet, draw, cell, pictures, x=x, y=y + picture_height + _CAPTION + 4)
+        _draw_memory(sheet, draw, cell, known, x=x, y=y + picture_height + _CAPTION + 4)
     return sheet
 
 
@@ -106,7 +120,7 @@ def _draw_caption(draw: ImageDraw.ImageDraw, cell: Cell, *, x: int, y: int) -> N
 
 
 def _draw_memory(
-    sheet: Image.Image, draw: ImageDraw.ImageDraw, cell: Cell, pictures: dict[int, Image.Image], *, x: int, y: int
+    sheet: Image.Image, draw: ImageDraw.ImageDraw, cell: Cell, pictures: Mapping[int, np.ndarray], *, x: int, y: int
 ) -> None:
     if not cell.recall:
         draw.text((x, y + 2), "nothing to remember yet", FAINT, _font(12))
@@ -116,7 +130,7 @@ def _draw_memory(
     ranked = sorted(cell.recall, key=lambda entry: order[entry[1]])
     visible = ranked if len(ranked) <= _MAX_THUMBNAILS else ranked[: _MAX_THUMBNAILS - 1]
     for chunk, kind in visible:
-        small = pictures[chunk].copy()
+        small = Image.fromarray(pictures[chunk])
         small.thumbnail((_THUMBNAIL, _THUMBNAIL), Image.Resampling.LANCZOS)
         draw.rectangle((x, y, x + small.width + 3, y + small.height + 3), outline=COLOURS[kind], width=2)
         sheet.paste(small, (x + 2, y + 2))

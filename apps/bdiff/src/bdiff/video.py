@@ -1,5 +1,6 @@
 """Writing a video chunk by chunk, so that whatever is written can be watched."""
 
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -53,18 +54,25 @@ class VideoWriter:
         self._set_up(self._stream.codec_context)
         self._container.start_encoding()
 
-    def add(self, frames: UInt8[Tensor, "t h w 3"]) -> None:
-        """Appends the frames of one chunk."""
+    def add(self, frames: UInt8[Tensor, "t h w 3"]) -> tuple[bytes, ...]:
+        """Appends the frames of one chunk; returns their packets, from which `add_packets` makes the same chunk."""
         if tuple(frames.shape[1:3]) != self._size:
             raise ValueError(f"frames are {tuple(frames.shape[1:3])}; this video is {self._size}")
-        encoder = av.CodecContext.create("libx264", "w")
-        self._set_up(encoder)
-        for index, pixels in enumerate(frames.cpu().numpy()):
-            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-            frame.pts, frame.time_base = index, encoder.time_base
-            self._mux(encoder.encode(frame))
-        self._mux(encoder.encode(None))
-        self.num_frames += len(frames)
+        packets = self._encode(frames)
+        self.add_packets(packets)
+        return packets
+
+    def add_packets(self, packets: Sequence[bytes]) -> None:
+        """Appends a chunk that was encoded before, by a writer of the same size and rate."""
+        for index, data in enumerate(packets):
+            packet = av.Packet(data)
+            packet.stream = self._stream
+            packet.pts = packet.dts = self.num_frames + index
+            packet.duration = 1
+            packet.time_base = Fraction(1, self._fps)
+            packet.is_keyframe = index == 0
+            self._container.mux(packet)
+        self.num_frames += len(packets)
 
     def close(self) -> None:
         """Finishes the file."""
@@ -102,10 +110,13 @@ class VideoWriter:
         encoder.options = _X264
         encoder.flags |= Flags.global_header
 
-    def _mux(self, packets: list[av.Packet]) -> None:
-        for packet in packets:
-            packet.stream = self._stream
-            packet.pts += self.num_frames
-            packet.dts += self.num_frames
-            packet.time_base = Fraction(1, self._fps)
-            self._container.mux(packet)
+    def _encode(self, frames: Tensor) -> tuple[bytes, ...]:
+        """One packet a frame: without B-frames and look-ahead they come out as they went in."""
+        encoder = av.CodecContext.create("libx264", "w")
+        self._set_up(encoder)
+        packets = []
+        for index, pixels in enumerate(frames.cpu().numpy()):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame.pts, frame.time_base = index, encoder.time_base
+            packets += encoder.encode(frame)
+        return tuple(bytes(packet) for packet in (*packets, *encoder.encode(None)))

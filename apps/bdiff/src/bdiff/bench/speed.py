@@ -14,7 +14,8 @@ from pathlib import Path
 from bdiff import defaults
 from bdiff.bench.machine import describe_machine
 from bdiff.files import write_whole
-from bdiff.sample import SampleConfig, build, generate_chunks
+from bdiff.parts import SampleConfig, build
+from bdiff.sample import generate_chunks
 from bdiff_core import Storyboard
 from lvbench.storyworld.plot import write_plot
 

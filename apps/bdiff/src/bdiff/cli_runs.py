@@ -1,0 +1,155 @@
+"""Commands that work on a run: go on with it, take its end again, make it longer, show what it remembered."""
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bdiff.terminal import free_folder, make_folder, one_line_errors, progress_bar
+
+if TYPE_CHECKING:
+    from bdiff.parts import Parts
+    from bdiff.script import Script
+
+_PATH = click.Path(path_type=Path)
+_RUN = click.argument("run", type=_PATH)
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print the record of the run on stdout.")
+
+
+@click.command("resume")
+@_RUN
+@_JSON
+def resume_command(run: Path, as_json: bool) -> None:
+    """Go on with a run that was stopped, however it was stopped.
+
+    The video becomes the one that an uninterrupted run would have made. A finished run is left as it is.
+    """
+    with one_line_errors():
+        from bdiff.run_state import RunState
+
+        state = RunState(run)
+        script = state.script()
+        if state.num_chunks == len(script.takes) and (run / "run.json").exists():
+            click.echo(f"{run / 'video.mp4'} is complete: {len(script.takes)} chunks", err=True)
+            return
+        parts = _parts(script, run)
+    make_video(parts, fresh=False, as_json=as_json)
+
+
+@click.command("reroll")
+@_RUN
+@click.option("--from", "first", type=click.IntRange(0), required=True, help="First chunk to be made again.")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Of the new noise. Default: the next one.")
+@click.option("--prompt", help="Of that chunk, and of those after it that had the same. Default: as it was.")
+@click.option("--out", type=_PATH, help="Folder of the new film. Default: RUN-from-N.")
+@_JSON
+def reroll_command(
+    run: Path, first: int, seed: int | None, prompt: str | None, out: Path | None, as_json: bool
+) -> None:
+    """Make a film that goes another way from a chunk on; the film it starts from stays as it is."""
+    with one_line_errors():
+        from bdiff.run_state import RunState
+
+        state = RunState(run)
+        script = state.script().retaken(first, seed=seed, prompt=prompt)
+        if state.num_chunks < first:
+            raise ValueError(f"{run} has {state.num_chunks} chunks; expected at least {first}: bdiff resume {run}")
+        folder = free_folder(out or run.with_name(f"{run.name}-from-{first}"), overwrite=False)
+        parts = _parts(script, folder)
+        make_folder(folder)
+        state.branch(folder, first)
+    make_video(parts, fresh=False, as_json=as_json)
+
+
+@click.command("extend")
+@_RUN
+@click.option("--storyboard", type=_PATH, help="YAML, JSON or text file of what comes next.")
+@click.option("--prompt", "prompts", multiple=True, help="Instead of a storyboard; repeat it for more chunks.")
+@_JSON
+def extend_command(run: Path, storyboard: Path | None, prompts: tuple[str, ...], as_json: bool) -> None:
+    """Make a film longer; what it shows so far stays the same."""
+    if bool(storyboard) == bool(prompts):
+        raise click.UsageError("give --storyboard or --prompt: what is to come next")
+    with one_line_errors():
+        from bdiff.parts import storyboard_prompts
+        from bdiff.run_state import RunState
+        from bdiff_core import Storyboard
+
+        board = Storyboard.from_prompts(prompts) if storyboard is None else Storyboard.load(storyboard)
+        script = RunState(run).script()
+        parts = _parts(script.extended(storyboard_prompts(board, script.sampling)), run)
+    make_video(parts, fresh=False, as_json=as_json)
+
+
+@click.command("trace")
+@_RUN
+@click.option("--json", "as_json", is_flag=True, help="Print trace.json instead of a table.")
+def trace_command(run: Path, as_json: bool) -> None:
+    """Show which chunk of a run was shown which others, why, and how much of them."""
+    with one_line_errors():
+        file = run / ("trace.json" if as_json else "trace.md")
+        if not file.exists():
+            raise ValueError(f"{file} does not exist; a run has it once it is stopped or finished")
+        text = file.read_text(encoding="utf-8")
+    click.echo(text, nl=False)
+
+
+RUN_COMMANDS = (resume_command, reroll_command, extend_command, trace_command)
+"""Commands of the top level."""
+
+
+def make_video(parts: "Parts", *, fresh: bool, as_json: bool) -> None:
+    """Run the loop with a progress bar, and say what came of it."""
+    from bdiff.sample import sample
+
+    folder = parts.out
+    command = shlex.join(["bdiff", *sys.argv[1:]])
+    try:
+        with progress_bar(len(parts.plan)) as show:
+            record = sample(parts, fresh=fresh, on_chunk=show, command=command)
+    except KeyboardInterrupt:
+        click.echo(f"bdiff: stopped; bdiff resume {shlex.quote(str(folder))} goes on", err=True)
+        sys.exit(130)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise click.ClickException(
+            f"cannot write to {error.filename or folder}: {reason}; mend that, then bdiff resume "
+            f"{shlex.quote(str(folder))} goes on"
+        ) from error
+    _say(record, folder)
+    if as_json:
+        click.echo(json.dumps(record, indent=2, ensure_ascii=False))
+
+
+def check_device(device: str) -> None:
+    """Raise a ValueError if nothing can be computed there."""
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from None
+
+
+def _parts(script: "Script", folder: Path) -> "Parts":
+    """What a script that was written earlier is made with, if it is still the same."""
+    from bdiff.parts import load_parts
+
+    if problem := script.missing():
+        raise ValueError(f"{problem} since this run began; bring back that model, or make the video anew")
+    check_device(script.device)
+    return load_parts(script, folder)
+
+
+def _say(record: dict[str, Any], folder: Path) -> None:
+    video, timing, drift = record["video"], record["timing"], record["drift"]
+    errors = "" if drift is None else ", VDE " + ", ".join(f"{k} {v:.3f}" for k, v in drift["vde_normalized"].items())
+    click.echo(
+        f"{folder / 'video.mp4'}: {video['seconds']:.1f} s in {video['chunks']} chunks, "
+        f"made in {timing['generate_seconds']:.0f} s{errors}",
+        err=True,
+    )
+    click.echo(f"{folder / 'sheet.png'} shows every chunk and what it remembered", err=True)

@@ -1,0 +1,256 @@
+"""What a run keeps of itself, chunk by chunk, so that it can be left at any moment and gone on with.
+
+``RUN/state`` holds ``script.json`` (what is to be made), and for each finished chunk ``chunks/000017.safetensors``: its
+latents, its encoded pictures, its entry in the record and, now and then, what the decoder carries on. The last chunk's
+decoder state is in ``decoder.safetensors``. All of it is written under another name, forced to disk, then renamed, so a
+chunk is there as a whole or not at all. ``memory/`` is the `KVBank`; it may be missing or behind, for it can be made
+anew from the latents.
+"""
+
+import json
+import os
+import shutil
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, UInt8
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from bdiff.files import write_whole
+from bdiff.script import Script
+
+FORMAT = 1
+_DECODER_EVERY = 16
+"""Chunks that keep the decoder's state: a re-roll decodes at most so many chunks again."""
+
+
+class RunStateError(ValueError):
+    """A run that cannot be gone on with; the message names the file and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredChunk:
+    """A finished chunk as it lies on disk."""
+
+    index: int
+    latents: Float[Tensor, "1 c t h w"]
+    packets: tuple[bytes, ...]
+    """Encoded pictures, one packet a frame, see `VideoWriter`."""
+    thumbnail: UInt8[Tensor, "h w 3"]
+    entry: dict[str, Any]
+    """What the record says of it."""
+
+
+class RunState:
+    """The state of one run.
+
+    Args:
+        run: The run's folder.
+    """
+
+    def __init__(self, run: Path) -> None:
+        self.run = run
+        self.folder = run / "state"
+        self.memory = self.folder / "memory"
+        """Folder of the bank."""
+        self._chunks = self.folder / "chunks"
+
+    def begin(self, script: Script) -> None:
+        """Make the folder, or take note of what is now to be made; throw away what a crash left half-written."""
+        self._chunks.mkdir(parents=True, exist_ok=True)
+        self.sweep()
+        write_whole(self.folder / "script.json", json.dumps({"format": FORMAT, **script.to_json()}, indent=2) + "\n")
+
+    def script(self) -> Script:
+        """What the run is to make.
+
+        Raises:
+            RunStateError: If there is no such run, or it was written by another version.
+        """
+        file = self.folder / "script.json"
+        try:
+            values = json.loads(file.read_text(encoding="utf-8"))
+            if values.pop("format") != FORMAT:
+                raise RunStateError(f"{file} was written by another version of bdiff; make the video anew")
+            return Script.from_json(values)
+        except FileNotFoundError:
+            raise RunStateError(f"{self.run} holds no run to go on with; bdiff sample --out makes one") from None
+        except (OSError, KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+            raise RunStateError(f"{file} cannot be read ({error}); make the video anew") from None
+
+    @property
+    def num_chunks(self) -> int:
+        """Finished chunks from the first on."""
+        count = 0
+        while self._file(count).exists():
+            count += 1
+        return count
+
+    def add(self, chunk: StoredChunk, *, decoder_state: Any) -> None:
+        """Keep a finished chunk; when this returns it is on disk."""
+        tensors = {
+            "latents": chunk.latents.cpu().contiguous(),
+            "packets": torch.frombuffer(bytearray(b"".join(chunk.packets)), dtype=torch.uint8),
+            "lengths": torch.tensor([len(packet) for packet in chunk.packets]),
+            "thumbnail": chunk.thumbnail.contiguous(),
+        }
+        carried, shape = _flatten(decoder_state)
+        kept = {f"decoder.{n}": t for n, t in enumerate(carried)} if (chunk.index + 1) % _DECODER_EVERY == 0 else {}
+        note = {"entry": chunk.entry, "decoder": shape if kept else None}
+        last = {str(n): tensor for n, tensor in enumerate(carried)}
+        _save(self.folder / "decoder.safetensors", last, {"after": chunk.index, "decoder": shape})
+        _save(self._file(chunk.index), tensors | kept, note)
+
+    def chunk(self, index: int) -> StoredChunk:
+        """A finished chunk.
+
+        Raises:
+            RunStateError: If its file is damaged.
+        """
+        tensors, note = _load(self._file(index))
+        data, packets, start = tensors["packets"].numpy().tobytes(), [], 0
+        for length in tensors["lengths"].tolist():
+            packets.append(data[start : start + length])
+            start += length
+        return StoredChunk(
+            index=index,
+            latents=tensors["latents"],
+            packets=tuple(packets),
+            thumbnail=tensors["thumbnail"],
+            entry=note["entry"],
+        )
+
+    def chunks(self) -> Iterator[StoredChunk]:
+        """All finished chunks, one at a time."""
+        for index in range(self.num_chunks):
+            yield self.chunk(index)
+
+    def decoder_state(self, num_chunks: int) -> tuple[int, Any]:
+        """The latest decoder state kept of the first ``num_chunks`` chunks: after how many, and the state."""
+        last = self.folder / "decoder.safetensors"
+        if last.exists():
+            tensors, note = _load(last)
+            if note["after"] == num_chunks - 1:
+                return num_chunks, _unflatten(note["decoder"], [tensors[str(n)] for n in range(len(tensors))])
+        for count in range(num_chunks // _DECODER_EVERY * _DECODER_EVERY, 0, -_DECODER_EVERY):
+            tensors, note = _load(self._file(count - 1))
+            if note["decoder"] is not None:
+                carried = [tensors[f"decoder.{n}"] for n in range(sum(key.startswith("decoder.") for key in tensors))]
+                return count, _unflatten(note["decoder"], carried)
+        return 0, None
+
+    def branch(self, run: Path, num_chunks: int) -> "RunState":
+        """A run in another folder that begins with the first chunks of this one."""
+        other = RunState(run)
+        other._chunks.mkdir(parents=True, exist_ok=True)
+        for index in range(num_chunks):
+            partial = other._chunks / f".{self._file(index).name}.tmp"
+            shutil.copyfile(self._file(index), partial)
+            partial.replace(other._file(index))
+        return other
+
+    def forget_memory(self) -> None:
+        """Delete the bank, which can be made anew."""
+        if self.memory.exists():
+            shutil.rmtree(self.memory)
+
+    def clear(self) -> None:
+        """Delete all of it."""
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
+
+    def sweep(self) -> None:
+        """Delete what a crash left half-written."""
+        for folder in (self.run, self.folder, self._chunks):
+            for pattern in (".*.tmp", ".*.whole"):
+                for leftover in folder.glob(pattern):
+                    leftover.unlink(missing_ok=True)
+
+    def _file(self, index: int) -> Path:
+        return self._chunks / f"{index:06d}.safetensors"
+
+
+class StoredLatents(Mapping[int, Tensor]):
+    """Latents of a run's finished chunks, read when they are asked for."""
+
+    def __init__(self, state: RunState, num_chunks: int) -> None:
+        self._state, self._num_chunks = state, num_chunks
+
+    def __getitem__(self, index: int) -> Tensor:
+        if not 0 <= index < self._num_chunks:
+            raise KeyError(index)
+        return self._state.chunk(index).latents
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self._num_chunks))
+
+    def __len__(self) -> int:
+        return self._num_chunks
+
+
+def _save(file: Path, tensors: dict[str, Tensor], note: dict[str, Any]) -> None:
+    """A safetensors file with a checksum, forced to disk before it gets its name."""
+    text = json.dumps(note, ensure_ascii=False)
+    partial = file.with_name(f".{file.name}.tmp")
+    try:
+        save_file(tensors, partial, metadata={"note": text, "crc32": _checksum(tensors, text)})
+        with partial.open("rb") as written:
+            os.fsync(written.fileno())
+        partial.replace(file)
+    except SafetensorError as error:  # how safetensors reports a full disk
+        raise OSError(f"cannot write {file}: {error}") from None
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _load(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    try:
+        with safe_open(file, framework="pt") as opened:
+            metadata = opened.metadata() or {}
+            tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 - not a mapping
+        if metadata.get("crc32") != _checksum(tensors, metadata.get("note", "")):
+            raise RunStateError(f"{file} is damaged; delete it and all later chunks to make them again")
+        note: dict[str, Any] = json.loads(metadata["note"])
+        return tensors, note
+    except (OSError, SafetensorError) as error:
+        reason = f"{file} is damaged ({error}); delete it and all later chunks to make them again"
+        raise RunStateError(reason) from None
+
+
+def _checksum(tensors: dict[str, Tensor], text: str) -> str:
+    total = zlib.crc32(text.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        total = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), total)
+        total = zlib.crc32(tensor.contiguous().flatten().view(torch.uint8).numpy(), total)
+    return f"{total:08x}"
+
+
+def _flatten(state: Any) -> tuple[list[Tensor], Any]:
+    """Tensors of a decoder's state, and its shape as JSON: what is no tensor or tuple stands for itself."""
+    if isinstance(state, Tensor):
+        return [state.detach().cpu().contiguous()], {"tensor": True}
+    if isinstance(state, tuple | list):
+        parts = [_flatten(part) for part in state]
+        return [tensor for tensors, _ in parts for tensor in tensors], {"tuple": [shape for _, shape in parts]}
+    if state is None or isinstance(state, str | int):
+        return [], {"value": state}
+    raise TypeError(f"a decoder carries a {type(state).__name__}; expected tensors, numbers, words and tuples of them")
+
+
+def _unflatten(shape: Any, tensors: list[Tensor]) -> Any:
+    def build(part: Any) -> Any:
+        if "tensor" in part:
+            return next(remaining)
+        if "tuple" in part:
+            return tuple(build(inner) for inner in part["tuple"])
+        return part["value"]
+
+    remaining = iter(tensors)
+    return build(shape)

@@ -1,0 +1,104 @@
+"""What a run is to make, chunk by chunk, in a form that outlives the command that asked for it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from bdiff.defaults import Sampling
+from noisesched import NoiseStream
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """One chunk to be made."""
+
+    prompt: str
+    seed: int
+    """Of its noise."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Script:
+    """A film: its chunks in order, and with what they are made."""
+
+    title: str
+    takes: tuple[Take, ...]
+    model: str
+    """Folder of the model, absolute."""
+    weights: Mapping[str, str]
+    """SHA-256 of each of its files."""
+    sampling: Sampling
+    policy: str
+    seed: int
+    """Of the memory's random probes, and of the noise unless a take has its own."""
+    image: str | None = None
+    device: str = "cpu"
+    dtype: str = "float32"
+
+    def retaken(self, first: int, *, seed: int | None = None, prompt: str | None = None) -> "Script":
+        """The script with other takes from chunk ``first`` on.
+
+        Args:
+            first: Where the film is to go another way.
+            seed: Of the noise from there on; None: the one after the seed that chunk ``first`` had.
+            prompt: Of chunk ``first`` and of those after it that had its prompt; None: as they were.
+
+        Raises:
+            ValueError: If there is no such chunk.
+        """
+        if not 0 <= first < len(self.takes):
+            raise ValueError(f"chunk {first} is not of this film; it has chunks 0 to {len(self.takes) - 1}")
+        if seed is None:
+            seed = self.takes[first].seed + (prompt is None)
+        takes, same = list(self.takes), True
+        for index in range(first, len(takes)):
+            same = same and takes[index].prompt == self.takes[first].prompt
+            takes[index] = Take(prompt if prompt is not None and same else takes[index].prompt, seed)
+        return replace(self, takes=tuple(takes))
+
+    def extended(self, prompts: Sequence[str]) -> "Script":
+        """The script with more chunks at its end."""
+        seed = self.takes[-1].seed
+        return replace(self, takes=(*self.takes, *(Take(prompt, seed) for prompt in prompts)))
+
+    def to_json(self) -> dict[str, Any]:
+        """What `from_json` makes the same script of."""
+        return {**asdict(self), "weights": dict(self.weights)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Script":
+        """The script that `to_json` gave."""
+        takes = tuple(Take(**take) for take in values["takes"])
+        return cls(**{**values, "takes": takes, "sampling": Sampling(**values["sampling"])})
+
+    def missing(self) -> str | None:
+        """What of the model is no longer what it was, in words; None if nothing."""
+        from bdiff.record import digests
+
+        folder = Path(self.model)
+        if not folder.is_dir():
+            return f"{folder} is no longer there"
+        changed = [name for name, digest in digests(folder).items() if self.weights.get(name) != digest]
+        return f"{folder / changed[0]} has changed" if changed else None
+
+
+class TakeNoise:
+    """The noise of each chunk from the stream of its take's seed."""
+
+    def __init__(self, takes: Sequence[Take], frame_shape: tuple[int, ...], num_frames: int, *, base: str) -> None:
+        self._takes = takes
+        self._streams = {
+            seed: NoiseStream(frame_shape, num_frames, seed=seed, base=base) for seed in {take.seed for take in takes}
+        }
+
+    def chunk(self, index: int) -> Float[Tensor, "frames c h w"]:
+        """Noise of a chunk."""
+        return self._streams[self._takes[index].seed].chunk(index)
+
+    def step(self, index: int, step: int) -> Float[Tensor, "frames c h w"]:
+        """Noise that a sampler adds again at a step of a chunk."""
+        return self._streams[self._takes[index].seed].step(index, step)

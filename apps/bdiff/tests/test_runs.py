@@ -1,0 +1,217 @@
+"""Runs that are stopped, gone on with, taken again and made longer."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+
+from bdiff.cli import main
+from bdiff.parts import SampleConfig, build, load_parts
+from bdiff.run_state import RunState, RunStateError
+from bdiff.sample import sample
+from bdiff_core import Storyboard
+
+PROMPTS = [f"a fox {where}" for where in ("at home", "at sea", "in a wood", "at sea", "at home", "in a wood")]
+
+
+@pytest.fixture(scope="module")
+def config(tiny_model, tmp_path_factory):
+    return SampleConfig(
+        storyboard=Storyboard.from_prompts(PROMPTS),
+        out=tmp_path_factory.mktemp("runs") / "whole",
+        model=tiny_model,
+        steps=1,
+        guidance=1.0,
+        scale=1,
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(config):
+    """The film of an uninterrupted run."""
+    sample(build(config))
+    return config.out
+
+
+@pytest.fixture
+def stopped(config, tmp_path):
+    """Makes a run that is stopped after so many chunks."""
+
+    def make(num_chunks, **changes):
+        def stop(state):
+            if state.done == num_chunks:
+                raise KeyboardInterrupt
+
+        out = tmp_path / f"stopped-{num_chunks}"
+        with pytest.raises(KeyboardInterrupt):
+            sample(build(replace(config, out=out, **changes)), on_chunk=stop)
+        return out
+
+    return make
+
+
+def go_on(run):
+    return sample(load_parts(RunState(run).script(), run), fresh=False)
+
+
+def bytes_of(run):
+    return [(run / name).read_bytes() for name in ("video.mp4", "trace.json", "sheet.png")]
+
+
+def leftovers(run):
+    return [path for path in run.rglob("*") if path.name.startswith(".") or path.suffix in (".tmp", ".pending")]
+
+
+@pytest.mark.parametrize("policy", ["semantic", "rolling"])
+def test_law_5_a_stopped_run_becomes_the_film_that_it_would_have_been(config, whole, stopped, tmp_path, policy):
+    if policy != "semantic":
+        whole = tmp_path / "whole"
+        sample(build(replace(config, out=whole, policy=policy)))
+    run = stopped(5, policy=policy)
+    record = go_on(run)
+    assert bytes_of(run) == bytes_of(whole)
+    assert record["complete"]
+    assert record["video"]["chunks"] == len(PROMPTS)
+    assert not leftovers(run)
+
+
+@pytest.mark.parametrize("lost", ["memory", "decoder", "damaged memory", "last chunk"])
+def test_what_a_crash_may_have_lost_is_made_anew(whole, stopped, lost):
+    run = stopped(3)
+    state = RunState(run)
+    if lost == "memory":
+        state.forget_memory()
+    elif lost == "decoder":
+        (state.folder / "decoder.safetensors").unlink()
+    elif lost == "last chunk":  # the bank may then be ahead
+        (state.folder / "chunks" / "000002.safetensors").unlink()
+        (state.folder / "chunks" / "000001.safetensors").unlink()
+    else:
+        segment = next((state.memory / "segments").iterdir())
+        segment.write_bytes(segment.read_bytes()[:-1] + b"\x07")
+    go_on(run)
+    assert bytes_of(run) == bytes_of(whole)
+
+
+def test_a_damaged_chunk_is_named_and_not_used(stopped):
+    run = stopped(2)
+    file = run / "state" / "chunks" / "000001.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-3] ^= 4
+    file.write_bytes(content)
+    with pytest.raises(RunStateError, match=r"000001\.safetensors is damaged"):
+        go_on(run)
+
+
+def test_a_finished_run_keeps_no_bank(whole):
+    assert not (whole / "state" / "memory").exists()
+    assert RunState(whole).num_chunks == len(PROMPTS)
+
+
+def test_a_reroll_keeps_what_came_before(whole, tmp_path):
+    before = bytes_of(whole)
+    script = RunState(whole).script()
+    other = tmp_path / "other"
+    RunState(whole).branch(other, 3)
+    sample(load_parts(script.retaken(3, prompt="a fox on the moon"), other), fresh=False)
+    assert bytes_of(whole) == before
+    old, new = ([state.chunk(i).latents for i in range(6)] for state in (RunState(whole), RunState(other)))
+    assert [torch.equal(a, b) for a, b in zip(old, new, strict=True)] == [True] * 3 + [False] * 3
+    assert [RunState(other).chunk(i).entry["prompt"] for i in (2, 3, 4)] == [
+        PROMPTS[2],
+        "a fox on the moon",
+        PROMPTS[4],
+    ]
+
+
+def test_a_reroll_of_the_same_seed_and_prompt_is_the_same_film(whole, tmp_path):
+    """Nothing of a chunk depends on having made those before it in the same process."""
+    script = RunState(whole).script()
+    other = tmp_path / "other"
+    RunState(whole).branch(other, 4)
+    sample(load_parts(script.retaken(4, seed=script.seed), other), fresh=False)
+    assert bytes_of(other) == bytes_of(whole)
+
+
+def test_a_film_can_be_made_longer(config, whole, tmp_path):
+    run, long = tmp_path / "run", tmp_path / "long"
+    shutil.copytree(whole, run)
+    script = RunState(run).script().extended(["a fox at sea", "a fox asleep"])
+    sample(load_parts(script, run), fresh=False)
+    sample(build(replace(config, out=long, storyboard=Storyboard.from_prompts([*PROMPTS, *script_tail(script, 2)]))))
+    assert (run / "video.mp4").read_bytes() == (long / "video.mp4").read_bytes()
+    assert (run / "trace.json").read_bytes() == (long / "trace.json").read_bytes()
+
+
+def script_tail(script, count):
+    return [take.prompt for take in script.takes[-count:]]
+
+
+def test_a_new_take_changes_the_shot_and_the_noise_from_there_on(whole):
+    script = RunState(whole).script()
+    script = replace(
+        script, takes=tuple(replace(take, prompt=p) for take, p in zip(script.takes, "aabbba", strict=True))
+    )
+    again = script.retaken(3, prompt="c")
+    assert ("".join(take.prompt for take in again.takes), {take.seed for take in again.takes}) == ("aabcca", {0})
+    again = script.retaken(3)
+    assert ("".join(take.prompt for take in again.takes), [t.seed for t in again.takes]) == (
+        "aabbba",
+        [0, 0, 0, 1, 1, 1],
+    )
+    with pytest.raises(ValueError, match="chunk 6 is not of this film; it has chunks 0 to 5"):
+        script.retaken(6)
+
+
+def test_commands(config, whole, tmp_path, capsys):
+    def run(*arguments):
+        with pytest.raises(SystemExit) as stopped:
+            main(list(map(str, arguments)))
+        return stopped.value.code, capsys.readouterr()
+
+    film = tmp_path / "film"
+    shutil.copytree(whole, film)
+    code, said = run("resume", film)
+    assert (code, "is complete: 6 chunks" in said.err) == (0, True)
+    code, said = run("reroll", film, "--from", 5, "--seed", 3, "--json")
+    assert (code, json.loads(said.out)["seeds"]) == (0, [0, 0, 0, 0, 0, 3])
+    assert (tmp_path / "film-from-5" / "video.mp4").exists()
+    code, said = run("extend", film, "--prompt", "a fox asleep", "--json")
+    assert (code, json.loads(said.out)["video"]["chunks"]) == (0, 7)
+    code, said = run("trace", film)
+    assert (code, said.out.count("a fox asleep")) == (0, 1)
+    code, said = run("trace", film, "--json")
+    assert len(json.loads(said.out)["chunks"]) == 7
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("resume", "{tmp}"), "holds no run to go on with"),
+        (("trace", "{tmp}"), "trace.md does not exist"),
+        (("reroll", "{film}", "--from", "9"), "chunk 9 is not of this film"),
+        (("reroll", "{film}"), "Missing option '--from'"),
+        (("extend", "{film}"), "give --storyboard or --prompt"),
+        (("extend", "{film}", "--storyboard", "{tmp}/none.yaml"), "none.yaml"),
+    ],
+)
+def test_bad_input_is_one_line(whole, tmp_path, capsys, arguments, said):
+    with pytest.raises(SystemExit) as stopped:
+        main([argument.format(tmp=tmp_path, film=whole) for argument in arguments])
+    error = capsys.readouterr().err
+    assert (stopped.value.code, error.count("\n")) == (2, 1)
+    assert said in error
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_run_whose_model_has_changed_is_refused(config, tiny_model, tmp_path, capsys):
+    model, out = tmp_path / "model", tmp_path / "film"
+    shutil.copytree(tiny_model, model)
+    sample(build(replace(config, model=model, out=out, storyboard=Storyboard.from_prompts(PROMPTS[:1]))))
+    (model / "sampling.json").write_text('{"steps": 1}')
+    with pytest.raises(SystemExit) as stopped:
+        main(["extend", str(out), "--prompt", "a fox"])
+    assert stopped.value.code == 2
+    assert "sampling.json has changed since this run began" in capsys.readouterr().err

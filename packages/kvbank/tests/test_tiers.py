@@ -259,6 +259,10 @@ def test_mistakes_are_named(tmp_path):
             call(4)
     with pytest.raises(ValueError, match="host_budget is -1"):
         TieredStore(host_budget=-1)
+
+
+@pytest.mark.usefixtures("unhooked")
+def test_another_eviction_is_refused():
     with pytest.raises(ValueError, match="eviction is 'newest'"):
         TieredStore(eviction="newest")
 

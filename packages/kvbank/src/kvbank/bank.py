@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -253,7 +253,7 @@ class KVBank:
         budget: int | None = None,
         fsync: Fsync = "chunk",
         device: torch.device | str = "cpu",
-    ) -> Self:
+    ) -> "KVBank":
         """A bank that lives in a folder: a chunk is on disk when `write` returns, whatever happens to the process then.
 
         If the folder holds a bank, that one goes on, and must have been made alike (`load` goes on with any). Reads and
@@ -307,7 +307,7 @@ class KVBank:
         store: Store | None = None,
         device: torch.device | str = "cpu",
         policy: Policy | None = None,
-    ) -> Self:
+    ) -> "KVBank":
         """A bank that continues where the saved one stopped: the same reads, and the same writes from then on.
 
         Args:
@@ -345,7 +345,7 @@ class KVBank:
             self._folder.close()
 
     @classmethod
-    def _of(cls, settings: Settings, state: BankState, *, store: Store | None, rotate: Rotate | None) -> Self:
+    def _of(cls, settings: Settings, state: BankState, *, store: Store | None, rotate: Rotate | None) -> "KVBank":
         """A bank with what was written down of another."""
         bank = cls(
             policy=settings.policy,

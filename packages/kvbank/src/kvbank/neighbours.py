@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ _SPEC = re.compile(r"(?:(flat)|(ivf)([1-9]\d*)(?:,nprobe=([1-9]\d*))?|(hnsw)([1-
 _PROMPTS_PER_LIST = 39  # below this FAISS warns that centroids are poorly placed
 
 
+@runtime_checkable
 class Neighbours(Protocol):
     """Vectors by number, and the nearest of them."""
 

@@ -1,12 +1,13 @@
 """Safetensors files that check themselves: a CRC-32 over everything, in the header."""
 
+import io
 import json
 import mmap
 import os
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -45,7 +46,7 @@ class DamageError(ValueError):
         self.path = path
 
 
-def write_tensors(file: BinaryIO, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> str:
+def write_tensors(file: io.BufferedIOBase, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> str:
     """Write a safetensors file, one tensor at a time, and return its checksum.
 
     Tensors are not gathered: beside them there is never more than a copy of one, and none of what is contiguous in host

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bdiff.bench.sensitivity import SensitivityConfig, bench_sensitivity
@@ -59,6 +59,7 @@ def test_controls_change_the_size_only(clip):
     assert torch.equal(cropped(clip.frames), clip.frames[:, 4:20, 4:28])
 
 
+@settings(deadline=None)
 @given(st.integers(1, 9), st.integers(1, 60))
 def test_loops_go_forth_and_back(length, count):
     frames = torch.arange(length, dtype=torch.uint8)[:, None, None, None].expand(-1, 1, 1, 3)
@@ -68,6 +69,7 @@ def test_loops_go_forth_and_back(length, count):
     assert all(abs(a - b) == (length > 1) for a, b in pairwise(found))
 
 
+@settings(deadline=None)
 @given(st.permutations(range(5)))
 def test_spearman_is_that_of_the_textbook(values):
     expected = 1 - 6 * sum((rank - place) ** 2 for place, rank in enumerate(values)) / (5 * 24)

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vde_metrics import DriftReport, MetricDrift, compare, load_reports
@@ -45,6 +45,7 @@ def groups(first, second):
 errors = st.lists(st.floats(0, 10), min_size=2, max_size=8)
 
 
+@settings(deadline=None)
 @given(errors, st.floats(0.01, 1))
 def test_a_constant_difference_of_pairs_has_no_spread(first, shift):
     """However much the videos differ among themselves."""
@@ -57,6 +58,7 @@ def test_a_constant_difference_of_pairs_has_no_spread(first, shift):
     assert difference.estimate.high == pytest.approx(shift, abs=1e-9)
 
 
+@settings(deadline=None)
 @given(errors, errors)
 def test_intervals_hold_the_means(first, second):
     found = compare(

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vde_metrics import Clarity, measure
@@ -29,6 +29,7 @@ def flat(values):
     return torch.tensor(values, dtype=torch.uint8)[:, None, None, None].expand(-1, 12, 12, 3)
 
 
+@settings(deadline=None)
 @given(st.integers(2, 12), st.integers(0, 100), st.integers(1, 5))
 def test_chunks_are_those_of_the_script(num_chunks, extra, interval):
     """The script thins the frames, drops what does not fill all chunks, and splits the rest evenly."""

@@ -144,10 +144,11 @@ class _Hnsw:
     def search(self, query: Float[Tensor, " d"], count: int) -> tuple[list[float], list[int]]:
         import faiss
 
+        library: Any = faiss  # the names of its builds are not all known before it runs
         if self._selected < len(self._removed):
-            batch = faiss.IDSelectorBatch(np.array(self._removed))
-            self._selectors, self._selected = [batch, faiss.IDSelectorNot(batch)], len(self._removed)
-        how = faiss.SearchParametersHNSW(efSearch=max(self._effort, count), sel=self._selectors[-1])
+            batch = library.IDSelectorBatch(np.array(self._removed))
+            self._selectors, self._selected = [batch, library.IDSelectorNot(batch)], len(self._removed)
+        how = library.SearchParametersHNSW(efSearch=max(self._effort, count), sel=self._selectors[-1])
         return _found(self._index.search(query[None].numpy(), count, params=how))
 
 

@@ -77,12 +77,7 @@ class LaionAesthetic:
         """
         self.path = Path(weights)
         self.encoder = encoder
-        if not self.path.is_file():
-            raise FileNotFoundError(
-                f"{self.path}: no such file; put sa_0_4_vit_l_14_linear.pth of github.com/LAION-AI/aesthetic-predictor "
-                "there, or sac+logos+ava1-l14-linearMSE.pth of "
-                "github.com/christophschuhmann/improved-aesthetic-predictor"
-            )
+        require_layers(self.path)
 
     def __repr__(self) -> str:
         return f"LaionAesthetic({str(self.path)!r}, encoder={self.encoder!r})"
@@ -124,3 +119,13 @@ class LaionAesthetic:
                 f"{self.encoder.name} to one score; take the encoder that they were trained on"
             )
         return layers
+
+
+def require_layers(path: Path) -> None:
+    """Raise FileNotFoundError, which says what goes where, if the layers' file is not there."""
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path}: no such file; put sa_0_4_vit_l_14_linear.pth of github.com/LAION-AI/aesthetic-predictor "
+            "there, or sac+logos+ava1-l14-linearMSE.pth of "
+            "github.com/christophschuhmann/improved-aesthetic-predictor"
+        )

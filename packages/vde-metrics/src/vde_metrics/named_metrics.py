@@ -1,6 +1,7 @@
 """The metrics that the command knows by name."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -91,9 +92,9 @@ def _aesthetic(models: Mapping[str, str], device: str) -> "Metric":
     from vde_metrics.aesthetic import Aesthetic, LaionAesthetic
     from vde_metrics.pretrained import PretrainedEncoder
 
+    head = _laion(models)
     clip = models.get("clip-l14") or models.get("encoder") or "openai/clip-vit-large-patch14"
-    encoder = PretrainedEncoder(clip, device=device)
-    return Aesthetic(predictor=LaionAesthetic(_laion(models), encoder=encoder))
+    return Aesthetic(predictor=LaionAesthetic(head, encoder=PretrainedEncoder(clip, device=device)))
 
 
 def _laion(models: Mapping[str, str]) -> str:
@@ -102,6 +103,9 @@ def _laion(models: Mapping[str, str]) -> str:
             "no aesthetic predictor was given: take sa_0_4_vit_l_14_linear.pth of "
             "github.com/LAION-AI/aesthetic-predictor and say --model laion=FILE"
         )
+    from vde_metrics.aesthetic import require_layers
+
+    require_layers(Path(models["laion"]))  # before a CLIP is downloaded
     return models["laion"]
 
 
@@ -121,8 +125,9 @@ def _aesthetic_quality(models: Mapping[str, str], device: str) -> "Metric":
     from vde_metrics import vbench
     from vde_metrics.aesthetic import LaionAesthetic
 
+    head = _laion(models)
     encoder = vbench.CLIP(models.get("clip-l14", vbench.CLIP_L14), device=device)
-    return vbench.AestheticQuality(predictor=LaionAesthetic(_laion(models), encoder=encoder))
+    return vbench.AestheticQuality(predictor=LaionAesthetic(head, encoder=encoder))
 
 
 def _imaging_quality(models: Mapping[str, str], device: str) -> "Metric":

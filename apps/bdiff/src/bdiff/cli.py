@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bdiff import __version__, defaults
-from bdiff.cli_runs import RUN_COMMANDS, check_device, make_video
+from bdiff.cli_runs import MEMORY_LIMIT_OPTION, RUN_COMMANDS, check_device, make_video
 from bdiff.terminal import Positive, free_folder, make_folder, one_line_errors
 from vde_metrics.cli import command as drift_command
 from vde_metrics.cli import split_models
@@ -64,8 +64,20 @@ def cli() -> None:
     "--noise", type=click.Choice(defaults.NOISES), help="Own noise for each chunk, or shared. Default: the model's."
 )
 @click.option("--scale", type=click.IntRange(1, 32), help="Side of a model pixel in the video. Default: the model's.")
+@click.option(
+    "--mode", type=click.Choice(defaults.MODES), help="Order of denoising. Default: as the model was trained."
+)
+@click.option("--solver", type=click.Choice(defaults.SOLVERS), help="Steps between levels. Default: the model's.")
+@click.option("--negative", help="Prompt that guidance moves away from. Default: the model's.")
+@click.option("--height", type=click.IntRange(8), help="Pixels of a frame, before --scale. Default: the model's.")
+@click.option("--width", type=click.IntRange(8), help="Pixels of a frame, before --scale. Default: the model's.")
 @click.option("--image", type=_PATH, help="Picture that the first chunk shows.")
-@click.option("--model", type=_PATH, default=defaults.WEIGHTS, help="Model folder. Default: the one that ships.")
+@click.option(
+    "--model",
+    default=str(defaults.WEIGHTS),
+    show_default="the one that ships",
+    help="Folder of a model or of a diffusers pipeline, or a repository of the hub.",
+)
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, mps, ...")
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", show_default=True)
 @click.option(
@@ -76,14 +88,16 @@ def cli() -> None:
     help="Folder to make; if it holds something, -2, -3, ... is added.",
 )
 @click.option("--overwrite", is_flag=True, help="Write into the folder even if it holds something.")
+@MEMORY_LIMIT_OPTION
 @click.option("--json", "as_json", is_flag=True, help="Print the record of the run on stdout.")
 def sample_command(
     storyboard: Path | None,
     prompts: tuple[str, ...],
-    model: Path,
+    model: str,
     device: str,
     out: Path,
     overwrite: bool,
+    memory_limit: int,
     as_json: bool,
     **plain: Any,
 ) -> None:
@@ -101,19 +115,20 @@ def sample_command(
         board = Storyboard.from_prompts(prompts) if prompts else Storyboard.load(storyboard or defaults.STORYBOARD)
         check_device(device)
         folder = free_folder(out, overwrite=overwrite)
+        from bdiff.models import local_folder
         from bdiff.parts import SampleConfig, build
 
         parts = build(
             SampleConfig(
                 storyboard=board,
                 out=folder,
-                model=model,
+                model=local_folder(model),
                 device=device,
                 **plain,
             )
         )
         make_folder(folder)
-    make_video(parts, fresh=True, as_json=as_json)
+    make_video(parts, fresh=True, memory_limit=memory_limit, as_json=as_json)
 
 
 @cli.command("convert")

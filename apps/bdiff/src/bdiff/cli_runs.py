@@ -16,13 +16,22 @@ if TYPE_CHECKING:
 
 _PATH = click.Path(path_type=Path)
 _RUN = click.argument("run", type=_PATH)
+MEMORY_LIMIT_OPTION = click.option(
+    "--memory-limit",
+    type=click.IntRange(0),
+    default=256,
+    show_default=True,
+    help="Megabytes of the past's keys and values in memory; the rest is read from disk.",
+)
+"""What every command that makes a video takes."""
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print the record of the run on stdout.")
 
 
 @click.command("resume")
 @_RUN
+@MEMORY_LIMIT_OPTION
 @_JSON
-def resume_command(run: Path, as_json: bool) -> None:
+def resume_command(run: Path, memory_limit: int, as_json: bool) -> None:
     """Go on with a run that was stopped, however it was stopped.
 
     The video becomes the one that an uninterrupted run would have made. A finished run is left as it is.
@@ -36,7 +45,7 @@ def resume_command(run: Path, as_json: bool) -> None:
             click.echo(f"{run / 'video.mp4'} is complete: {len(script.takes)} chunks", err=True)
             return
         parts = _parts(script, run)
-    make_video(parts, fresh=False, as_json=as_json)
+    make_video(parts, fresh=False, memory_limit=memory_limit, as_json=as_json)
 
 
 @click.command("reroll")
@@ -45,9 +54,10 @@ def resume_command(run: Path, as_json: bool) -> None:
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Of the new noise. Default: the next one.")
 @click.option("--prompt", help="Of that chunk, and of those after it that had the same. Default: as it was.")
 @click.option("--out", type=_PATH, help="Folder of the new film. Default: RUN-from-N.")
+@MEMORY_LIMIT_OPTION
 @_JSON
 def reroll_command(
-    run: Path, first: int, seed: int | None, prompt: str | None, out: Path | None, as_json: bool
+    run: Path, first: int, seed: int | None, prompt: str | None, out: Path | None, memory_limit: int, as_json: bool
 ) -> None:
     """Make a film that goes another way from a chunk on; the film it starts from stays as it is."""
     with one_line_errors():
@@ -61,15 +71,18 @@ def reroll_command(
         parts = _parts(script, folder)
         make_folder(folder)
         state.branch(folder, first)
-    make_video(parts, fresh=False, as_json=as_json)
+    make_video(parts, fresh=False, memory_limit=memory_limit, as_json=as_json)
 
 
 @click.command("extend")
 @_RUN
 @click.option("--storyboard", type=_PATH, help="YAML, JSON or text file of what comes next.")
 @click.option("--prompt", "prompts", multiple=True, help="Instead of a storyboard; repeat it for more chunks.")
+@MEMORY_LIMIT_OPTION
 @_JSON
-def extend_command(run: Path, storyboard: Path | None, prompts: tuple[str, ...], as_json: bool) -> None:
+def extend_command(
+    run: Path, storyboard: Path | None, prompts: tuple[str, ...], memory_limit: int, as_json: bool
+) -> None:
     """Make a film longer; what it shows so far stays the same."""
     if bool(storyboard) == bool(prompts):
         raise click.UsageError("give --storyboard or --prompt: what is to come next")
@@ -81,7 +94,7 @@ def extend_command(run: Path, storyboard: Path | None, prompts: tuple[str, ...],
         board = Storyboard.from_prompts(prompts) if storyboard is None else Storyboard.load(storyboard)
         script = RunState(run).script()
         parts = _parts(script.extended(storyboard_prompts(board, script.sampling)), run)
-    make_video(parts, fresh=False, as_json=as_json)
+    make_video(parts, fresh=False, memory_limit=memory_limit, as_json=as_json)
 
 
 @click.command("trace")
@@ -101,7 +114,7 @@ RUN_COMMANDS = (resume_command, reroll_command, extend_command, trace_command)
 """Commands of the top level."""
 
 
-def make_video(parts: "Parts", *, fresh: bool, as_json: bool) -> None:
+def make_video(parts: "Parts", *, fresh: bool, memory_limit: int, as_json: bool) -> None:
     """Run the loop with a progress bar, and say what came of it."""
     from bdiff.sample import sample
 
@@ -109,7 +122,8 @@ def make_video(parts: "Parts", *, fresh: bool, as_json: bool) -> None:
     command = shlex.join(["bdiff", *sys.argv[1:]])
     try:
         with progress_bar(len(parts.plan)) as show:
-            record = sample(parts, fresh=fresh, on_chunk=show, command=command)
+            limit = memory_limit * 1_000_000
+            record = sample(parts, fresh=fresh, memory_limit=limit, on_chunk=show, command=command)
     except KeyboardInterrupt:
         click.echo(f"bdiff: stopped; bdiff resume {shlex.quote(str(folder))} goes on", err=True)
         sys.exit(130)

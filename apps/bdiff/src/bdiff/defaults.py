@@ -21,6 +21,12 @@ OUT = Path("runs") / "first-video"
 NOISES = ("fresh", "shared")
 """Names of the base noise."""
 
+MODES = ("cached", "overlap", "whole")
+"""Orders of denoising: chunk by chunk with a memory; windows that overlap; all frames at once."""
+
+SOLVERS = ("euler", "scheduler", "renoise")
+"""Steps between levels: Euler's; those of the model's own scheduler; clean estimate and new noise (few-step models)."""
+
 POLICIES = ("semantic", "rolling", "sink", "dynamic", "full")
 """Names of `policy`."""
 
@@ -45,15 +51,24 @@ class Sampling:
     """Shift of the denoising grid towards noise."""
     guidance: float = 2.0
     """Classifier-free guidance."""
+    mode: str = "cached"
+    """Order of denoising, one of `MODES`."""
+    solver: str = "euler"
+    """One of `SOLVERS`."""
+    negative: str | None = None
+    """Prompt that guidance moves away from; None: no text at all, as the shipped model learned it."""
     noise: str = "fresh"
     """Base noise of a chunk: its own (fresh) or that of all chunks (shared, the paper's)."""
     richness: int = 1
     """Of the storyworld films that the model knows; benches let it tell such."""
 
     def __post_init__(self) -> None:
-        if self.noise not in NOISES:
-            raise ValueError(f"noise is {self.noise!r}; expected one of {', '.join(NOISES)}")
-        for field in (field for field in fields(self) if field.name != "noise"):
+        for name, known in (("noise", NOISES), ("mode", MODES), ("solver", SOLVERS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(known)}")
+        if not isinstance(self.negative, str | None):
+            raise ValueError(f"negative is {self.negative!r}; expected a prompt, or null for no text")
+        for field in (field for field in fields(self) if field.type in (int, float)):
             value = getattr(self, field.name)
             if isinstance(value, bool) or not isinstance(value, int | field.type) or not math.isfinite(value):
                 raise ValueError(f"{field.name} is {value!r}; expected a number of type {field.type.__name__}")
@@ -67,14 +82,14 @@ class Sampling:
         return 4 * self.latent_frames
 
     @classmethod
-    def of_model(cls, folder: Path) -> "Sampling":
-        """The settings of a model folder."""
-        file = folder / "sampling.json"
+    def of_model(cls, folder: Path, *, otherwise: "Sampling | None" = None) -> "Sampling":
+        """The settings of a model folder; what its sampling.json does not say is as `otherwise`, or the default."""
+        file, otherwise = folder / "sampling.json", otherwise or cls()
         if not file.exists():
-            return cls()
+            return otherwise
         try:
             values = json.loads(file.read_text())
-            return replace(cls(), **values)
+            return replace(otherwise, **values)
         except (ValueError, TypeError) as error:
             raise ValueError(f"{file}: no valid sampling settings: {error}") from None
 

@@ -1,30 +1,24 @@
 """Everything that a run needs, loaded and checked before anything is written."""
 
+import logging
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from bdiff import defaults
+from bdiff.models import Autoencoder, Model, load_model, native_sampling
 from bdiff.record import digests
 from bdiff.script import Script, Take
-from bdiff_core import (
-    CausalVAE,
-    ChunkCondition,
-    ChunkDiT,
-    SentenceTextEncoder,
-    Storyboard,
-    count_chunks,
-    load_transformer,
-    load_vae,
-    plan_chunks,
-)
+from bdiff_core import ChunkCondition, ChunkDiT, Storyboard, TextEncoder, count_chunks, plan_chunks
 from bdiff_core.plan import chunk_shots
 from kvbank import KVBank
+
+logger = logging.getLogger(__name__)
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 
@@ -38,7 +32,7 @@ class SampleConfig:
     out: Path
     """Folder for the video and everything about it; it must not exist, or be empty."""
     model: Path = defaults.WEIGHTS
-    """Folder with transformer/ and vae.safetensors."""
+    """Folder of the model, see `bdiff.models`."""
     seconds: float | None = None
     """Length of the video; None: of the storyboard."""
     seed: int = 0
@@ -53,6 +47,16 @@ class SampleConfig:
     """Base noise, fresh or shared; None: as the model wants it."""
     scale: int | None = None
     """Side of a model pixel in the file; None: as the model wants it."""
+    mode: str | None = None
+    """Order of denoising, one of `defaults.MODES`; None: as the model was trained."""
+    solver: str | None = None
+    """Steps between levels, one of `defaults.SOLVERS`; None: as the model wants it."""
+    negative: str | None = None
+    """Prompt that guidance moves away from; None: as the model wants it."""
+    height: int | None = None
+    """Pixels of a frame, before `scale`; None: as the model wants it."""
+    width: int | None = None
+    """Pixels of a frame, before `scale`; None: as the model wants it."""
     image: Path | None = None
     """A picture for the first chunk to show."""
     device: str = "cpu"
@@ -69,7 +73,9 @@ class Parts:
     out: Path
     """The run's folder."""
     model: ChunkDiT
-    vae: CausalVAE
+    vae: Autoencoder
+    scheduler: Any
+    """Of diffusers, for the solver of that name; None: the model has none."""
     bank: KVBank
     """Empty; a run that is written to disk has its bank there."""
     plan: list[ChunkCondition]
@@ -120,13 +126,10 @@ def load_parts(script: Script, out: Path) -> Parts:
     started = time.perf_counter()
     folder, sampling = Path(script.model), script.sampling
     device, dtype = torch.device(script.device), getattr(torch, script.dtype)
-    vae = load_vae(folder, device=device)
-    model = load_transformer(folder / "transformer", dtype=dtype, device=device)
-    model.eval()
-    _check_fit(model, vae, sampling, folder=folder)
-    encoder = SentenceTextEncoder(text_length=model.config.text_length)
-    if encoder.width != model.config.text_dim:
-        raise ValueError(f"{folder}: wants text of width {model.config.text_dim}, the encoder's is {encoder.width}")
+    loaded = load_model(folder, dtype=dtype, device=device)
+    model, vae = loaded.transformer, loaded.vae
+    _check_size(model, vae, sampling, folder=folder)
+    _check_mode(loaded, sampling, folder=folder)
     with torch.no_grad():
         return Parts(
             script=script,
@@ -134,35 +137,52 @@ def load_parts(script: Script, out: Path) -> Parts:
             model=model,
             vae=vae,
             bank=KVBank(policy=defaults.policy(script.policy), rotate=model.rotate, seed=script.seed),
-            plan=plan_chunks(
-                Storyboard.from_prompts([take.prompt for take in script.takes]),
-                encoder,
-                fps=sampling.fps,
-                frames_per_chunk=sampling.frames_per_chunk,
-            ),
+            scheduler=loaded.scheduler,
+            plan=_plan(script, loaded.encoder),
             prefix=None if script.image is None else _first_chunk(Path(script.image), vae, sampling),
             seconds_to_load=time.perf_counter() - started,
         )
 
 
+_OF_SAMPLING = ("steps", "guidance", "noise", "scale", "mode", "solver", "negative", "height", "width")
+
+
 def _sampling(config: SampleConfig) -> defaults.Sampling:
-    given = {name: getattr(config, name) for name in ("steps", "guidance", "noise", "scale")}
-    return replace(
-        defaults.Sampling.of_model(config.model), **{name: value for name, value in given.items() if value is not None}
-    )
+    given = {name: getattr(config, name) for name in _OF_SAMPLING}
+    return replace(native_sampling(config.model), **{name: value for name, value in given.items() if value is not None})
 
 
-def _check_fit(model: ChunkDiT, vae: CausalVAE, sampling: defaults.Sampling, *, folder: Path) -> None:
-    channels, wanted = vae.config.latent_channels, (model.config.in_channels, model.config.out_channels)
-    if wanted != (channels, channels):
-        raise ValueError(f"{folder}: the transformer takes and gives {wanted} channels, the autoencoder has {channels}")
+def _plan(script: Script, encoder: TextEncoder) -> list[ChunkCondition]:
+    board = Storyboard.from_prompts([take.prompt for take in script.takes])
+    rhythm = {"fps": script.sampling.fps, "frames_per_chunk": script.sampling.frames_per_chunk}
+    plan = plan_chunks(board, encoder, **rhythm)
+    if script.sampling.negative is None:
+        return plan
+    negative = encoder.encode([script.sampling.negative]).tokens[0]
+    return [replace(condition, negative=negative) for condition in plan]
+
+
+def _check_size(model: ChunkDiT, vae: Autoencoder, sampling: defaults.Sampling, *, folder: Path) -> None:
     for name, patch in zip(("height", "width"), model.config.patch_size[1:], strict=True):
-        side, unit = getattr(sampling, name), vae.config.spatial_stride * patch
+        side, unit = getattr(sampling, name), vae.spatial_stride * patch
         if side % unit:
             raise ValueError(f"{folder}: {name} is {side}; expected a multiple of {unit}")
 
 
-def _first_chunk(path: Path, vae: CausalVAE, sampling: defaults.Sampling) -> Float[Tensor, "1 c t h w"]:
+def _check_mode(loaded: Model, sampling: defaults.Sampling, *, folder: Path) -> None:
+    native = loaded.transformer.config.native_mode
+    if sampling.mode != native:
+        logger.warning(
+            "%s was trained for the %s mode and is made to run in the %s mode: expect worse videos",
+            folder,
+            native,
+            sampling.mode,
+        )
+    if sampling.solver == "scheduler" and loaded.scheduler is None:
+        raise ValueError(f"{folder} has no scheduler; expected --solver euler or renoise")
+
+
+def _first_chunk(path: Path, vae: Autoencoder, sampling: defaults.Sampling) -> Float[Tensor, "1 c t h w"]:
     """Latents of a first chunk in which a picture stands still."""
     import numpy as np
     from PIL import Image, ImageOps, UnidentifiedImageError
@@ -176,6 +196,6 @@ def _first_chunk(path: Path, vae: CausalVAE, sampling: defaults.Sampling) -> Flo
         reason = getattr(error, "strerror", None) or str(error)
         raise ValueError(f"{path}: cannot read the picture: {reason.lower()}") from None
     pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1) / 127.5 - 1
-    pixels = pixels.to(vae.latent_mean.device)
+    pixels = pixels.to(vae.device)
     latents, _ = vae.encode(pixels[None, :, None].expand(-1, -1, sampling.frames_per_chunk - 3, -1, -1))
     return latents

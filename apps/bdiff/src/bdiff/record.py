@@ -59,10 +59,6 @@ class Record:
     def add(self, chunk: Chunk, *, num_frames: int) -> dict[str, Any]:
         """Notes a finished chunk; returns its entry."""
         now = time.perf_counter()
-        recall = chunk.recall
-        spans = list(zip(*recall.spans, strict=True)) if recall.spans else [()] * len(recall.chunks)
-        tokens = self._parts.model.config.num_tokens(*chunk.latents.shape[2:])
-        shown = zip(recall.chunks, recall.kinds, recall.similarity, spans, strict=True)
         self._chunks.append(
             {
                 "index": chunk.index,
@@ -70,21 +66,30 @@ class Record:
                 "frames": num_frames,
                 "seed": self._parts.script.takes[chunk.index].seed,
                 "given": self._parts.prefix is not None and chunk.index == 0,
-                "shown": [
-                    {
-                        "chunk": past,
-                        "kind": kind,
-                        "similarity": None if similarity is None else round(float(similarity), 6),
-                        "share_of_tokens": round(sum(span) / max(1, len(span)) / tokens, 4),
-                    }
-                    for past, kind, similarity, span in shown
-                ],
+                "shown": self._shown(chunk),
                 "seconds": round(now - self._last, 3),
                 "memory_bytes": self._bank.nbytes,
             }
         )
         self._last = now
         return self._chunks[-1]
+
+    def _shown(self, chunk: Chunk) -> list[dict[str, Any]]:
+        """The chunks that this one was shown; none in a mode without memory."""
+        recall = chunk.recall
+        if recall is None:
+            return []
+        spans = list(zip(*recall.spans, strict=True)) if recall.spans else [()] * len(recall.chunks)
+        tokens = self._parts.model.config.num_tokens(*chunk.latents.shape[2:])
+        return [
+            {
+                "chunk": past,
+                "kind": kind,
+                "similarity": None if similarity is None else round(float(similarity), 6),
+                "share_of_tokens": round(sum(span) / max(1, len(span)) / tokens, 4),
+            }
+            for past, kind, similarity, span in zip(recall.chunks, recall.kinds, recall.similarity, spans, strict=True)
+        ]
 
     def write(self, folder: Path) -> dict[str, Any]:
         """Writes run.json and the trace: trace.json, trace.svg and trace.md; returns what run.json holds."""
@@ -150,7 +155,12 @@ def write_drift(video: Path, folder: Path, *, boundaries: Sequence[int]) -> dict
 
 def digests(model: Path) -> dict[str, str]:
     """SHA-256 of every file of a model folder."""
-    found = [*model.glob("*.safetensors"), *model.glob("*.json"), *(model / "transformer").glob("*")]
+    parts = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
+    found = [
+        *model.glob("*.safetensors"),
+        *model.glob("*.json"),
+        *(path for part in parts for path in (model / part).glob("*")),
+    ]
     return {path.relative_to(model).as_posix(): _sha256(path) for path in sorted(found) if path.is_file()}
 
 

@@ -16,9 +16,8 @@ from bdiff.run_state import RunState, StoredChunk, StoredLatents
 from bdiff.script import TakeNoise
 from bdiff.sheet import Cell, draw_sheet, shown_on_sheet, thumbnail
 from bdiff.video import VideoWriter, to_uint8
-from bdiff_core import Chunk, Memory, generate
-from kvbank import KVBank
-from kvbank.tensorfile import DamageError
+from bdiff_core import Chunk, Memory, Renoising, Scheduled, euler, generate, generate_overlap, generate_whole
+from kvbank import DamageError, KVBank, TieredStore
 from noisesched import denoising_grid
 
 
@@ -65,8 +64,20 @@ class LateMemory:
             self._bank.write(**waiting)
 
 
+_WINDOW, _OVERLAP = 5, 1
+"""Chunks that the overlap mode sees at once, and those of them that it has made before, as SkyReels-V2 was sampled."""
+
+MEMORY_LIMIT = 256 * 2**20
+"""Bytes of keys and values of the past that a run holds in memory; the rest is read from disk when it is recalled."""
+
+
 def sample(
-    parts: Parts, *, fresh: bool = True, on_chunk: Callable[[Progress], None] = lambda _: None, command: str = ""
+    parts: Parts,
+    *,
+    fresh: bool = True,
+    memory_limit: int = MEMORY_LIMIT,
+    on_chunk: Callable[[Progress], None] = lambda _: None,
+    command: str = "",
 ) -> dict[str, Any]:
     """Make the video of a script, or what is still missing of it; returns what run.json holds.
 
@@ -76,16 +87,17 @@ def sample(
     Args:
         parts: what `build` or `load_parts` gave.
         fresh: from the first chunk on, whatever the folder holds of another run; False goes on after its chunks.
+        memory_limit: bytes of past keys and values in memory; more of them are on disk alone.
         on_chunk: called after every chunk.
         command: the command line, for the record.
     """
     out, sampling = parts.out, parts.sampling
     state = RunState(out)
     out.mkdir(parents=True, exist_ok=True)
-    if fresh:
+    if fresh or parts.sampling.mode != "cached":  # what has no memory is made in one go
         state.clear()
     state.begin(parts.script)
-    bank = open_memory(parts, state)
+    bank = open_memory(parts, state, limit=memory_limit)
     record = Record(parts, bank, command=command)
     path = out / "video.mp4"
     size = {"height": sampling.height * sampling.scale, "width": sampling.width * sampling.scale}
@@ -132,26 +144,36 @@ def sample(
     return written
 
 
-def open_memory(parts: Parts, state: RunState) -> KVBank:
+def open_memory(parts: Parts, state: RunState, *, limit: int = MEMORY_LIMIT) -> KVBank:
     """The bank of a run, on disk and up to the last chunk but one at least; made anew from the latents if need be."""
-    options = {"policy": defaults.policy(parts.script.policy), "rotate": parts.model.rotate, "seed": parts.script.seed}
-    device = torch.device(parts.script.device)
     try:
-        # Not forced to disk: after a power failure it is made anew.
-        bank = KVBank.open(state.memory, fsync="never", device=device, **options)
+        bank = _open_bank(parts, state, limit)
     except DamageError:
         state.forget_memory()
-        bank = KVBank.open(state.memory, fsync="never", device=device, **options)
+        bank = _open_bank(parts, state, limit)
     done = state.num_chunks
     if bank.next_index > done:
         bank.close()
         state.forget_memory()
-        bank = KVBank.open(state.memory, fsync="never", device=device, **options)
+        bank = _open_bank(parts, state, limit)
     if bank.next_index < done:
         first = bank.next_index
         for _ in _generate(parts, bank, first=first, last=done, prefix=StoredLatents(state, done), decoder=None):
             pass
     return bank
+
+
+def _open_bank(parts: Parts, state: RunState, limit: int) -> KVBank:
+    policy = defaults.policy(parts.script.policy)
+    return KVBank.open(
+        state.memory,
+        policy=policy,
+        store=TieredStore(device_budget=limit // 2, host_budget=limit - limit // 2),
+        rotate=parts.model.rotate,
+        seed=parts.script.seed,
+        fsync="never",  # after a power failure it is made anew
+        device=torch.device(parts.script.device),
+    )
 
 
 def remaining_chunks(parts: Parts, state: RunState, bank: KVBank) -> Iterator[Chunk]:
@@ -181,27 +203,36 @@ def _generate(
     decoder_state: Any = None,
 ) -> Iterator[Chunk]:
     sampling, vae = parts.sampling, parts.vae
-    stride = vae.config.spatial_stride
-    frame_shape = (vae.config.latent_channels, sampling.height // stride, sampling.width // stride)
-    yield from generate(
-        parts.model,
-        parts.plan[first:last],
-        memory=memory,
-        noise=TakeNoise(parts.script.takes, frame_shape, sampling.latent_frames, base=sampling.noise),
-        grid=denoising_grid(sampling.steps, shift=sampling.shift),
-        decoder=decoder,
-        guidance=sampling.guidance,
-        positions="slots",
-        prefix=prefix,
-        decoder_state=decoder_state,
-    )
+    frame_shape = (vae.latent_channels, sampling.height // vae.spatial_stride, sampling.width // vae.spatial_stride)
+    noise = TakeNoise(parts.script.takes, frame_shape, sampling.latent_frames, base=sampling.noise)
+    solver, grid = _solver(parts, noise)
+    walk = {"noise": noise, "grid": grid, "solver": solver, "guidance": sampling.guidance}
+    decoding = {"decoder": decoder, "decoder_state": decoder_state}
+    plan = parts.plan[first:last]
+    match sampling.mode:
+        case "whole":
+            yield from generate_whole(parts.model, plan, **walk, **decoding)
+        case "overlap":
+            yield from generate_overlap(parts.model, plan, window=_WINDOW, overlap=_OVERLAP, **walk, **decoding)
+        case _:
+            yield from generate(parts.model, plan, memory=memory, positions="slots", prefix=prefix, **walk, **decoding)
+
+
+def _solver(parts: Parts, noise: TakeNoise) -> tuple[Any, Any]:
+    """The solver, and the levels that it walks."""
+    sampling = parts.sampling
+    if sampling.solver == "scheduler":
+        scheduled = Scheduled(parts.scheduler)
+        return scheduled, scheduled.grid(sampling.steps)
+    grid = denoising_grid(sampling.steps, shift=sampling.shift)
+    return (Renoising(noise) if sampling.solver == "renoise" else euler), grid
 
 
 @torch.no_grad()
 def _decoder_state(parts: Parts, state: RunState, done: int) -> Any:
     """What the decoder carries after ``done`` chunks; some may have to be decoded again."""
     decoded, carried = state.decoder_state(done)
-    device = parts.vae.latent_mean.device
+    device = parts.vae.device
     carried = _to(carried, device)
     for index in range(decoded, done):
         _, carried = parts.vae.decode(state.chunk(index).latents.to(device), carried)

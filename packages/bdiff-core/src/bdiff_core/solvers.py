@@ -34,6 +34,7 @@ class Solver(Protocol):
         ...
 
 
+@runtime_checkable
 class StepNoise(Protocol):
     """Noise for solvers that add noise again; ``noisesched.NoiseStream`` is one."""
 

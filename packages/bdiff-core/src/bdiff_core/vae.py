@@ -111,6 +111,21 @@ class CausalVAE(nn.Module):
         self.register_buffer("latent_mean", torch.zeros(config.latent_channels))
         self.register_buffer("latent_std", torch.ones(config.latent_channels))
 
+    @property
+    def latent_channels(self) -> int:
+        """Channels of a latent frame."""
+        return self.config.latent_channels
+
+    @property
+    def spatial_stride(self) -> int:
+        """Pixels, in each direction, that a latent covers."""
+        return self.config.spatial_stride
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.latent_mean.device
+
     def encode(
         self, frames: Float[Tensor, "b 3 T h w"], state: VAEState | None = None
     ) -> tuple[Float[Tensor, "b c t h8 w8"], VAEState]:

@@ -48,8 +48,10 @@ class UMT5TextEncoder:
         """
         try:
             from transformers import AutoTokenizer, UMT5EncoderModel
+            from transformers.utils import logging as transformers_logging
         except ImportError:
             raise ValueError("Wan's text encoder needs transformers: pip install 'bdiff-core[wan]'") from None
+        transformers_logging.disable_progress_bar()
         try:
             encoder = UMT5EncoderModel.from_pretrained(str(path_or_repo), subfolder="text_encoder", dtype=dtype)
             tokenizer = AutoTokenizer.from_pretrained(str(path_or_repo), subfolder="tokenizer")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +77,11 @@ class WanVAE:
         except ImportError:
             raise ValueError("Wan's autoencoder needs diffusers: pip install 'bdiff-core[wan]'") from None
         where = {"subfolder": "vae"} if not Path(path_or_repo).is_dir() else {}
+        lean = find_spec("accelerate") is not None  # diffusers needs it to load weights without a second copy
         try:
-            vae = AutoencoderKLWan.from_pretrained(str(path_or_repo), torch_dtype=dtype, **where)
+            vae = AutoencoderKLWan.from_pretrained(
+                str(path_or_repo), torch_dtype=dtype, low_cpu_mem_usage=lean, **where
+            )
         except (OSError, ValueError, RuntimeError) as error:
             raise ValueError(f"{path_or_repo}: cannot load the autoencoder: {_first_line(error)}") from None
         return cls(vae.to(device), tiling=tiling)

@@ -1,0 +1,176 @@
+"""A transformer with what surrounds it: autoencoder, text encoder, solver, and how all of it wants to be sampled.
+
+Two kinds of folder are read, local or as repositories of the hub: our own (``transformer/``, ``vae.safetensors``,
+``sampling.json``) and the pipelines of diffusers (``model_index.json``, ``transformer/``, ``vae/``, ``text_encoder/``,
+``tokenizer/``, ``scheduler/``).
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bdiff.defaults import Sampling
+from bdiff_core import ChunkDiT, SentenceTextEncoder, load_transformer, load_vae
+from bdiff_core.checkpoint import open_checkpoint
+from bdiff_core.wan import UMT5TextEncoder, WanVAE
+
+_INDEX = "model_index.json"
+_PARTS = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
+
+
+class Autoencoder(Protocol):
+    """Pixels to latents and back, as a stream; `CausalVAE` and `WanVAE` are such."""
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels of a latent frame."""
+        ...
+
+    @property
+    def spatial_stride(self) -> int:
+        """Pixels, in each direction, that a latent covers."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        ...
+
+    def decode(self, latents: Float[Tensor, "b c t h w"], state: Any = None) -> tuple[Float[Tensor, "b 3 T H W"], Any]:
+        """Decode the next latents of a stream."""
+        ...
+
+    def encode(self, frames: Float[Tensor, "b 3 T H W"], state: Any = None) -> tuple[Float[Tensor, "b c t h w"], Any]:
+        """Encode the next frames of a stream."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Model:
+    """What makes a video."""
+
+    transformer: ChunkDiT
+    vae: Autoencoder
+    encoder: SentenceTextEncoder | UMT5TextEncoder
+    scheduler: Any = None
+    """Of diffusers; None: levels are walked by Euler steps."""
+
+
+def local_folder(path_or_repo: str | Path) -> Path:
+    """The folder of a model; one of the hub is fetched first.
+
+    Raises:
+        ValueError: If it is neither a folder nor a repository that can be fetched.
+    """
+    path = Path(path_or_repo)
+    if path.is_dir():
+        return path.resolve()
+    name = str(path_or_repo)
+    if name.count("/") != 1 or name.startswith((".", "/")):
+        raise ValueError(
+            f"{name} is no folder; expected the folder of a model, or a repository of the hub (owner/name)"
+        )
+    try:
+        from huggingface_hub import snapshot_download
+
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt"]))
+    except ImportError:
+        raise ValueError(f"{name} is no folder; to fetch it: pip install 'bdiff-core[hub]'") from None
+    except (OSError, ValueError) as error:
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise ValueError(f"{name} is no folder and cannot be fetched from the hub: {reason}") from None
+
+
+def is_pipeline(folder: Path) -> bool:
+    """Whether a folder is a pipeline of diffusers."""
+    return (folder / _INDEX).is_file()
+
+
+def load_model(folder: Path, *, dtype: torch.dtype, device: torch.device | str) -> Model:
+    """All parts of a folder of either kind.
+
+    Raises:
+        ValueError: If a part is missing or damaged, or the parts do not fit each other.
+    """
+    parts = _load_pipeline(folder, dtype, device) if is_pipeline(folder) else _load_own(folder, dtype, device)
+    width, wanted = parts.encoder.width, parts.transformer.config.text_dim
+    if width != wanted:
+        raise ValueError(f"{folder}: wants text of width {wanted}, the encoder's is {width}")
+    channels, config = parts.vae.latent_channels, parts.transformer.config
+    if config.out_channels != channels:
+        raise ValueError(
+            f"{folder}: the transformer gives {config.out_channels} channels, the autoencoder has {channels}"
+        )
+    return parts
+
+
+def native_sampling(folder: Path) -> Sampling:
+    """How a folder of either kind wants to be sampled.
+
+    A pipeline's own `sampling.json` is heeded too; without one it is sampled as its authors do, at 832 x 480.
+
+    Raises:
+        ValueError: If sampling.json holds no valid settings.
+    """
+    if not is_pipeline(folder):
+        return Sampling.of_model(folder)
+    config = open_checkpoint(folder / "transformer").config
+    chunk = {"cached": 3, "overlap": 5, "whole": 21}[config.native_mode]
+    rate = 24 if config.native_mode == "overlap" else 16
+    scheduler = json.loads((folder / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
+    shift = float(scheduler.get("flow_shift", scheduler.get("shift", 1.0)))
+    native = Sampling(
+        mode=config.native_mode,
+        solver="scheduler",
+        negative="",
+        fps=rate,
+        latent_frames=chunk,
+        height=480,
+        width=832,
+        scale=1,
+        steps=50,
+        shift=shift,
+        guidance=5.0,
+    )
+    return Sampling.of_model(folder, otherwise=native)
+
+
+def _load_own(folder: Path, dtype: torch.dtype, device: torch.device | str) -> Model:
+    vae = load_vae(folder, device=device)
+    transformer = load_transformer(folder / "transformer", dtype=dtype, device=device).eval()
+    if transformer.config.in_channels != vae.latent_channels:
+        raise ValueError(
+            f"{folder}: the transformer takes {transformer.config.in_channels} channels, the autoencoder has "
+            f"{vae.latent_channels}"
+        )
+    encoder = SentenceTextEncoder(text_length=transformer.config.text_length)
+    return Model(transformer=transformer, vae=vae, encoder=encoder)
+
+
+def _load_pipeline(folder: Path, dtype: torch.dtype, device: torch.device | str) -> Model:
+    if missing := [part for part in _PARTS if not (folder / part).is_dir()]:
+        raise ValueError(f"{folder} is a pipeline without {', '.join(missing)}/; expected {', '.join(_PARTS)}")
+    transformer = load_transformer(folder / "transformer", dtype=dtype, device=device).eval()
+    return Model(
+        transformer=transformer,
+        vae=WanVAE.load(folder / "vae", dtype=dtype, device=device),
+        encoder=UMT5TextEncoder.load(folder, text_length=transformer.config.text_length, dtype=dtype, device=device),
+        scheduler=_load_scheduler(folder),
+    )
+
+
+def _load_scheduler(folder: Path) -> Any:
+    import diffusers
+
+    file = folder / "scheduler" / "scheduler_config.json"
+    try:
+        kind = json.loads(file.read_text(encoding="utf-8"))["_class_name"]
+        return getattr(diffusers, kind).from_pretrained(str(folder), subfolder="scheduler")
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{file}: no scheduler of diffusers: {reason}") from None

@@ -1,0 +1,132 @@
+"""Pipelines of diffusers, made small and random by diffusers and transformers themselves, run by `bdiff sample`."""
+
+import json
+
+import av
+import pytest
+import torch
+
+from bdiff.cli import main
+from bdiff.parts import SampleConfig, build
+from bdiff.run_state import RunState
+from bdiff.sample import sample
+from bdiff_core import Storyboard
+
+diffusers = pytest.importorskip("diffusers", reason="pipelines are those of diffusers")
+transformers = pytest.importorskip("transformers", reason="their text encoders are those of transformers")
+
+HEIGHT, WIDTH, FRAMES = 32, 48, 3
+
+
+def shaken(module, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    for p in module.parameters():
+        p.data = p.data + 0.1 * torch.randn(p.shape, generator=generator)
+    return module.eval()
+
+
+def tokenizer():
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    words = ["<pad>", "</s>", "<unk>", "▁a", "▁fox", "▁cat", "▁at", "▁sea", "▁", "s", "e", "a", "t", "x"]
+    plain = Tokenizer(models.Unigram([(word, -float(rank)) for rank, word in enumerate(words)], unk_id=2))
+    plain.pre_tokenizer = pre_tokenizers.Metaspace()
+    plain.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    names = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=plain, **names), len(words)
+
+
+def parts(kind, **sizes):
+    small = {
+        "num_attention_heads": 2, "attention_head_dim": 12, "in_channels": 4, "out_channels": 4, "text_dim": 16,
+        "freq_dim": 16, "ffn_dim": 24, "num_layers": 2,
+    }  # fmt: skip
+    words, count = tokenizer()
+    text = {"vocab_size": count, "d_model": 16, "d_kv": 4, "d_ff": 24, "num_layers": 1, "num_heads": 2}
+    torch.manual_seed(0)
+    return {
+        "transformer": shaken(getattr(diffusers, kind)(**small, **sizes)),
+        "vae": shaken(
+            diffusers.AutoencoderKLWan(
+                base_dim=4, z_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1, latents_mean=[0.0] * 4,
+                latents_std=[1.0] * 4,
+            )
+        ),
+        "text_encoder": shaken(transformers.UMT5EncoderModel(transformers.UMT5Config(**text))),
+        "tokenizer": words,
+        "scheduler": diffusers.UniPCMultistepScheduler(
+            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
+        ),
+    }  # fmt: skip
+
+
+def saved(pipeline, folder):
+    pipeline.save_pretrained(folder)
+    settings = {"latent_frames": FRAMES, "height": HEIGHT, "width": WIDTH, "steps": 3}
+    (folder / "sampling.json").write_text(json.dumps(settings))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wan(tmp_path_factory):
+    return saved(diffusers.WanPipeline(**parts("WanTransformer3DModel")), tmp_path_factory.mktemp("wan"))
+
+
+@pytest.fixture(scope="module")
+def skyreels(tmp_path_factory):
+    pipeline = diffusers.SkyReelsV2DiffusionForcingPipeline(**parts("SkyReelsV2Transformer3DModel"))
+    return saved(pipeline, tmp_path_factory.mktemp("skyreels"))
+
+
+def count_frames(run):
+    with av.open(str(run / "video.mp4")) as container:
+        return sum(1 for _ in container.decode(video=0))
+
+
+def test_a_wan_pipeline_gives_the_latents_that_diffusers_gives(wan, tmp_path):
+    board = Storyboard.from_prompts(["a fox at sea"])
+    loaded = build(SampleConfig(storyboard=board, out=tmp_path / "run", model=wan, seed=5))
+    assert (loaded.sampling.mode, loaded.sampling.solver, loaded.sampling.guidance) == ("whole", "scheduler", 5.0)
+    sample(loaded)
+    from noisesched import NoiseStream
+
+    noise = NoiseStream((4, HEIGHT // 8, WIDTH // 8), FRAMES, seed=5, base="fresh").chunk(0)
+    theirs = diffusers.WanPipeline(**parts("WanTransformer3DModel"))
+    theirs.set_progress_bar_config(disable=True)
+    expected = theirs(
+        "a fox at sea", negative_prompt="", height=HEIGHT, width=WIDTH, num_frames=4 * FRAMES - 3,
+        num_inference_steps=3, guidance_scale=5.0, latents=noise.transpose(0, 1)[None], output_type="latent",
+    ).frames  # fmt: skip
+    found = RunState(tmp_path / "run").chunk(0).latents
+    assert ((found - expected).norm() / expected.norm()).item() < 1e-3
+    assert count_frames(tmp_path / "run") == 4 * FRAMES - 3
+
+
+@pytest.mark.parametrize("options", [[], ["--mode", "overlap"], ["--solver", "renoise", "--mode", "cached"]])
+def test_pipelines_run_end_to_end(skyreels, tmp_path, options, capsys):
+    arguments = ["sample", "--model", str(skyreels), "--out", str(tmp_path / "run"), "--json", "--guidance", "2"]
+    prompts = [argument for word in ("fox", "cat", "fox") for argument in ("--prompt", f"a {word} at sea")]
+    with pytest.raises(SystemExit) as stopped:
+        main([*arguments, *prompts, *options])
+    said = capsys.readouterr()
+    assert stopped.value.code == 0, said.err
+    record = json.loads(said.out)
+    assert record["sampling"]["mode"] == ("cached" if "cached" in options else "overlap")
+    assert record["video"]["frames"] == count_frames(tmp_path / "run") == 4 * FRAMES * 3 - 3
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--height", "36"], "height is 36; expected a multiple of 16"),
+        (["--model", "{tmp}/none"], "is no folder"),
+        (["--solver", "scheduler", "--model", "{tiny}"], "has no scheduler"),
+    ],
+)
+def test_what_does_not_fit_is_said_in_one_line(wan, tiny_model, tmp_path, options, said, capsys):
+    options = [option.format(tmp=tmp_path, tiny=tiny_model) for option in options]
+    with pytest.raises(SystemExit) as stopped:
+        main(["sample", "--model", str(wan), "--prompt", "a fox", "--out", str(tmp_path / "run"), *options])
+    error = capsys.readouterr().err
+    assert (stopped.value.code, error.count("\n")) == (2, 1)
+    assert said in error

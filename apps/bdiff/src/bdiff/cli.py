@@ -16,6 +16,8 @@ from vde_metrics.cli import split_models
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from bdiff.script import Script
+
 _DAY = 86_400
 _PATH = click.Path(path_type=Path)
 
@@ -46,40 +48,71 @@ def cli() -> None:
     """Minute-long videos from storyboards, by block diffusion with a memory."""
 
 
+def _film_options(command: "Callable") -> "Callable":
+    """What a film is made of: the options that `sample` and `plan` share."""
+    for option in reversed(
+        (
+            click.option("--storyboard", type=_PATH, help="YAML, JSON or text file. Default: the one that ships."),
+            click.option(
+                "--prompt", "prompts", multiple=True, help="Instead of a storyboard; repeat it for more shots."
+            ),
+            click.option("--seconds", type=Positive(_DAY), help="Length of the video. Default: the storyboard's."),
+            click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True),
+            click.option(
+                "--policy",
+                type=click.Choice(defaults.POLICIES),
+                default="semantic",
+                show_default=True,
+                help="Which past chunks a chunk is shown.",
+            ),
+            click.option(
+                "--steps", type=click.IntRange(1, 1000), help="Denoising steps a chunk. Default: the model's."
+            ),
+            click.option(
+                "--guidance", type=_POSITIVE, help="Classifier-free guidance, 1 for none. Default: the model's."
+            ),
+            click.option(
+                "--noise",
+                type=click.Choice(defaults.NOISES),
+                help="Own noise for each chunk, or shared. Default: the model's.",
+            ),
+            click.option(
+                "--scale", type=click.IntRange(1, 32), help="Side of a model pixel in the video. Default: the model's."
+            ),
+            click.option(
+                "--mode",
+                type=click.Choice(defaults.MODES),
+                help="Order of denoising. Default: as the model was trained.",
+            ),
+            click.option(
+                "--solver", type=click.Choice(defaults.SOLVERS), help="Steps between levels. Default: the model's."
+            ),
+            click.option("--negative", help="Prompt that guidance moves away from. Default: the model's."),
+            click.option(
+                "--height", type=click.IntRange(8), help="Pixels of a frame, before --scale. Default: the model's."
+            ),
+            click.option(
+                "--width", type=click.IntRange(8), help="Pixels of a frame, before --scale. Default: the model's."
+            ),
+            click.option("--image", type=_PATH, help="Picture that the first chunk shows."),
+            click.option(
+                "--model",
+                default=str(defaults.WEIGHTS),
+                show_default="the one that ships",
+                help="Folder of a model or of a diffusers pipeline, or a repository of the hub.",
+            ),
+            click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, mps, ..."),
+            click.option(
+                "--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", show_default=True
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
 @cli.command("sample")
-@click.option("--storyboard", type=_PATH, help="YAML, JSON or text file. Default: the one that ships.")
-@click.option("--prompt", "prompts", multiple=True, help="Instead of a storyboard; repeat it for more shots.")
-@click.option("--seconds", type=Positive(_DAY), help="Length of the video. Default: the storyboard's.")
-@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
-@click.option(
-    "--policy",
-    type=click.Choice(defaults.POLICIES),
-    default="semantic",
-    show_default=True,
-    help="Which past chunks a chunk is shown.",
-)
-@click.option("--steps", type=click.IntRange(1, 1000), help="Denoising steps a chunk. Default: the model's.")
-@click.option("--guidance", type=_POSITIVE, help="Classifier-free guidance, 1 for none. Default: the model's.")
-@click.option(
-    "--noise", type=click.Choice(defaults.NOISES), help="Own noise for each chunk, or shared. Default: the model's."
-)
-@click.option("--scale", type=click.IntRange(1, 32), help="Side of a model pixel in the video. Default: the model's.")
-@click.option(
-    "--mode", type=click.Choice(defaults.MODES), help="Order of denoising. Default: as the model was trained."
-)
-@click.option("--solver", type=click.Choice(defaults.SOLVERS), help="Steps between levels. Default: the model's.")
-@click.option("--negative", help="Prompt that guidance moves away from. Default: the model's.")
-@click.option("--height", type=click.IntRange(8), help="Pixels of a frame, before --scale. Default: the model's.")
-@click.option("--width", type=click.IntRange(8), help="Pixels of a frame, before --scale. Default: the model's.")
-@click.option("--image", type=_PATH, help="Picture that the first chunk shows.")
-@click.option(
-    "--model",
-    default=str(defaults.WEIGHTS),
-    show_default="the one that ships",
-    help="Folder of a model or of a diffusers pipeline, or a repository of the hub.",
-)
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, mps, ...")
-@click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", show_default=True)
+@_film_options
 @click.option(
     "--out",
     type=_PATH,
@@ -90,45 +123,63 @@ def cli() -> None:
 @click.option("--overwrite", is_flag=True, help="Write into the folder even if it holds something.")
 @MEMORY_LIMIT_OPTION
 @click.option("--json", "as_json", is_flag=True, help="Print the record of the run on stdout.")
-def sample_command(
-    storyboard: Path | None,
-    prompts: tuple[str, ...],
-    model: str,
-    device: str,
-    out: Path,
-    overwrite: bool,
-    memory_limit: int,
-    as_json: bool,
-    **plain: Any,
-) -> None:
+def sample_command(out: Path, overwrite: bool, memory_limit: int, as_json: bool, **film: Any) -> None:
     """Make a video, chunk by chunk.
 
     Without options: the shipped model tells the shipped story. The folder gets video.mp4, sheet.png (every chunk and
-    what it remembered), trace.svg and trace.md (the same at length), drift.json and drift.html, and run.json to repeat
-    the run.
+    what it remembered), trace.svg and trace.md (the same at length), drift.json and drift.html, run.json to repeat the
+    run, and state/ to go on with it.
     """
-    if storyboard and prompts:
-        raise click.UsageError("give --storyboard or --prompt, not both")
     with one_line_errors():
-        from bdiff_core import Storyboard
-
-        board = Storyboard.from_prompts(prompts) if prompts else Storyboard.load(storyboard or defaults.STORYBOARD)
-        check_device(device)
+        script = _script(film)
         folder = free_folder(out, overwrite=overwrite)
-        from bdiff.models import local_folder
-        from bdiff.parts import SampleConfig, build
+        from bdiff.plan import line, plan_run, refusal
 
-        parts = build(
-            SampleConfig(
-                storyboard=board,
-                out=folder,
-                model=local_folder(model),
-                device=device,
-                **plain,
-            )
-        )
+        plan = plan_run(script, memory_limit=memory_limit * 1_000_000)
+        if problem := refusal(plan):
+            raise ValueError(problem)
+        from bdiff.parts import load_parts
+
+        parts = load_parts(script, folder)
         make_folder(folder)
+    click.echo(line(plan), err=True)
     make_video(parts, fresh=True, memory_limit=memory_limit, as_json=as_json)
+
+
+@cli.command("plan")
+@_film_options
+@MEMORY_LIMIT_OPTION
+@click.option("--share", type=Positive(1.0), default=1.0, show_default=True, help="Of a chunk's tokens that are kept.")
+@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
+def plan_command(memory_limit: int, share: float, as_json: bool, **film: Any) -> None:
+    """Say what a video would take, without making it: memory by part, work, and the least time on this machine.
+
+    Takes the options of `bdiff sample`. Only the headers of the weights are read. Exits with 2 if it would not fit.
+    """
+    import json
+
+    with one_line_errors():
+        from bdiff.plan import lines, plan_run, refusal
+
+        plan = plan_run(_script(film), memory_limit=memory_limit * 1_000_000, share=share)
+    click.echo(json.dumps(plan.to_json(), indent=2) if as_json else "\n".join(lines(plan)))
+    if problem := refusal(plan):
+        raise click.ClickException(problem)
+
+
+def _script(film: dict[str, Any]) -> "Script":
+    """The film that options ask for."""
+    if film["storyboard"] and film["prompts"]:
+        raise click.UsageError("give --storyboard or --prompt, not both")
+    from bdiff_core import Storyboard
+
+    prompts, storyboard = film.pop("prompts"), film.pop("storyboard")
+    board = Storyboard.from_prompts(prompts) if prompts else Storyboard.load(storyboard or defaults.STORYBOARD)
+    check_device(film["device"])
+    from bdiff.models import local_folder
+    from bdiff.parts import SampleConfig, write_script
+
+    return write_script(SampleConfig(storyboard=board, **film | {"model": local_folder(film["model"])}))
 
 
 @cli.command("convert")

@@ -29,7 +29,7 @@ class SampleConfig:
 
     storyboard: Storyboard
     """What is to be seen."""
-    out: Path
+    out: Path = defaults.OUT
     """Folder for the video and everything about it; it must not exist, or be empty."""
     model: Path = defaults.WEIGHTS
     """Folder of the model, see `bdiff.models`."""

@@ -9,6 +9,7 @@ Example:
 
 from importlib.metadata import version
 
+from bdiff_core import costs, wan
 from bdiff_core.attention import Gather
 from bdiff_core.checkpoint import load_transformer, save_transformer
 from bdiff_core.config import ModelConfig
@@ -68,6 +69,9 @@ __all__ = [  # noqa: RUF022 - grouped by what they are for
     "Solver",
     "Step",
     "euler",
+    # what a model costs, and the parts around Wan's
+    "costs",
+    "wan",
     # autoencoder
     "CausalVAE",
     "VAEConfig",

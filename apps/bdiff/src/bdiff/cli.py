@@ -443,6 +443,24 @@ def bench_speed_command(policies: tuple[str, ...], device: str, **options: Any) 
     click.echo(json.dumps(figures, indent=2))
 
 
+@bench_group.command("endurance")
+@click.option("--out", type=_PATH, required=True, help="Folder of the film and the figures; a stopped run goes on.")
+@click.option("--model", type=_PATH, default=defaults.WEIGHTS, help="Model folder. Default: the one that ships.")
+@click.option("--num-chunks", type=click.IntRange(202), help="Length of the film.  [default: 1440, an hour]")
+@click.option("--policy", type=click.Choice(defaults.POLICIES))
+@MEMORY_LIMIT_OPTION
+def bench_endurance_command(memory_limit: int, **options: Any) -> None:
+    """Make a film of an hour and watch time and memory; the summary goes to stdout."""
+    import json
+
+    with one_line_errors():
+        from bdiff.bench.endurance import EnduranceConfig, bench_endurance
+
+        config = EnduranceConfig(memory_limit=memory_limit * 1_000_000, **_given(options))
+        make_folder(config.out)
+    click.echo(json.dumps(bench_endurance(config), indent=2))
+
+
 @bench_group.command("page")
 @click.argument("out", type=_PATH)
 @click.option("--title", required=True)

@@ -1,0 +1,137 @@
+"""How a film of an hour goes: time of every chunk, memory, disk, written to disk as any run is."""
+
+import json
+import statistics
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bdiff import defaults
+from bdiff.bench.machine import describe_machine
+from bdiff.bench.speed import STORY, anonymous_bytes
+from bdiff.files import write_whole
+from bdiff.parts import SampleConfig, load_parts, write_script
+from bdiff.run_state import RunState
+from bdiff.sample import MEMORY_LIMIT, Progress, sample
+from bdiff_core import Storyboard
+from lvbench.storyworld.plot import write_plot
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EnduranceConfig:
+    """One long film."""
+
+    out: Path
+    """Folder of the run and of figures.json; a stopped run goes on."""
+    model: Path = defaults.WEIGHTS
+    """Model folder."""
+    num_chunks: int = 1440
+    """An hour of the shipped model's film."""
+    policy: str = "semantic"
+    """Memory, see `defaults.policy`."""
+    memory_limit: int = MEMORY_LIMIT
+    """Bytes of past keys and values in memory."""
+    settled: int = 100
+    """The chunk from which on memory and time are to stay as they are."""
+
+    def __post_init__(self) -> None:
+        if self.num_chunks < 2 * self.settled + 2:
+            raise ValueError(
+                f"num_chunks is {self.num_chunks}; expected at least {2 * self.settled + 2}, twice settled and two more"
+            )
+
+
+def bench_endurance(config: EnduranceConfig) -> dict[str, Any]:
+    """Make the film, or what is missing of it, and say what it took.
+
+    Figures of every chunk go to ``chunks.jsonl`` as they come, the summary to ``figures.json``, a plot to
+    ``endurance.png``.
+    """
+    config.out.mkdir(parents=True, exist_ok=True)
+    state, log = RunState(config.out), config.out / "chunks.jsonl"
+    fresh = not (state.folder / "script.json").exists()
+    if fresh:
+        captions = [beat.caption for beat in write_plot(STORY, config.num_chunks).beats]
+        board = Storyboard.from_prompts(captions)
+        script = write_script(SampleConfig(storyboard=board, out=config.out, model=config.model, policy=config.policy))
+        log.unlink(missing_ok=True)
+    else:
+        script = state.script()
+    parts = load_parts(script, config.out)
+    last = time.perf_counter()
+
+    def note(progress: Progress) -> None:
+        nonlocal last
+        now = time.perf_counter()
+        figures = {
+            "chunk": progress.done - 1,
+            "seconds": now - last,
+            "anonymous_bytes": anonymous_bytes(),
+            "memory_bytes": progress.memory_bytes,
+        }
+        with log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(figures) + "\n")
+        last = time.perf_counter()
+
+    record = sample(parts, fresh=fresh, memory_limit=config.memory_limit, on_chunk=note)
+    chunks = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    summary = summarize(chunks, settled=config.settled) | {
+        "config": {name: str(value) for name, value in asdict(config).items()},
+        "machine": describe_machine(),
+        "video": record["video"],
+        "video_bytes": (config.out / "video.mp4").stat().st_size,
+        "state_bytes": sum(file.stat().st_size for file in state.folder.rglob("*") if file.is_file()),
+        "threads": torch.get_num_threads(),
+    }
+    write_whole(config.out / "figures.json", json.dumps(summary, indent=2) + "\n")
+    draw(chunks, config.out / "endurance.png")
+    return summary
+
+
+def summarize(chunks: list[dict[str, Any]], *, settled: int) -> dict[str, Any]:
+    """Growth of memory after the settled chunk, and the last chunks' time over that of the settled ones."""
+    seconds = [chunk["seconds"] for chunk in chunks]
+    resident = [chunk["anonymous_bytes"] for chunk in chunks]
+    early, late = (statistics.median(part) for part in (seconds[settled : 2 * settled], seconds[-settled:]))
+    return {
+        "chunks": len(chunks),
+        "seconds_a_chunk": statistics.median(seconds),
+        "early_seconds": early,
+        "late_seconds": late,
+        "late_over_early": late / early,
+        "anonymous_bytes": {"settled": resident[settled], "last": resident[-1], "most": max(resident[settled:])},
+        "anonymous_growth": max(resident[settled:]) / max(1, resident[settled]) - 1,
+        "memory_bytes": chunks[-1]["memory_bytes"],
+    }
+
+
+def draw(chunks: list[dict[str, Any]], file: Path) -> None:
+    """Seconds and memory over the chunks of the film."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    numbers = [chunk["chunk"] for chunk in chunks]
+    figure, (times, memory) = pyplot.subplots(2, 1, figsize=(8, 5), sharex=True, layout="constrained")
+    times.plot(numbers, [chunk["seconds"] for chunk in chunks], ".", markersize=2, color="#1971c2")
+    times.set_ylabel("seconds a chunk")
+    times.set_ylim(0, 2.5 * statistics.median(chunk["seconds"] for chunk in chunks))
+    for name, label, colour in (
+        ("anonymous_bytes", "process (anonymous)", "#d9480f"),
+        ("memory_bytes", "keys and values of the past, on disk and in memory", "#7a7d85"),
+    ):
+        memory.plot(numbers, [chunk[name] / 1e6 for chunk in chunks], color=colour, label=label)
+    memory.set_ylabel("MB")
+    memory.set_xlabel("chunk")
+    memory.set_ylim(bottom=0)
+    memory.legend(frameon=False)
+    for axes in (times, memory):
+        axes.spines[["top", "right"]].set_visible(False)
+    partial = file.with_name(f".{file.name}.tmp")
+    figure.savefig(partial, format="png", dpi=120)
+    pyplot.close(figure)
+    partial.replace(file)

@@ -1,0 +1,46 @@
+"""The bench of long films, on a short one."""
+
+import json
+
+import pytest
+
+from bdiff.bench import endurance
+from bdiff.bench.endurance import EnduranceConfig, bench_endurance, summarize
+
+
+def chunk(number, *, seconds=1.0, anonymous=100):
+    return {"chunk": number, "seconds": seconds, "anonymous_bytes": anonymous, "memory_bytes": 7 * number}
+
+
+def test_growth_is_that_after_the_settled_chunk():
+    chunks = [
+        chunk(n, anonymous=100 if n < 10 else 200 + (n == 25), seconds=2.0 if n >= 30 else 1.0) for n in range(40)
+    ]
+    found = summarize(chunks, settled=10)
+    assert found["anonymous_growth"] == pytest.approx(1 / 200)
+    assert found["late_over_early"] == 2.0
+    assert found["memory_bytes"] == 7 * 39
+
+
+def test_a_stopped_film_goes_on(tiny_model, tmp_path, monkeypatch):
+    config = EnduranceConfig(out=tmp_path / "film", model=tiny_model, num_chunks=8, settled=2)
+    plain, count = endurance.anonymous_bytes, iter(range(100))
+
+    def stop():
+        if next(count) == 3:
+            raise KeyboardInterrupt
+        return plain()
+
+    monkeypatch.setattr(endurance, "anonymous_bytes", stop)
+    with pytest.raises(KeyboardInterrupt):
+        bench_endurance(config)
+    monkeypatch.setattr(endurance, "anonymous_bytes", plain)
+    summary = bench_endurance(config)
+    assert summary["video"]["chunks"] == 8
+    assert json.loads((config.out / "figures.json").read_text()) == summary
+    assert (config.out / "endurance.png").stat().st_size > 5000
+
+
+def test_a_film_too_short_to_judge_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="num_chunks is 100; expected at least 202"):
+        EnduranceConfig(out=tmp_path, num_chunks=100)

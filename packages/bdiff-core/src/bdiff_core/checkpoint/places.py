@@ -77,10 +77,17 @@ def local_path(path_or_repo: str | Path) -> Path:
         raise ImportError(f"{path} does not exist; to read it from the hub: pip install bdiff-core[hub]") from error
     inside = (repository[2] or "").strip("/")
     wanted = [inside, f"{inside}/*"] if inside else list(_FROM_HUB)
-    found = Path(snapshot_download(repository[1], allow_patterns=wanted), inside)
+    try:
+        found = Path(snapshot_download(repository[1], allow_patterns=wanted), inside)
+    except (OSError, ValueError) as error:  # no network, no such repository, no right to read it
+        raise ValueError(f"{path} does not exist, and the hub gives no {repository[1]}: {_first_line(error)}") from None
     if not found.exists():
         raise ValueError(f"the repository {repository[1]} holds no {inside}")
     return found
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def weight_files(path: Path, stems: tuple[str, ...]) -> tuple[Path, ...]:

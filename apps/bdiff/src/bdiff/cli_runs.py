@@ -19,7 +19,7 @@ _RUN = click.argument("run", type=_PATH)
 MEMORY_LIMIT_OPTION = click.option(
     "--memory-limit",
     type=click.IntRange(0),
-    default=256,
+    default=128,
     show_default=True,
     help="Megabytes of the past's keys and values in memory; the rest is read from disk.",
 )

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from bdiff import defaults
+from bdiff.heap import give_back_freed
 from bdiff.parts import Parts
 from bdiff.record import Record, write_drift
 from bdiff.run_state import RunState, StoredChunk, StoredLatents
@@ -67,7 +68,10 @@ class LateMemory:
 _WINDOW, _OVERLAP = 5, 1
 """Chunks that the overlap mode sees at once, and those of them that it has made before, as SkyReels-V2 was sampled."""
 
-MEMORY_LIMIT = 256 * 2**20
+_TRIM_EVERY = 8
+"""Chunks between two returns of freed memory to the system."""
+
+MEMORY_LIMIT = 128 * 10**6
 """Bytes of keys and values of the past that a run holds in memory; the rest is read from disk when it is recalled."""
 
 
@@ -120,6 +124,8 @@ def sample(
                     ),
                     decoder_state=chunk.decoder_state,
                 )
+                if chunk.index % _TRIM_EVERY == 0:
+                    give_back_freed()
                 pace = (time.perf_counter() - started) / (record.num_chunks - num_stored)
                 on_chunk(
                     Progress(

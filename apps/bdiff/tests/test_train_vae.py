@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from bdiff import heap
 from bdiff.train import run
 from bdiff.train import vae as training
 from bdiff.train.muon import Muon, orthogonalize
@@ -400,9 +401,9 @@ def test_settings_that_do_not_fit_are_refused(tmp_path, changes, message):
 
 
 def test_keeping_freed_memory_is_harmless_elsewhere(monkeypatch):
-    monkeypatch.setattr(run.sys, "platform", "plan9")
-    monkeypatch.setattr(run.ctypes, "CDLL", lambda name: pytest.fail("called mallopt off Linux"))
-    run.keep_freed_memory()
+    monkeypatch.setattr(heap.sys, "platform", "plan9")
+    monkeypatch.setattr(heap.ctypes, "CDLL", lambda name: pytest.fail("called mallopt off Linux"))
+    heap.keep_freed_memory()
 
 
 def test_channels_that_move_more_pixels_get_more_variance():

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from bdiff.files import sha256
 from bdiff_core import save_transformer
 from bdiff_core.checkpoint import Format, open_checkpoint
 from bdiff_core.config import NativeMode
@@ -26,7 +27,7 @@ def inspect(path_or_repo: str, *, entry: str | None = None, hashed: bool = True)
         ValueError: If it is no transformer of the family, or is damaged.
     """
     found = open_checkpoint(path_or_repo, entry=entry)
-    digests = [_sha256(file) if hashed else None for file in found.files]
+    digests = [sha256(file) if hashed else None for file in found.files]
     files = [
         {"name": file.name, "bytes": file.stat().st_size, "sha256": digest}
         for file, digest in zip(found.files, digests, strict=True)
@@ -125,8 +126,3 @@ def _lora(text: str) -> tuple[str, float]:
         return path, float(strength)
     except ValueError:
         raise ValueError(f"{text!r}: {strength!r} is no number; expected PATH or PATH@STRENGTH") from None
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -1,6 +1,5 @@
 """What a run leaves beside the video: run.json to repeat it, the trace of what was remembered, and the drift."""
 
-import hashlib
 import json
 import platform
 import time
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from bdiff.files import write_whole
+from bdiff.files import sha256, write_whole
 from bdiff.trace import write_trace
 from bdiff_core import Chunk
 
@@ -113,7 +112,7 @@ class Record:
             "started": self._started_at.isoformat(timespec="seconds"),
             "seed": script.seed,
             "policy": repr(self._bank.policy),
-            "image": None if script.image is None else {"path": script.image, "sha256": _sha256(Path(script.image))},
+            "image": None if script.image is None else {"path": script.image, "sha256": sha256(Path(script.image))},
             "sampling": {name: getattr(sampling, name) for name in sampling.__slots__},
             "device": script.device,
             "dtype": script.dtype,
@@ -161,12 +160,7 @@ def digests(model: Path) -> dict[str, str]:
         *model.glob("*.json"),
         *(path for part in parts for path in (model / part).glob("*")),
     ]
-    return {path.relative_to(model).as_posix(): _sha256(path) for path in sorted(found) if path.is_file()}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return {path.relative_to(model).as_posix(): sha256(path) for path in sorted(found) if path.is_file()}
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:

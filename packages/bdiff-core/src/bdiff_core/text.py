@@ -12,6 +12,8 @@ from jaxtyping import Float
 from safetensors import SafetensorError
 from torch import Tensor
 
+from bdiff_core.errors import first_line
+
 logger = logging.getLogger(__name__)
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
@@ -116,8 +118,9 @@ def _load(name: str | Path, *, device: str) -> "SentenceTransformer":  # noqa: F
             return SentenceTransformer(str(name), device=device, local_files_only=True)
         return SentenceTransformer(str(packaged or name), device=device)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__).strip()
-        raise ValueError(f"cannot load sentence model {str(name)!r}: {reason}; give a folder{install}") from None
+        raise ValueError(
+            f"cannot load sentence model {str(name)!r}: {first_line(error)}; give a folder{install}"
+        ) from None
 
 
 def _is_cached(name: str) -> bool:

@@ -18,7 +18,8 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor, nn
 
-from bdiff.train.run import RunConfig, RunResult, fit, keep_freed_memory
+from bdiff.heap import keep_freed_memory
+from bdiff.train.run import RunConfig, RunResult, fit
 from bdiff_core.vae import CausalVAE, VAEConfig, VAEState, save_vae
 from lvbench import storyworld
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bdiff_core.errors import first_line
+
 CONFIG = "config.json"
 OUR_STEM, DIFFUSERS_STEM = "model", "diffusion_pytorch_model"
 PICKLES = (".pt", ".pth", ".ckpt")
@@ -80,14 +82,10 @@ def local_path(path_or_repo: str | Path) -> Path:
     try:
         found = Path(snapshot_download(repository[1], allow_patterns=wanted), inside)
     except (OSError, ValueError) as error:  # no network, no such repository, no right to read it
-        raise ValueError(f"{path} does not exist, and the hub gives no {repository[1]}: {_first_line(error)}") from None
+        raise ValueError(f"{path} does not exist, and the hub gives no {repository[1]}: {first_line(error)}") from None
     if not found.exists():
         raise ValueError(f"the repository {repository[1]} holds no {inside}")
     return found
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def weight_files(path: Path, stems: tuple[str, ...]) -> tuple[Path, ...]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bdiff_core.errors import first_line
 from bdiff_core.text import EncodedText
 
 
@@ -56,8 +57,7 @@ class UMT5TextEncoder:
             encoder = UMT5EncoderModel.from_pretrained(str(path_or_repo), subfolder="text_encoder", dtype=dtype)
             tokenizer = AutoTokenizer.from_pretrained(str(path_or_repo), subfolder="tokenizer")
         except (OSError, ValueError, KeyError, RuntimeError) as error:
-            reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-            raise ValueError(f"{path_or_repo}: cannot load the text encoder: {reason}") from None
+            raise ValueError(f"{path_or_repo}: cannot load the text encoder: {first_line(error)}") from None
         return cls(encoder.to(device), tokenizer, text_length=text_length)
 
     @property

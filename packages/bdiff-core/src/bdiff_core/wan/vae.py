@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bdiff_core.errors import first_line
+
 _GROUP = 4  # frames that share a latent frame
 
 State = tuple[tuple[Any, ...], ...]
@@ -83,7 +85,7 @@ class WanVAE:
                 str(path_or_repo), torch_dtype=dtype, low_cpu_mem_usage=lean, **where
             )
         except (OSError, ValueError, RuntimeError) as error:
-            raise ValueError(f"{path_or_repo}: cannot load the autoencoder: {_first_line(error)}") from None
+            raise ValueError(f"{path_or_repo}: cannot load the autoencoder: {first_line(error)}") from None
         return cls(vae.to(device), tiling=tiling)
 
     @property
@@ -208,7 +210,3 @@ class WanVAE:
             return list(carried)
         layers = getattr(self._vae, part).modules()
         return [None] * sum(type(layer).__name__ == "WanCausalConv3d" for layer in layers)
-
-
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

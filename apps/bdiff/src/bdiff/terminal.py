@@ -99,3 +99,8 @@ def progress_bar(total: int) -> "Iterator[Callable[[Progress], None]]":
 def _clock(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     return f"{minutes}:{seconds:02d}"
+
+
+def given(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that were given; those left out are what is called's own defaults."""
+    return {name: value for name, value in options.items() if value is not None}

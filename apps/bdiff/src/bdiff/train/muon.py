@@ -32,10 +32,19 @@ class Muon(torch.optim.Optimizer):
         parameters: weights of two or more axes.
         lr: learning rate.
         momentum: share of the old direction, in Nesterov's form.
+        dtype: of the iteration; its result is rough by design, so bfloat16 is exact enough.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], lr: float, *, momentum: float = 0.95) -> None:
+    def __init__(
+        self,
+        parameters: Iterable[nn.Parameter],
+        lr: float,
+        *,
+        momentum: float = 0.95,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         super().__init__(parameters, {"lr": lr, "momentum": momentum})
+        self._dtype = dtype
         for p in (p for group in self.param_groups for p in group["params"]):
             if p.ndim < 2:
                 raise ValueError(
@@ -53,6 +62,6 @@ class Muon(torch.optim.Optimizer):
                     self.state[p]["momentum"] = torch.zeros_like(p)
                 momentum = self.state[p]["momentum"]
                 momentum.lerp_(p.grad, 1 - group["momentum"])
-                direction = p.grad.lerp(momentum, group["momentum"]).flatten(1)
+                direction = p.grad.lerp(momentum, group["momentum"]).flatten(1).to(self._dtype)
                 scale = max(1.0, direction.shape[0] / direction.shape[1]) ** 0.5
-                p.add_(orthogonalize(direction).view(p.shape), alpha=-group["lr"] * scale)
+                p.add_(orthogonalize(direction).to(p.dtype).view(p.shape), alpha=-group["lr"] * scale)

@@ -50,6 +50,8 @@ class RunConfig:
     """Of AdamW, after warm-up."""
     orthogonal_learning_rate: float = 0.02
     """Of Muon, for the weights that `fit` is told to train so."""
+    orthogonal_dtype: torch.dtype = torch.float32
+    """Of Muon's iteration."""
     decay: tuple[tuple[float, float], ...] = ((0.5, 0.5),)
     """(fraction of the run, factor): from there on learning rates are this factor of the first ones."""
     warmup_steps: int = 100
@@ -341,7 +343,9 @@ def _make_optimizers(
         {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0},
     ]
     adamw = torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=True)
-    return [adamw, Muon(orthogonal, config.orthogonal_learning_rate)] if orthogonal else [adamw]
+    if not orthogonal:
+        return [adamw]
+    return [adamw, Muon(orthogonal, config.orthogonal_learning_rate, dtype=config.orthogonal_dtype)]
 
 
 def _progress_line() -> Progress:

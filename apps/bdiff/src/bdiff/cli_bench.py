@@ -1,0 +1,205 @@
+"""Commands that measure: `bdiff bench ...`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bdiff import defaults
+from bdiff.cli_runs import MEMORY_LIMIT_OPTION, check_device
+from bdiff.terminal import Positive, given, make_folder, one_line_errors
+from vde_metrics.cli import command as drift_command
+from vde_metrics.cli import split_models
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.group("bench")
+def bench_group() -> None:
+    """Measure a model."""
+
+
+bench_group.add_command(drift_command, "drift")
+
+
+@bench_group.command("world")
+@click.option("--out", type=_PATH, required=True, help="Folder of the figures; a stopped run goes on.")
+@click.option("--model", type=_PATH, default=defaults.WEIGHTS, help="Model folder. Default: the one that ships.")
+@click.option("--num-stories", type=click.IntRange(1), help="Held-out stories to tell.")
+@click.option("--num-chunks", type=click.IntRange(2), help="Chunks of each.")
+@click.option("--num-steps", type=click.IntRange(1, 1000), help="Denoising steps a chunk.")
+@click.option("--guidance", type=Positive())
+@click.option("--seed", type=click.IntRange(0))
+@click.option("--richness", type=click.IntRange(0, 2))
+@click.option("--workers", type=click.IntRange(1), help="Processes.")
+def bench_world_command(model: Path, **options: Any) -> None:
+    """Let the model tell held-out stories and judge them by their truth; the summary goes to stdout."""
+    import json
+
+    with one_line_errors():
+        from bdiff.bench.world import WorldBenchConfig, bench_world
+        from bdiff_core import load_transformer, load_vae
+
+        load_vae(model), load_transformer(model / "transformer"), defaults.Sampling.of_model(model)
+        config = WorldBenchConfig(model=model, **given(options))
+        make_folder(config.out)
+    click.echo(json.dumps(bench_world(config), indent=2))
+
+
+@bench_group.command("memory")
+@click.option("--out", type=_PATH, required=True, help="Folder of the figures; a stopped run goes on.")
+@click.option(
+    "--model",
+    type=_PATH,
+    default=defaults.WEIGHTS,
+    help="Folder of autoencoder, settings and the transformer of arms that name none. Default: the one that ships.",
+)
+@click.option(
+    "--arm",
+    "arms",
+    multiple=True,
+    metavar="LABEL=POLICY[@COVERAGE][:FOLDER]",
+    help="What to compare; repeat it. POLICY is one of bdiff sample, or none. "
+    "Default: semantic=semantic and rolling=rolling.",
+)
+@click.option("--against", metavar="LABEL", help="Arm to compare the others with. Default: the first rolling one.")
+@click.option(
+    "--mode",
+    "modes",
+    type=click.Choice(("given", "free")),
+    multiple=True,
+    help="First visits given, or all but the first chunk generated. Default: both.",
+)
+@click.option("--num-stories", type=click.IntRange(1), help="Held-out stories to tell.")
+@click.option("--num-seeds", type=click.IntRange(1), help="Films of each story by each arm.")
+@click.option("--num-chunks", type=click.IntRange(2), help="Chunks of each.")
+@click.option("--richness", type=click.IntRange(0), help="Of the stories: 0 flat, 1 landmarks, 2 light and camera.")
+@click.option("--steps", type=click.IntRange(1, 1000), help="Denoising steps a chunk. Default: the model's.")
+@click.option("--guidance", type=Positive(), help="Classifier-free guidance, 1 for none. Default: the model's.")
+@click.option(
+    "--noise", type=click.Choice(defaults.NOISES), help="Own noise for each chunk, or shared. Default: the model's."
+)
+@click.option("--device", default="cpu", show_default=True)
+@click.option("--workers", type=click.IntRange(1), help="Processes.")
+def bench_memory_command(arms: tuple[str, ...], modes: tuple[str, ...], device: str, **options: Any) -> None:
+    """Compare memories by the colours of places that a film comes back to; the summary goes to stdout.
+
+    The folder gets page.md with tables, plots and a picture, summary.json, and a line and stills of every film.
+    """
+    import json
+
+    with one_line_errors():
+        check_device(device)
+        from bdiff.bench.memory import MemoryBenchConfig, bench_memory, check, parse_arm
+
+        chosen = {"arms": tuple(map(parse_arm, arms)) or None, "modes": modes or None}
+        config = MemoryBenchConfig(device=device, **given(options | chosen))
+        check(config)
+        make_folder(config.out)
+    summary = bench_memory(config, on_film=lambda done, total: click.echo(f"film {done}/{total}", err=True))
+    click.echo(f"{config.out / 'page.md'} shows the figures", err=True)
+    click.echo(json.dumps(summary, indent=2))
+
+
+@bench_group.command("lvbench")
+@click.option("--manifest", type=_PATH, required=True, help="The benchmark's videos, a line of JSON each.")
+@click.option("--videos", type=_PATH, required=True, help="A folder per model, or the videos of one model.")
+@click.option("--out", type=_PATH, required=True, help="Folder of the figures; a stopped run goes on.")
+@click.option("--protocol", type=click.Choice(("paper", "released")), default="paper", show_default=True)
+@click.option("--metric", "metrics", multiple=True, help="Of VDE, as `vde` calls it. Default: what needs no weights.")
+@click.option("--plain", multiple=True, help="VBench's metric of whole videos, as `vde` calls it; repeat it.")
+@click.option(
+    "--model", "models", multiple=True, callback=split_models, metavar="ROLE=WEIGHTS", help="As `vde` takes it."
+)
+@click.option("--num-chunks", type=click.IntRange(2), help="Chunks of each video.  [default: 10]")
+@click.option("--split", type=click.Choice(("evaluation", "train", "all")), help="Part.  [default: evaluation]")
+@click.option("--seed", type=click.IntRange(0), help="Of the split.")
+@click.option("--device", default="cpu", show_default=True)
+def bench_lvbench_command(metrics: tuple[str, ...], plain: tuple[str, ...], **options: Any) -> None:
+    """Measure LV-Bench videos of several models: the paper's Tables 2 and 3, in page.md; the summary goes to stdout."""
+    import json
+
+    with one_line_errors():
+        from bdiff.bench.lvbench import LVBenchConfig, bench_lvbench, find_videos
+
+        config = LVBenchConfig(**given(options | {"metrics": metrics or None, "plain": plain or None}))
+        find_videos(config)
+        make_folder(config.out)
+        summary = bench_lvbench(config, on_video=lambda done, total: click.echo(f"video {done}/{total}", err=True))
+    click.echo(f"{config.out / 'page.md'} shows the figures", err=True)
+    click.echo(json.dumps(summary, indent=2))
+
+
+@bench_group.command("sensitivity")
+@click.option("--out", type=_PATH, required=True, help="Folder of the figures; a stopped run goes on.")
+@click.option("--clip", "clips", multiple=True, help="Film by name; repeat it. Default: three real ones, four stories.")
+@click.option("--seconds", type=Positive(), help="Length of every film.  [default: 60]")
+@click.option("--height", type=click.IntRange(16), help="Of the frames.  [default: 128]")
+@click.option("--num-chunks", type=click.IntRange(2), help="Chunks of every film.  [default: 10]")
+@click.option("--workers", type=click.IntRange(1), help="Processes.")
+def bench_sensitivity_command(clips: tuple[str, ...], **options: Any) -> None:
+    """Does the meter measure? Put faults of known strength into films; the summary goes to stdout."""
+    import json
+
+    with one_line_errors():
+        from bdiff.bench.sensitivity import SensitivityConfig, bench_sensitivity
+
+        config = SensitivityConfig(**given(options | {"clips": clips or None}))
+        make_folder(config.out)
+        summary = bench_sensitivity(config, on_job=lambda done, total: click.echo(f"film {done}/{total}", err=True))
+    click.echo(f"{config.out / 'page.md'} shows the figures", err=True)
+    click.echo(json.dumps(summary, indent=2))
+
+
+@bench_group.command("speed")
+@click.option("--out", type=_PATH, required=True, help="JSON file of the figures.")
+@click.option("--model", type=_PATH, default=defaults.WEIGHTS, help="Model folder. Default: the one that ships.")
+@click.option("--policy", "policies", type=click.Choice(defaults.POLICIES), multiple=True, help="Repeat for several.")
+@click.option("--num-chunks", type=click.IntRange(2), help="Length of the video.")
+@click.option("--early", type=click.IntRange(0), help="A chunk to compare ...")
+@click.option("--late", type=click.IntRange(1), help="... with a later one.")
+@click.option("--device", default="cpu", show_default=True)
+def bench_speed_command(policies: tuple[str, ...], device: str, **options: Any) -> None:
+    """Time chunks early and late in a long video, and weigh the memory; the figures go to stdout, too."""
+    import json
+
+    with one_line_errors():
+        check_device(device)
+        from bdiff.bench.speed import SpeedBenchConfig, bench_speed
+
+        config = SpeedBenchConfig(device=device, **given(options | {"policies": policies or None}))
+        figures = bench_speed(config)
+    click.echo(json.dumps(figures, indent=2))
+
+
+@bench_group.command("endurance")
+@click.option("--out", type=_PATH, required=True, help="Folder of the film and the figures; a stopped run goes on.")
+@click.option("--model", type=_PATH, default=defaults.WEIGHTS, help="Model folder. Default: the one that ships.")
+@click.option("--num-chunks", type=click.IntRange(202), help="Length of the film.  [default: 1440, an hour]")
+@click.option("--policy", type=click.Choice(defaults.POLICIES))
+@MEMORY_LIMIT_OPTION
+def bench_endurance_command(memory_limit: int, **options: Any) -> None:
+    """Make a film of an hour and watch time and memory; the summary goes to stdout."""
+    import json
+
+    with one_line_errors():
+        from bdiff.bench.endurance import EnduranceConfig, bench_endurance
+
+        config = EnduranceConfig(memory_limit=memory_limit * 1_000_000, **given(options))
+        make_folder(config.out)
+    click.echo(json.dumps(bench_endurance(config), indent=2))
+
+
+@bench_group.command("page")
+@click.argument("out", type=_PATH)
+@click.option("--title", required=True)
+@click.option("--world", type=_PATH, help="summary.json of `bdiff bench world`.")
+@click.option("--speed", type=_PATH, help="JSON of `bdiff bench speed`.")
+@click.option("--memory", type=_PATH, help="summary.json of `bdiff bench memory`.")
+@click.option("--note", default="", help="A paragraph under the heading.")
+def bench_page_command(out: Path, **options: Any) -> None:
+    """Write a Markdown page of measured figures."""
+    with one_line_errors():
+        from bdiff.bench.page import write_page
+
+        write_page(out, **options)

@@ -115,9 +115,30 @@ def test_pipelines_run_end_to_end(skyreels, tmp_path, options, capsys):
     assert record["video"]["frames"] == count_frames(tmp_path / "run") == 4 * FRAMES * 3 - 3
 
 
+def test_the_overlap_mode_goes_on_from_a_video(skyreels, tmp_path, capsys):
+    """Its windows begin with the given latents; gone on with, the film is the same without the file."""
+    from bdiff.video import VideoWriter
+
+    clip, run = tmp_path / "clip.mp4", tmp_path / "run"
+    with VideoWriter(clip, fps=24, height=HEIGHT, width=WIDTH) as video:
+        video.add(torch.randint(0, 256, (22, HEIGHT, WIDTH, 3), dtype=torch.uint8))
+    arguments = ["sample", "--model", str(skyreels), "--out", str(run), "--guidance", "1", "--init-video", str(clip)]
+    with pytest.raises(SystemExit) as stopped:
+        main([*arguments, "--prompt", "a fox at sea"])
+    assert (stopped.value.code, "gives the first 2 chunks" in capsys.readouterr().err) == (0, True)
+    assert count_frames(run) == 4 * FRAMES * 3 - 3
+    made = (run / "video.mp4").read_bytes()
+    clip.unlink()
+    (run / "run.json").unlink()
+    with pytest.raises(SystemExit) as stopped:
+        main(["resume", str(run)])
+    assert (stopped.value.code, (run / "video.mp4").read_bytes()) == (0, made)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
+        (["--init-video", "clip.mp4"], "the whole mode makes all frames at once and goes on from no video"),
         (["--height", "36"], "height is 36; expected a multiple of 16"),
         (["--model", "{tmp}/none"], "is no folder"),
         (["--solver", "scheduler", "--model", "{tiny}"], "has no scheduler"),

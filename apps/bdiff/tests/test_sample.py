@@ -117,10 +117,10 @@ def test_a_picture_becomes_the_first_chunk(config, tmp_path):
     path = tmp_path / "picture.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 80, 3), np.uint8)).save(path)
     parts = build(replace(config, image=path, out=tmp_path / "x", seconds=4.0))
-    assert parts.prefix.shape == (1, 16, 5, 8, 8)
+    assert parts.prefix[0].shape == (1, 16, 5, 8, 8)
     chunks = list(sampling_module.generate_chunks(parts))
-    torch.testing.assert_close(chunks[0].latents, parts.prefix)
-    assert not torch.equal(chunks[1].latents, parts.prefix)
+    torch.testing.assert_close(chunks[0].latents, parts.prefix[0])
+    assert not torch.equal(chunks[1].latents, parts.prefix[0])
     record = sample(build(replace(config, image=path, out=tmp_path / "x", seconds=4.0)))
     assert len(record["image"]["sha256"]) == 64
 

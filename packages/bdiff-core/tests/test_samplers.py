@@ -77,10 +77,10 @@ def scheduler(kind, shift):
     )
 
 
-def pipeline(kind, transformer, schedule):
+def pipeline(kind, transformer, schedule, vae=None):
     import diffusers
 
-    parts = {"tokenizer": None, "text_encoder": None, "vae": None}
+    parts = {"tokenizer": None, "text_encoder": None, "vae": vae}
     pipe = getattr(diffusers, kind)(transformer=transformer, scheduler=schedule, **parts)
     pipe.set_progress_bar_config(disable=True)
     return pipe
@@ -136,6 +136,68 @@ def test_overlap_mode_gives_the_latents_of_the_diffusion_forcing_pipeline(
     ).frames  # fmt: skip
     assert found.shape == expected.shape
     assert relative(found, expected) < 1e-3
+
+
+@pytest.fixture(scope="module")
+def published_vae():
+    diffusers = pytest.importorskip("diffusers", reason="the published autoencoder is in diffusers")
+    torch.manual_seed(0)
+    vae = diffusers.AutoencoderKLWan(
+        base_dim=4, z_dim=CHANNELS, dim_mult=[1, 1, 1, 1], num_res_blocks=1,
+        latents_mean=[0.1, -0.2, 0.3, 0.0], latents_std=[1.5, 0.7, 1.0, 2.0],
+    )  # fmt: skip
+    return vae.eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize(("overlap", "num_chunks"), [(1, 3), (1, 6), (2, 7)])
+@pytest.mark.parametrize("guidance", [1.0, 5.0])
+def test_overlap_mode_goes_on_from_a_video_as_the_diffusion_forcing_pipeline_does(
+    published, published_vae, relative, overlap, num_chunks, guidance
+):
+    """The pipeline encodes the last frames of the video by themselves; given those latents, ours are its own."""
+    from bdiff_core.wan import WanVAE
+
+    window, num_steps = 3, 4
+    theirs, ours = published("SkyReelsV2Transformer3DModel", num_frame_per_block=1)
+    chunks, schedule = told(num_chunks), scheduler("unipc", shift=5.0)
+    noise, rng_seed = _noise_of_the_pipeline(num_chunks, window=window, overlap=overlap)
+    frames = 4 * (overlap * FRAMES - 1) + 1
+    video = torch.rand(frames + 4, 3, SIZE[0] * 8, SIZE[1] * 8, generator=torch.Generator().manual_seed(4))
+    solver = Scheduled(schedule)
+    with torch.no_grad():
+        prefix, _ = WanVAE(published_vae).encode(video[-frames:].transpose(0, 1)[None] * 2 - 1)
+        made = generate_overlap(
+            ours, chunks, noise=noise, grid=solver.grid(num_steps), solver=solver, guidance=guidance,
+            window=window, overlap=overlap, prefix=prefix,
+        )  # fmt: skip
+        found = torch.cat([chunk.latents for chunk in made], dim=2)
+    pipe = pipeline("SkyReelsV2DiffusionForcingVideoToVideoPipeline", theirs, schedule, vae=published_vae)
+    expected = pipe(
+        video=list(video[None]), prompt_embeds=pad(chunks[0].text), negative_prompt_embeds=pad(chunks[0].negative),
+        prompt=None, guidance_scale=guidance, num_inference_steps=num_steps, height=SIZE[0] * 8, width=SIZE[1] * 8,
+        num_frames=4 * (num_chunks * FRAMES - 1) + 1, base_num_frames=4 * (window * FRAMES - 1) + 1,
+        overlap_history=frames, generator=torch.Generator().manual_seed(rng_seed), output_type="latent",
+    ).frames  # fmt: skip
+    assert found.shape == expected.shape
+    torch.testing.assert_close(found[:, :, : overlap * FRAMES], prefix)
+    assert relative(found, expected) < 1e-3
+
+
+@pytest.mark.parametrize("num_given", [2, 3, 4])
+def test_what_an_earlier_call_made_is_gone_on_from(small, num_given):
+    """Windows that end where the given chunks end are followed by the same windows."""
+    chunks, noise, options = told(4), drawn(4), {"grid": GRID, "window": 2, "overlap": 1}
+    with torch.no_grad():
+        whole = [chunk.latents for chunk in generate_overlap(small, chunks, noise=noise, **options)]
+        prefix = dict(enumerate(whole[:num_given]))
+        again = [chunk.latents for chunk in generate_overlap(small, chunks, noise=noise, prefix=prefix, **options)]
+    assert all(torch.equal(a, b) for a, b in zip(whole, again, strict=True))
+
+
+def test_a_given_chunk_behind_a_hole_is_refused(small):
+    latents = torch.zeros(1, CHANNELS, FRAMES, *SIZE)
+    with pytest.raises(ValueError, match="prefix gives chunk 2 but not chunk 0; expected the first ones"):
+        next(generate_overlap(small, told(3), noise=drawn(3), grid=GRID, window=2, overlap=1, prefix={2: latents}))
 
 
 def _noise_of_the_pipeline(num_chunks, *, window, overlap, seed=11):

@@ -197,6 +197,7 @@ def test_stretching_is_even(num_shots, num_chunks):
 @given(st.integers(1, 2000))
 def test_counting_chunks_inverts_their_length(num_chunks):
     assert count_chunks((20 * num_chunks - 3) / 8, fps=8, frames_per_chunk=20) == num_chunks
+    assert count_chunks(20 * num_chunks / 8, fps=8, frames_per_chunk=20, continued=True) == num_chunks
 
 
 def test_a_plan_encodes_each_prompt_once():

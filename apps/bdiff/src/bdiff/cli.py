@@ -56,7 +56,7 @@ def _film_options(command: "Callable") -> "Callable":
             click.option(
                 "--prompt", "prompts", multiple=True, help="Instead of a storyboard; repeat it for more shots."
             ),
-            click.option("--seconds", type=Positive(_DAY), help="Length of the video. Default: the storyboard's."),
+            click.option("--seconds", type=Positive(_DAY), help="Length of what is made. Default: the storyboard's."),
             click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True),
             click.option(
                 "--policy",
@@ -95,6 +95,8 @@ def _film_options(command: "Callable") -> "Callable":
                 "--width", type=click.IntRange(8), help="Pixels of a frame, before --scale. Default: the model's."
             ),
             click.option("--image", type=_PATH, help="Picture that the first chunk shows."),
+            click.option("--init-video", type=_PATH, help="Video to go on from: its end becomes the first chunks."),
+            click.option("--init-prompt", help="What it shows. Default: the storyboard's first prompt."),
             click.option(
                 "--model",
                 default=str(defaults.WEIGHTS),
@@ -143,6 +145,7 @@ def sample_command(out: Path, overwrite: bool, memory_limit: int, as_json: bool,
         parts = load_parts(script, folder)
         make_folder(folder)
     click.echo(line(plan), err=True)
+    _say_given(script)
     make_video(parts, fresh=True, memory_limit=memory_limit, as_json=as_json)
 
 
@@ -161,7 +164,9 @@ def plan_command(memory_limit: int, share: float, as_json: bool, **film: Any) ->
     with one_line_errors():
         from bdiff.plan import lines, plan_run, refusal
 
-        plan = plan_run(_script(film), memory_limit=memory_limit * 1_000_000, share=share)
+        script = _script(film)
+        plan = plan_run(script, memory_limit=memory_limit * 1_000_000, share=share)
+    _say_given(script)
     click.echo(json.dumps(plan.to_json(), indent=2) if as_json else "\n".join(lines(plan)))
     if problem := refusal(plan):
         raise click.ClickException(problem)
@@ -180,6 +185,14 @@ def _script(film: dict[str, Any]) -> "Script":
     from bdiff.parts import SampleConfig, write_script
 
     return write_script(SampleConfig(storyboard=board, **film | {"model": local_folder(film["model"])}))
+
+
+def _say_given(script: "Script") -> None:
+    """Say what of a given video the film begins with."""
+    if script.init_video is not None:
+        from bdiff.init_video import told
+
+        click.echo(told(script.init_video, script.sampling), err=True)
 
 
 @cli.command("convert")

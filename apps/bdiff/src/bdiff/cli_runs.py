@@ -12,6 +12,7 @@ from bdiff.terminal import free_folder, make_folder, one_line_errors, progress_b
 
 if TYPE_CHECKING:
     from bdiff.parts import Parts
+    from bdiff.run_state import RunState
     from bdiff.script import Script
 
 _PATH = click.Path(path_type=Path)
@@ -44,7 +45,7 @@ def resume_command(run: Path, memory_limit: int, as_json: bool) -> None:
         if state.num_chunks == len(script.takes) and (run / "run.json").exists():
             click.echo(f"{run / 'video.mp4'} is complete: {len(script.takes)} chunks", err=True)
             return
-        parts = _parts(script, run)
+        parts = _parts(script, run, state)
     make_video(parts, fresh=False, memory_limit=memory_limit, as_json=as_json)
 
 
@@ -68,7 +69,7 @@ def reroll_command(
         if state.num_chunks < first:
             raise ValueError(f"{run} has {state.num_chunks} chunks; expected at least {first}: bdiff resume {run}")
         folder = free_folder(out or run.with_name(f"{run.name}-from-{first}"), overwrite=False)
-        parts = _parts(script, folder)
+        parts = _parts(script, folder, state)
         make_folder(folder)
         state.branch(folder, first)
     make_video(parts, fresh=False, memory_limit=memory_limit, as_json=as_json)
@@ -92,8 +93,9 @@ def extend_command(
         from bdiff_core import Storyboard
 
         board = Storyboard.from_prompts(prompts) if storyboard is None else Storyboard.load(storyboard)
-        script = RunState(run).script()
-        parts = _parts(script.extended(storyboard_prompts(board, script.sampling)), run)
+        state = RunState(run)
+        script = state.script()
+        parts = _parts(script.extended(storyboard_prompts(board, script.sampling, continued=True)), run, state)
     make_video(parts, fresh=False, memory_limit=memory_limit, as_json=as_json)
 
 
@@ -148,12 +150,14 @@ def check_device(device: str) -> None:
         raise ValueError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from None
 
 
-def _parts(script: "Script", folder: Path) -> "Parts":
-    """What a script that was written earlier is made with, if it is still the same."""
+def _parts(script: "Script", folder: Path, state: "RunState") -> "Parts":
+    """What a script that was written earlier is made with, if it is still the same; `state` is of the run before."""
     from bdiff.parts import load_parts
 
     if problem := script.missing():
         raise ValueError(f"{problem} since this run began; bring back that model, or make the video anew")
+    if script.init_video is not None and state.lacks_given(script) and (problem := script.init_video.missing()):
+        raise ValueError(f"{problem} since this run began, and was not read to its end; bring it back")
     check_device(script.device)
     return load_parts(script, folder)
 

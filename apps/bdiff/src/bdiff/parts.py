@@ -2,16 +2,18 @@
 
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from bdiff import defaults
+from bdiff.init_video import GivenChunks, InitVideo, measure_video
 from bdiff.models import Autoencoder, Model, load_model, native_sampling
+from bdiff.picture import read_picture
 from bdiff.record import digests
 from bdiff.script import Script, Take
 from bdiff_core import ChunkCondition, ChunkDiT, Storyboard, TextEncoder, count_chunks, plan_chunks
@@ -59,6 +61,10 @@ class SampleConfig:
     """Pixels of a frame, before `scale`; None: as the model wants it."""
     image: Path | None = None
     """A picture for the first chunk to show."""
+    init_video: Path | None = None
+    """A video for the first chunks to show; the storyboard and `seconds` are of what comes after it."""
+    init_prompt: str | None = None
+    """What is seen in `init_video`; None: the storyboard's first prompt."""
     device: str = "cpu"
     """Where to compute."""
     dtype: Dtype = "float32"
@@ -79,8 +85,8 @@ class Parts:
     bank: KVBank
     """Empty; a run that is written to disk has its bank there."""
     plan: list[ChunkCondition]
-    prefix: Float[Tensor, "1 c t h w"] | None
-    """Latents of a picture that the first chunk shows."""
+    prefix: Mapping[int, Tensor]
+    """Latents of chunks that show a picture or a video instead of being made, by their index."""
     seconds_to_load: float
 
     @property
@@ -97,9 +103,15 @@ def build(config: SampleConfig) -> Parts:
 def write_script(config: SampleConfig) -> Script:
     """The chunks that a storyboard comes to, and with what they are made."""
     sampling = _sampling(config)
-    prompts = storyboard_prompts(config.storyboard, sampling, seconds=config.seconds)
+    video = _init_video(config, sampling)
+    prompts = storyboard_prompts(
+        config.storyboard, sampling, seconds=config.seconds, continued=config.init_video is not None
+    )
+    title = config.storyboard.title or prompts[0]
+    if video is not None:
+        prompts = [config.init_prompt or prompts[0]] * video.num_chunks + prompts
     return Script(
-        title=config.storyboard.title or prompts[0],
+        title=title,
         takes=tuple(Take(prompt, config.seed) for prompt in prompts),
         model=str(config.model.resolve()),
         weights=digests(config.model),
@@ -107,16 +119,17 @@ def write_script(config: SampleConfig) -> Script:
         policy=config.policy,
         seed=config.seed,
         image=None if config.image is None else str(config.image.resolve()),
+        init_video=video,
         device=config.device,
         dtype=config.dtype,
     )
 
 
 def storyboard_prompts(
-    storyboard: Storyboard, sampling: defaults.Sampling, *, seconds: float | None = None
+    storyboard: Storyboard, sampling: defaults.Sampling, *, seconds: float | None = None, continued: bool = False
 ) -> list[str]:
-    """The prompt of every chunk."""
-    rhythm = {"fps": sampling.fps, "frames_per_chunk": sampling.frames_per_chunk}
+    """The prompt of every chunk of a film, or of its continuation."""
+    rhythm = {"fps": sampling.fps, "frames_per_chunk": sampling.frames_per_chunk, "continued": continued}
     num_chunks = None if seconds is None else count_chunks(seconds, **rhythm)
     return [storyboard.shots[shot].prompt for shot in chunk_shots(storyboard, num_chunks=num_chunks, **rhythm)]
 
@@ -139,7 +152,7 @@ def load_parts(script: Script, out: Path) -> Parts:
             bank=KVBank(policy=defaults.policy(script.policy), rotate=model.rotate, seed=script.seed),
             scheduler=loaded.scheduler,
             plan=_plan(script, loaded.encoder),
-            prefix=None if script.image is None else _first_chunk(Path(script.image), vae, sampling),
+            prefix=_given(script, vae),
             seconds_to_load=time.perf_counter() - started,
         )
 
@@ -182,20 +195,28 @@ def _check_mode(loaded: Model, sampling: defaults.Sampling, *, folder: Path) -> 
         raise ValueError(f"{folder} has no scheduler; expected --solver euler or renoise")
 
 
-def _first_chunk(path: Path, vae: Autoencoder, sampling: defaults.Sampling) -> Float[Tensor, "1 c t h w"]:
-    """Latents of a first chunk in which a picture stands still."""
-    import numpy as np
-    from PIL import Image, ImageOps, UnidentifiedImageError
+def _init_video(config: SampleConfig, sampling: defaults.Sampling) -> InitVideo | None:
+    if config.init_video is None:
+        if config.init_prompt is not None:
+            raise ValueError("--init-prompt says what --init-video shows; give both, or a storyboard alone")
+        return None
+    if config.image is not None:
+        raise ValueError("a film begins with --image or with --init-video; give one of them")
+    if sampling.mode == "whole":
+        raise ValueError(
+            f"{config.model}: the whole mode makes all frames at once and goes on from no video; "
+            "expected --mode cached or overlap"
+        )
+    return measure_video(config.init_video, sampling)
 
-    try:
-        with Image.open(path) as image:
-            picture = ImageOps.fit(ImageOps.exif_transpose(image).convert("RGB"), (sampling.width, sampling.height))
-    except UnidentifiedImageError:
-        raise ValueError(f"{path}: not a picture that can be read; give a PNG or a JPEG") from None
-    except (OSError, Image.DecompressionBombError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ValueError(f"{path}: cannot read the picture: {reason.lower()}") from None
-    pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1) / 127.5 - 1
-    pixels = pixels.to(vae.device)
-    latents, _ = vae.encode(pixels[None, :, None].expand(-1, -1, sampling.frames_per_chunk - 3, -1, -1))
-    return latents
+
+def _given(script: Script, vae: Autoencoder) -> Mapping[int, Tensor]:
+    """Latents of the chunks that show what was given."""
+    sampling = script.sampling
+    if script.init_video is not None:
+        return GivenChunks(script.init_video, vae, sampling)
+    if script.image is None:
+        return {}
+    picture = read_picture(Path(script.image), height=sampling.height, width=sampling.width).to(vae.device)
+    standing = picture[None, :, None].expand(-1, -1, sampling.frames_per_chunk - 3, -1, -1)
+    return {0: vae.encode(standing)[0]}

@@ -26,6 +26,8 @@ class Plan:
     parameters: int
     """Of the transformer."""
     chunks: int
+    given: int
+    """Chunks of them that show a given video: they are read, at one pass each, not made."""
     seconds: float
     """Of video."""
     tokens_per_chunk: int
@@ -58,7 +60,7 @@ class Plan:
     @property
     def floor_seconds(self) -> float:
         """The least time that the transformer can take, at the measured rate."""
-        return self.chunks * self.flops_per_chunk / self.flops_per_second
+        return (self.chunks - self.given) * self.flops_per_chunk / self.flops_per_second
 
     def to_json(self) -> dict[str, Any]:
         """All of it, as plain data."""
@@ -106,6 +108,7 @@ def plan_run(script: Script, *, memory_limit: int, share: float = 1.0) -> Plan:
     return Plan(
         parameters=num_parameters(config),
         chunks=len(script.takes),
+        given=script.num_given,
         seconds=(len(script.takes) * sampling.frames_per_chunk - 3) / sampling.fps,
         tokens_per_chunk=tokens,
         context_tokens=context,
@@ -177,7 +180,8 @@ def lines(plan: Plan) -> list[str]:
     """The plan for people."""
     parts = ", ".join(f"{name} {_bytes(size)}" for name, size in plan.memory.items() if size)
     return [
-        f"video        {plan.seconds:.1f} s in {plan.chunks} chunks",
+        f"video        {plan.seconds:.1f} s in {plan.chunks} chunks"
+        + (f", {plan.given} of them given" if plan.given else ""),
         f"transformer  {plan.parameters / 1e6:,.1f} M parameters",
         f"a chunk      {plan.tokens_per_chunk:,} tokens, up to {plan.context_tokens:,} of the past in view",
         f"its memory   {_bytes(plan.kv_bytes_per_chunk)} of keys and values, {_bytes(plan.kept_bytes_per_chunk)} at "

@@ -4,6 +4,7 @@ import json
 import platform
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -64,7 +65,7 @@ class Record:
                 "prompt": self._parts.plan[chunk.index].prompt,
                 "frames": num_frames,
                 "seed": self._parts.script.takes[chunk.index].seed,
-                "given": self._parts.prefix is not None and chunk.index == 0,
+                "given": chunk.index in self._parts.prefix,
                 "shown": self._shown(chunk),
                 "seconds": round(now - self._last, 3),
                 "memory_bytes": self._bank.nbytes,
@@ -113,6 +114,7 @@ class Record:
             "seed": script.seed,
             "policy": repr(self._bank.policy),
             "image": None if script.image is None else {"path": script.image, "sha256": sha256(Path(script.image))},
+            "init_video": None if script.init_video is None else asdict(script.init_video),
             "sampling": {name: getattr(sampling, name) for name in sampling.__slots__},
             "device": script.device,
             "dtype": script.dtype,

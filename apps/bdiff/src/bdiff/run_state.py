@@ -4,14 +4,14 @@
 latents, its encoded pictures, its entry in the record and, now and then, what the decoder carries on. The last chunk's
 decoder state is in ``decoder.safetensors``. All of it is written under another name, forced to disk, then renamed, so a
 chunk is there as a whole or not at all. ``memory/`` is the `KVBank`; it may be missing or behind, for it can be made
-anew from the latents.
+anew from the latents. ``given/`` holds the latents of a video that the film goes on from, until they are chunks.
 """
 
 import json
 import os
 import shutil
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,7 @@ class RunState:
         self.memory = self.folder / "memory"
         """Folder of the bank."""
         self._chunks = self.folder / "chunks"
+        self._given = self.folder / "given"
 
     def begin(self, script: Script) -> None:
         """Make the folder, or take note of what is now to be made; throw away what a crash left half-written."""
@@ -153,12 +154,44 @@ class RunState:
             partial = other._chunks / f".{self._file(index).name}.tmp"
             shutil.copyfile(self._file(index), partial)
             partial.replace(other._file(index))
+        if self._given.exists():
+            shutil.copytree(self._given, other._given)
         return other
 
     def forget_memory(self) -> None:
         """Delete the bank, which can be made anew."""
         if self.memory.exists():
             shutil.rmtree(self.memory)
+
+    def keep_given(self, chunks: Iterable[Tensor]) -> None:
+        """Keep the latents of chunks that are given, so that what they were read from is no longer needed."""
+        self._given.mkdir(parents=True, exist_ok=True)
+        for index, latents in enumerate(chunks):
+            _save(self._given / self._file(index).name, {"latents": latents.cpu().contiguous()}, {})
+
+    def given(self, num_chunks: int) -> "StoredLatents | None":
+        """What `keep_given` kept, if it is all of it."""
+        whole = all((self._given / self._file(index).name).exists() for index in range(num_chunks))
+        return StoredLatents(self._given, num_chunks) if whole else None
+
+    def lacks_given(self, script: Script) -> bool:
+        """Whether the video that a film goes on from must still be read."""
+        number = script.num_given
+        done = script.sampling.mode == "cached" and self.num_chunks >= number
+        return number > 0 and not done and self.given(number) is None
+
+    def latents(self, num_chunks: int) -> "StoredLatents":
+        """Latents of the first finished chunks."""
+        return StoredLatents(self._chunks, num_chunks)
+
+    def forget_given(self) -> None:
+        """Delete what `keep_given` kept."""
+        shutil.rmtree(self._given, ignore_errors=True)
+
+    def forget_chunks(self) -> None:
+        """Delete the finished chunks and the bank, to make all of them anew."""
+        self.forget_memory()
+        shutil.rmtree(self._chunks, ignore_errors=True)
 
     def clear(self) -> None:
         """Delete all of it."""
@@ -167,7 +200,7 @@ class RunState:
 
     def sweep(self) -> None:
         """Delete what a crash left half-written."""
-        for folder in (self.run, self.folder, self._chunks):
+        for folder in (self.run, self.folder, self._chunks, self._given):
             for pattern in (".*.tmp", ".*.whole"):
                 for leftover in folder.glob(pattern):
                     leftover.unlink(missing_ok=True)
@@ -177,15 +210,18 @@ class RunState:
 
 
 class StoredLatents(Mapping[int, Tensor]):
-    """Latents of a run's finished chunks, read when they are asked for."""
+    """Latents of the first chunks of a folder, read when they are asked for."""
 
-    def __init__(self, state: RunState, num_chunks: int) -> None:
-        self._state, self._num_chunks = state, num_chunks
+    def __init__(self, folder: Path, num_chunks: int) -> None:
+        self._folder, self._num_chunks = folder, num_chunks
 
     def __getitem__(self, index: int) -> Tensor:
-        if not 0 <= index < self._num_chunks:
+        if index not in self:
             raise KeyError(index)
-        return self._state.chunk(index).latents
+        return _load(self._folder / f"{index:06d}.safetensors")[0]["latents"]
+
+    def __contains__(self, index: object) -> bool:
+        return isinstance(index, int) and 0 <= index < self._num_chunks
 
     def __iter__(self) -> Iterator[int]:
         return iter(range(self._num_chunks))

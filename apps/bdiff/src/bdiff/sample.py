@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from bdiff import defaults
 from bdiff.heap import give_back_freed
 from bdiff.parts import Parts
 from bdiff.record import Record, write_drift
-from bdiff.run_state import RunState, StoredChunk, StoredLatents
+from bdiff.run_state import RunState, StoredChunk
 from bdiff.script import TakeNoise
 from bdiff.sheet import Cell, draw_sheet, shown_on_sheet, thumbnail
 from bdiff.video import VideoWriter, to_uint8
@@ -98,9 +98,12 @@ def sample(
     out, sampling = parts.out, parts.sampling
     state = RunState(out)
     out.mkdir(parents=True, exist_ok=True)
-    if fresh or parts.sampling.mode != "cached":  # what has no memory is made in one go
+    if fresh:
         state.clear()
+    elif sampling.mode != "cached":  # what has no memory is made in one go
+        state.forget_chunks()
     state.begin(parts.script)
+    parts = _with_kept_video(parts, state)
     bank = open_memory(parts, state, limit=memory_limit)
     record = Record(parts, bank, command=command)
     path = out / "video.mp4"
@@ -143,11 +146,22 @@ def sample(
         raise
     bank.close()
     state.forget_memory()
+    if sampling.mode == "cached":  # else a longer film is made anew, and begins with it again
+        state.forget_given()
     written = _tell(parts, state, record)
     if len(parts.plan) > 1:
         record.drift = write_drift(path, out, boundaries=record.boundaries)
         written = record.write(out)
     return written
+
+
+def _with_kept_video(parts: Parts, state: RunState) -> Parts:
+    """The parts, with a given video's latents from the run's folder: whoever goes on with the run needs no video."""
+    number = parts.script.num_given
+    if state.lacks_given(parts.script):
+        state.keep_given(parts.prefix[index] for index in range(number))
+    kept = state.given(number) if number else None
+    return parts if kept is None else replace(parts, prefix=kept)
 
 
 def open_memory(parts: Parts, state: RunState, *, limit: int = MEMORY_LIMIT) -> KVBank:
@@ -164,7 +178,7 @@ def open_memory(parts: Parts, state: RunState, *, limit: int = MEMORY_LIMIT) -> 
         bank = _open_bank(parts, state, limit)
     if bank.next_index < done:
         first = bank.next_index
-        for _ in _generate(parts, bank, first=first, last=done, prefix=StoredLatents(state, done), decoder=None):
+        for _ in _generate(parts, bank, first=first, last=done, prefix=state.latents(done), decoder=None):
             pass
     return bank
 
@@ -188,8 +202,8 @@ def remaining_chunks(parts: Parts, state: RunState, bank: KVBank) -> Iterator[Ch
     if done == len(parts.plan):
         return
     carried = _decoder_state(parts, state, done)
-    prefix = parts.prefix if done == 0 else None
-    yield from _generate(parts, LateMemory(bank), first=done, prefix=prefix, decoder=parts.vae, decoder_state=carried)
+    walk = {"prefix": parts.prefix, "decoder": parts.vae, "decoder_state": carried}
+    yield from _generate(parts, LateMemory(bank), first=done, **walk)
 
 
 def generate_chunks(parts: Parts) -> Iterator[Chunk]:
@@ -204,7 +218,7 @@ def _generate(
     *,
     first: int = 0,
     last: int | None = None,
-    prefix: Tensor | Mapping[int, Tensor] | None,
+    prefix: Mapping[int, Tensor],
     decoder: Any,
     decoder_state: Any = None,
 ) -> Iterator[Chunk]:
@@ -219,7 +233,8 @@ def _generate(
         case "whole":
             yield from generate_whole(parts.model, plan, **walk, **decoding)
         case "overlap":
-            yield from generate_overlap(parts.model, plan, window=_WINDOW, overlap=_OVERLAP, **walk, **decoding)
+            windows = {"window": _WINDOW, "overlap": _OVERLAP, "prefix": prefix}
+            yield from generate_overlap(parts.model, plan, **windows, **walk, **decoding)
         case _:
             yield from generate(parts.model, plan, memory=memory, positions="slots", prefix=prefix, **walk, **decoding)
 

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bdiff.defaults import Sampling
+from bdiff.init_video import InitVideo
 from noisesched import NoiseStream
 
 
@@ -36,6 +37,8 @@ class Script:
     seed: int
     """Of the memory's random probes, and of the noise unless a take has its own."""
     image: str | None = None
+    init_video: InitVideo | None = None
+    """What the first takes show instead of being made."""
     device: str = "cpu"
     dtype: str = "float32"
 
@@ -48,10 +51,15 @@ class Script:
             prompt: Of chunk ``first`` and of those after it that had its prompt; None: as they were.
 
         Raises:
-            ValueError: If there is no such chunk.
+            ValueError: If there is no such chunk, or it is given.
         """
         if not 0 <= first < len(self.takes):
             raise ValueError(f"chunk {first} is not of this film; it has chunks 0 to {len(self.takes) - 1}")
+        if first < self.num_given:
+            raise ValueError(
+                f"chunk {first} is of {self.init_video and self.init_video.path}; expected one that was made, from "
+                f"{self.num_given} on"
+            )
         if seed is None:
             seed = self.takes[first].seed + (prompt is None)
         takes, same = list(self.takes), True
@@ -59,6 +67,11 @@ class Script:
             same = same and takes[index].prompt == self.takes[first].prompt
             takes[index] = Take(prompt if prompt is not None and same else takes[index].prompt, seed)
         return replace(self, takes=tuple(takes))
+
+    @property
+    def num_given(self) -> int:
+        """Chunks at the beginning that show a given video."""
+        return 0 if self.init_video is None else self.init_video.num_chunks
 
     def extended(self, prompts: Sequence[str]) -> "Script":
         """The script with more chunks at its end."""
@@ -73,7 +86,9 @@ class Script:
     def from_json(cls, values: Mapping[str, Any]) -> "Script":
         """The script that `to_json` gave."""
         takes = tuple(Take(**take) for take in values["takes"])
-        return cls(**{**values, "takes": takes, "sampling": Sampling(**values["sampling"])})
+        video = values.get("init_video")
+        parsed = {"sampling": Sampling(**values["sampling"]), "init_video": video and InitVideo(**video)}
+        return cls(**{**values, "takes": takes, **parsed})
 
     def missing(self) -> str | None:
         """What of the model is no longer what it was, in words; None if nothing."""

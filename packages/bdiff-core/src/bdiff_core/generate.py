@@ -86,7 +86,7 @@ def generate(
         )
         start = chunk.index * frames_per_chunk if positions == "absolute" else 0
         guided = GuidedModel(model, model.embed_text(text), guidance=guidance, context=context, start=start)
-        given = _given_latents(prefix, place, chunk.index, like=x)
+        given = given_latents(prefix, place, chunk.index, like=x)
         if given is None:
             for step in walk(solver, levels, index=chunk.index):
                 x = step.advance(x, guided.velocity(x, step.level))
@@ -99,7 +99,7 @@ def generate(
         yield Chunk(index=chunk.index, latents=x, frames=frames, recall=recall, decoder_state=decoder_state)
 
 
-def _given_latents(
+def given_latents(
     prefix: Tensor | Mapping[int, Tensor] | None, place: int, index: int, *, like: Tensor
 ) -> Tensor | None:
     """What ``prefix`` holds for chunk ``index``, which is ``chunks[place]``; None if that chunk is to be generated."""

@@ -30,7 +30,12 @@ class ChunkCondition:
 
 
 def chunk_shots(
-    storyboard: Storyboard, *, fps: float | int, frames_per_chunk: int, num_chunks: int | None = None
+    storyboard: Storyboard,
+    *,
+    fps: float | int,
+    frames_per_chunk: int,
+    num_chunks: int | None = None,
+    continued: bool = False,
 ) -> list[int]:
     """Index of the shot that each chunk shows.
 
@@ -42,6 +47,7 @@ def chunk_shots(
         fps: frames a second.
         frames_per_chunk: frames of every chunk after the first one.
         num_chunks: length of the video; None: as long as the storyboard.
+        continued: the chunks go on after others, so that the first one is as long as the rest.
     """
     if fps <= 0 or frames_per_chunk < 4:
         raise ValueError(f"fps is {fps} and frames_per_chunk {frames_per_chunk}; expected above 0 and at least 4")
@@ -54,20 +60,21 @@ def chunk_shots(
     if num_chunks is None:
         if storyboard.duration is None:
             raise ValueError("the last shot has no end: give it one, or give num_chunks")
-        num_chunks = count_chunks(storyboard.duration, fps=fps, frames_per_chunk=frames_per_chunk)
-    middles = [(frames_per_chunk - 3) / 2]
-    middles += [(frames_per_chunk - 3) + (index - 0.5) * frames_per_chunk for index in range(1, num_chunks)]
+        num_chunks = count_chunks(storyboard.duration, fps=fps, frames_per_chunk=frames_per_chunk, continued=continued)
+    first = frames_per_chunk if continued else frames_per_chunk - 3
+    middles = [first / 2, *(first + (index - 0.5) * frames_per_chunk for index in range(1, num_chunks))]
     return [storyboard.shot_at(frame / fps) for frame in middles]
 
 
-def count_chunks(seconds: float | int, *, fps: float | int, frames_per_chunk: int) -> int:
-    """How many chunks it takes to fill a time; the first one has 3 frames fewer than the others.
+def count_chunks(seconds: float | int, *, fps: float | int, frames_per_chunk: int, continued: bool = False) -> int:
+    """How many chunks it takes to fill a time; the first one has 3 frames fewer, unless it goes on after others.
 
     Up to half a frame may be missing at the end, so that rounded seconds are not filled up by a whole chunk.
     """
     if not seconds > 0 or not math.isfinite(seconds):
         raise ValueError(f"seconds is {seconds}; expected a number above 0")
-    return max(1, math.ceil((seconds * fps + 3 - 0.5) / frames_per_chunk))
+    lacking = 0 if continued else 3
+    return max(1, math.ceil((seconds * fps + lacking - 0.5) / frames_per_chunk))
 
 
 def plan_chunks(

@@ -4,7 +4,7 @@ Each window denoises its new chunks beside the last chunks of the window before,
 What lies further back is forgotten: this is the sampler that a memory is compared with.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bdiff_core.generate import Chunk
+from bdiff_core.generate import Chunk, given_latents
 from bdiff_core.guidance import GuidedModel, branches
 from bdiff_core.model import ChunkDiT
 from bdiff_core.plan import ChunkCondition
@@ -38,6 +38,7 @@ def generate_overlap(
     solver: StepFunction | Solver = euler,
     decoder: Decoder | None = None,
     guidance: float = 1.0,
+    prefix: Float[Tensor, "1 c t_given h w"] | Mapping[int, Float[Tensor, "1 c t h w"]] | None = None,
     decoder_state: Any = None,
 ) -> Iterator[Chunk]:
     """Generate a video window by window (diffusion forcing, SkyReels-V2).
@@ -61,13 +62,15 @@ def generate_overlap(
         solver: One step of the sampler as a function, or a `Solver` that remembers its steps.
         decoder: Turns latents into pixels, chunk by chunk.
         guidance: Classifier-free guidance scale; 1 runs the conditional branch alone.
+        prefix: Latents given instead of generated: the first of ``chunks``, joined in time or by their index. They are
+            decoded, and the first window sees the last ``overlap`` of them.
         decoder_state: State of the decoder before the first chunk.
 
     Yields:
         A `Chunk` for each of ``chunks``; nothing is recalled, so `Chunk.recall` is None.
 
     Raises:
-        ValueError: If window, overlap, lag, history_level or the grid do not fit.
+        ValueError: If window, overlap, lag, history_level, the grid or the prefix do not fit.
     """
     if not 0 <= overlap < window:
         raise ValueError(f"overlap is {overlap} and window {window} chunks; expected 0 <= overlap < window")
@@ -75,7 +78,14 @@ def generate_overlap(
         raise ValueError(f"lag is {lag} and history_level {history_level}; expected lag >= 0 and a level in [0, 1)")
     levels = checked_grid(grid)
     history: list[Tensor] = []
-    for first in range(0, len(chunks), window - overlap):
+    num_given = 0
+    for latents in _given(prefix, chunks, noise=noise, weight=next(model.parameters())):
+        for chunk in finished([chunks[num_given]], [latents], decoder=decoder, state=decoder_state):
+            decoder_state = chunk.decoder_state
+            history = [*history, chunk.latents][-overlap:] if overlap else []
+            yield chunk
+        num_given += 1
+    for first in range(num_given - len(history), len(chunks), window - overlap):
         first_new = first + len(history)
         if first_new >= len(chunks):
             break
@@ -95,6 +105,26 @@ def generate_overlap(
                 decoder_state = chunk.decoder_state
                 history = [*history, chunk.latents][-overlap:] if overlap else []
                 yield chunk
+
+
+def _given(
+    prefix: Tensor | Mapping[int, Tensor] | None, chunks: Sequence[ChunkCondition], *, noise: Noise, weight: Tensor
+) -> Iterator[Tensor]:
+    """Latents of the chunks that ``prefix`` gives: the first ones, for a window goes on from its history alone."""
+    for place, chunk in enumerate(chunks):
+        like = _as_video(noise.chunk(chunk.index), weight)
+        given = given_latents(prefix, place, chunk.index, like=like)
+        if given is None:
+            break
+        yield given
+    else:
+        return
+    if isinstance(prefix, Mapping) and (later := [c.index for c in chunks[place:] if c.index in prefix]):
+        raise ValueError(f"prefix gives chunk {later[0]} but not chunk {chunks[place].index}; expected the first ones")
+
+
+def _as_video(frames: Tensor, weight: Tensor) -> Tensor:
+    return frames.to(weight).unsqueeze(0).transpose(1, 2)
 
 
 def staggered(num_chunks: int, num_steps: int, *, lag: int, num_known: int = 0) -> Iterator[list[int]]:
@@ -132,7 +162,7 @@ class _Window:
         """Clean latents of each new chunk, as soon as it and those before it are done."""
         weight = next(self.model.parameters())
         num_known, num_steps = len(self.history), len(self.walks[0])
-        new = [self._as_video(self.noise.chunk(chunk.index), weight).clone() for chunk in self.chunks[num_known:]]
+        new = [_as_video(self.noise.chunk(chunk.index), weight).clone() for chunk in self.chunks[num_known:]]
         before, num_yielded = [0] * len(new), 0
         rows = staggered(len(self.chunks), num_steps, lag=self.lag, num_known=num_known)
         for number, made in enumerate(row[num_known:] for row in rows):
@@ -168,7 +198,7 @@ class _Window:
             if self.history_level == 0.0:
                 yield x
             else:
-                fresh = self._as_video(self.noise.step(chunk.index, step), weight)
+                fresh = _as_video(self.noise.step(chunk.index, step), weight)
                 yield (1 - self.history_level) * x + self.history_level * fresh
 
     def _guided(self, num_chunks: int, weight: Tensor) -> GuidedModel:
@@ -189,7 +219,3 @@ class _Window:
                 frames_per_chunk=self.noise.chunk(self.chunks[0].index).shape[0] if self.causal else None,
             )
         return self._models[num_chunks]
-
-    @staticmethod
-    def _as_video(frames: Tensor, weight: Tensor) -> Tensor:
-        return frames.to(weight).unsqueeze(0).transpose(1, 2)

@@ -1,6 +1,7 @@
 """Pipelines of diffusers, made small and random by diffusers and transformers themselves, run by `bdiff sample`."""
 
 import json
+import shutil
 
 import av
 import pytest
@@ -45,7 +46,7 @@ def parts(kind, **sizes):
     text = {"vocab_size": count, "d_model": 16, "d_kv": 4, "d_ff": 24, "num_layers": 1, "num_heads": 2}
     torch.manual_seed(0)
     return {
-        "transformer": shaken(getattr(diffusers, kind)(**small, **sizes)),
+        "transformer": shaken(getattr(diffusers, kind)(**small | sizes)),
         "vae": shaken(
             diffusers.AutoencoderKLWan(
                 base_dim=4, z_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1, latents_mean=[0.0] * 4,
@@ -76,6 +77,46 @@ def wan(tmp_path_factory):
 def skyreels(tmp_path_factory):
     pipeline = diffusers.SkyReelsV2DiffusionForcingPipeline(**parts("SkyReelsV2Transformer3DModel"))
     return saved(pipeline, tmp_path_factory.mktemp("skyreels"))
+
+
+def picture_parts(kind):
+    """Those of an image-to-video pipeline: channels for a mask and a picture, CLIP tokens with keys of their own."""
+    torch.manual_seed(1)
+    clip = transformers.CLIPVisionConfig(
+        hidden_size=16, intermediate_size=20, num_hidden_layers=3, num_attention_heads=2, image_size=14, patch_size=7
+    )
+    return parts(kind, in_channels=12, image_dim=16, added_kv_proj_dim=24) | {
+        "image_encoder": shaken(transformers.CLIPVisionModel(clip)),
+        "image_processor": transformers.CLIPImageProcessorPil(
+            size={"shortest_edge": 14}, crop_size={"height": 14, "width": 14}
+        ),
+    }
+
+
+OF_PICTURES = {
+    "wan": ("WanImageToVideoPipeline", "WanTransformer3DModel"),
+    "skyreels": ("SkyReelsV2ImageToVideoPipeline", "SkyReelsV2Transformer3DModel"),
+}
+
+
+@pytest.fixture(scope="module")
+def of_pictures(tmp_path_factory):
+    """Folders of image-to-video pipelines by family."""
+    folders = {}
+    for family, (pipeline, transformer) in OF_PICTURES.items():
+        made = getattr(diffusers, pipeline)(**picture_parts(transformer))
+        folders[family] = saved(made, tmp_path_factory.mktemp(family))
+    return folders
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory):
+    from PIL import Image
+
+    path = tmp_path_factory.mktemp("picture") / "cat.png"
+    pixels = torch.randint(0, 256, (HEIGHT, WIDTH, 3), generator=torch.Generator().manual_seed(2), dtype=torch.uint8)
+    Image.fromarray(pixels.numpy()).save(path)
+    return path
 
 
 def count_frames(run):
@@ -113,6 +154,83 @@ def test_pipelines_run_end_to_end(skyreels, tmp_path, options, capsys):
     record = json.loads(said.out)
     assert record["sampling"]["mode"] == ("cached" if "cached" in options else "overlap")
     assert record["video"]["frames"] == count_frames(tmp_path / "run") == 4 * FRAMES * 3 - 3
+
+
+@pytest.mark.parametrize(
+    ("family", "guidance", "kind"),
+    [("wan", 5.0, "unipc"), ("wan", 1.0, "unipc"), ("wan", 5.0, "euler"), ("skyreels", 5.0, "unipc")],
+)
+def test_an_image_to_video_pipeline_gives_the_latents_that_diffusers_gives(
+    of_pictures, picture, tmp_path, family, guidance, kind, capsys
+):
+    from PIL import Image
+
+    from noisesched import NoiseStream
+
+    folder, run, prompt = of_pictures[family], tmp_path / "run", "a cat at sea"
+    pipeline, transformer = OF_PICTURES[family]
+    made = picture_parts(transformer)
+    if kind == "euler":
+        made["scheduler"] = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
+        folder = tmp_path / "euler"
+        saved(getattr(diffusers, pipeline)(**made), folder)
+    arguments = ["sample", "--model", str(folder), "--image", str(picture), "--prompt", prompt, "--out", str(run)]
+    with pytest.raises(SystemExit) as stopped:
+        main([*arguments, "--seed", "5", "--guidance", str(guidance), "--json"])
+    said = capsys.readouterr()
+    assert stopped.value.code == 0, said.err
+    noise = NoiseStream((4, HEIGHT // 8, WIDTH // 8), FRAMES, seed=5, base="fresh").chunk(0)
+    theirs = getattr(diffusers, pipeline)(**made)
+    theirs.set_progress_bar_config(disable=True)
+    expected = theirs(
+        Image.open(picture), prompt, negative_prompt="", height=HEIGHT, width=WIDTH, num_frames=4 * FRAMES - 3,
+        num_inference_steps=3, guidance_scale=guidance, latents=noise.transpose(0, 1)[None], output_type="latent",
+    ).frames  # fmt: skip
+    found = RunState(run).chunk(0).latents
+    assert ((found - expected).norm() / expected.norm()).item() < 1e-3
+    record = json.loads(said.out)
+    assert record["video"]["frames"] == count_frames(run) == 4 * FRAMES - 3
+    assert record["sampling"]["fps"] == (24 if family == "skyreels" else 16)
+    assert "image_encoder/model.safetensors" in record["weights"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ([], "an image-to-video model, and no picture to begin with; give --image FILE"),
+        (["--image", "{cat}", "--mode", "cached"], "an image-to-video model; expected --mode whole, got cached"),
+        (["--image", "none.png"], "none.png: cannot read the picture: no such file or directory"),
+        (["--image", "{cat}", "--model", "{wan}"], "makes all frames at once from prompts alone and takes no --image"),
+        (["--image", "{cat}", "--model", "{bare}"], "bare: cannot load the image encoder"),
+    ],
+)
+def test_what_a_picture_does_not_fit_is_said_in_one_line(
+    of_pictures, wan, picture, tmp_path, options, said, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    bare = tmp_path / "bare"
+    if "{bare}" in options:
+        shutil.copytree(of_pictures["wan"], bare, ignore=shutil.ignore_patterns("image_encoder"))
+    options = [option.format(cat=picture, wan=wan, bare=bare) for option in options]
+    with pytest.raises(SystemExit) as stopped:
+        main(
+            ["sample", "--model", str(of_pictures["wan"]), "--prompt", "a fox", "--out", str(tmp_path / "x"), *options]
+        )
+    error = capsys.readouterr().err
+    assert (stopped.value.code, error.count("\n")) == (2, 1)
+    assert said in error
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_pipeline_of_two_transformers_is_refused(wan, tmp_path, capsys):
+    folder = tmp_path / "two"
+    shutil.copytree(wan, folder)
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps(index | {"transformer_2": ["diffusers", "X"]}))
+    with pytest.raises(SystemExit) as stopped:
+        main(["sample", "--model", str(folder), "--prompt", "a fox", "--out", str(tmp_path / "x")])
+    assert stopped.value.code == 2
+    assert "has two transformers, as Wan 2.2 does" in capsys.readouterr().err
 
 
 def test_the_overlap_mode_goes_on_from_a_video(skyreels, tmp_path, capsys):

@@ -94,7 +94,7 @@ def _film_options(command: "Callable") -> "Callable":
             click.option(
                 "--width", type=click.IntRange(8), help="Pixels of a frame, before --scale. Default: the model's."
             ),
-            click.option("--image", type=_PATH, help="Picture that the first chunk shows."),
+            click.option("--image", type=_PATH, help="Picture that the film begins with."),
             click.option("--init-video", type=_PATH, help="Video to go on from: its end becomes the first chunks."),
             click.option("--init-prompt", help="What it shows. Default: the storyboard's first prompt."),
             click.option(

@@ -2,7 +2,7 @@
 
 Two kinds of folder are read, local or as repositories of the hub: our own (``transformer/``, ``vae.safetensors``,
 ``sampling.json``) and the pipelines of diffusers (``model_index.json``, ``transformer/``, ``vae/``, ``text_encoder/``,
-``tokenizer/``, ``scheduler/``).
+``tokenizer/``, ``scheduler/``; image-to-video: ``image_encoder/``, ``image_processor/``).
 """
 
 import json
@@ -17,7 +17,7 @@ from torch import Tensor
 from bdiff.defaults import Sampling
 from bdiff_core import ChunkDiT, SentenceTextEncoder, load_transformer, load_vae
 from bdiff_core.checkpoint import open_checkpoint
-from bdiff_core.wan import UMT5TextEncoder, WanVAE
+from bdiff_core.wan import UMT5TextEncoder, WanVAE, load_image_encoder
 
 _INDEX = "model_index.json"
 _PARTS = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
@@ -51,12 +51,23 @@ class Autoencoder(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ImageEncoder:
+    """What makes tokens of a picture, for image-to-video models."""
+
+    model: Any
+    """A `CLIPVisionModel` of transformers."""
+    processor: Any
+    """Its `CLIPImageProcessor`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Model:
     """What makes a video."""
 
     transformer: ChunkDiT
     vae: Autoencoder
     encoder: SentenceTextEncoder | UMT5TextEncoder
+    image_encoder: ImageEncoder | None = None
     scheduler: Any = None
     """Of diffusers; None: levels are walked by Euler steps."""
 
@@ -121,7 +132,8 @@ def native_sampling(folder: Path) -> Sampling:
         return Sampling.of_model(folder)
     config = open_checkpoint(folder / "transformer").config
     chunk = {"cached": 3, "overlap": 5, "whole": 21}[config.native_mode]
-    rate = 24 if config.native_mode == "overlap" else 16
+    kind = json.loads((folder / _INDEX).read_text(encoding="utf-8")).get("_class_name", "")
+    rate = 24 if config.native_mode == "overlap" or kind.startswith("SkyReels") else 16
     scheduler = json.loads((folder / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
     shift = float(scheduler.get("flow_shift", scheduler.get("shift", 1.0)))
     native = Sampling(
@@ -155,13 +167,23 @@ def _load_own(folder: Path, dtype: torch.dtype, device: torch.device | str) -> M
 def _load_pipeline(folder: Path, dtype: torch.dtype, device: torch.device | str) -> Model:
     if missing := [part for part in _PARTS if not (folder / part).is_dir()]:
         raise ValueError(f"{folder} is a pipeline without {', '.join(missing)}/; expected {', '.join(_PARTS)}")
+    if any(json.loads((folder / _INDEX).read_text(encoding="utf-8")).get("transformer_2") or ()):
+        raise ValueError(
+            f"{folder} has two transformers, as Wan 2.2 does; expected a pipeline of Wan 2.1 or SkyReels-V2"
+        )
     transformer = load_transformer(folder / "transformer", dtype=dtype, device=device).eval()
     return Model(
         transformer=transformer,
         vae=WanVAE.load(folder / "vae", dtype=dtype, device=device),
         encoder=UMT5TextEncoder.load(folder, text_length=transformer.config.text_length, dtype=dtype, device=device),
+        image_encoder=_load_image_encoder(folder, dtype, device) if transformer.config.image_dim else None,
         scheduler=_load_scheduler(folder),
     )
+
+
+def _load_image_encoder(folder: Path, dtype: torch.dtype, device: torch.device | str) -> ImageEncoder:
+    model, processor = load_image_encoder(folder, dtype=dtype, device=device)
+    return ImageEncoder(model=model, processor=processor)
 
 
 def _load_scheduler(folder: Path) -> Any:

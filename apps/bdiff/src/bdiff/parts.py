@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from bdiff import defaults
-from bdiff.init_video import GivenChunks, InitVideo, measure_video
+from bdiff.given import check_picture, given_chunks, given_picture, given_video
 from bdiff.models import Autoencoder, Model, load_model, native_sampling
-from bdiff.picture import read_picture
 from bdiff.record import digests
 from bdiff.script import Script, Take
 from bdiff_core import ChunkCondition, ChunkDiT, Storyboard, TextEncoder, count_chunks, plan_chunks
 from bdiff_core.plan import chunk_shots
+from bdiff_core.wan import ImageCondition
 from kvbank import KVBank
 
 logger = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class SampleConfig:
     width: int | None = None
     """Pixels of a frame, before `scale`; None: as the model wants it."""
     image: Path | None = None
-    """A picture for the first chunk to show."""
+    """A picture for the first chunk to show, or for an image-to-video model to go on from."""
     init_video: Path | None = None
     """A video for the first chunks to show; the storyboard and `seconds` are of what comes after it."""
     init_prompt: str | None = None
@@ -87,6 +87,8 @@ class Parts:
     plan: list[ChunkCondition]
     prefix: Mapping[int, Tensor]
     """Latents of chunks that show a picture or a video instead of being made, by their index."""
+    condition: ImageCondition | None
+    """What an image-to-video model is told of its picture."""
     seconds_to_load: float
 
     @property
@@ -103,7 +105,8 @@ def build(config: SampleConfig) -> Parts:
 def write_script(config: SampleConfig) -> Script:
     """The chunks that a storyboard comes to, and with what they are made."""
     sampling = _sampling(config)
-    video = _init_video(config, sampling)
+    check_picture(config, sampling)
+    video = given_video(config, sampling)
     prompts = storyboard_prompts(
         config.storyboard, sampling, seconds=config.seconds, continued=config.init_video is not None
     )
@@ -152,7 +155,8 @@ def load_parts(script: Script, out: Path) -> Parts:
             bank=KVBank(policy=defaults.policy(script.policy), rotate=model.rotate, seed=script.seed),
             scheduler=loaded.scheduler,
             plan=_plan(script, loaded.encoder),
-            prefix=_given(script, vae),
+            prefix=given_chunks(script, vae, model.config),
+            condition=given_picture(script, vae, model.config, loaded.image_encoder),
             seconds_to_load=time.perf_counter() - started,
         )
 
@@ -193,30 +197,3 @@ def _check_mode(loaded: Model, sampling: defaults.Sampling, *, folder: Path) -> 
         )
     if sampling.solver == "scheduler" and loaded.scheduler is None:
         raise ValueError(f"{folder} has no scheduler; expected --solver euler or renoise")
-
-
-def _init_video(config: SampleConfig, sampling: defaults.Sampling) -> InitVideo | None:
-    if config.init_video is None:
-        if config.init_prompt is not None:
-            raise ValueError("--init-prompt says what --init-video shows; give both, or a storyboard alone")
-        return None
-    if config.image is not None:
-        raise ValueError("a film begins with --image or with --init-video; give one of them")
-    if sampling.mode == "whole":
-        raise ValueError(
-            f"{config.model}: the whole mode makes all frames at once and goes on from no video; "
-            "expected --mode cached or overlap"
-        )
-    return measure_video(config.init_video, sampling)
-
-
-def _given(script: Script, vae: Autoencoder) -> Mapping[int, Tensor]:
-    """Latents of the chunks that show what was given."""
-    sampling = script.sampling
-    if script.init_video is not None:
-        return GivenChunks(script.init_video, vae, sampling)
-    if script.image is None:
-        return {}
-    picture = read_picture(Path(script.image), height=sampling.height, width=sampling.width).to(vae.device)
-    standing = picture[None, :, None].expand(-1, -1, sampling.frames_per_chunk - 3, -1, -1)
-    return {0: vae.encode(standing)[0]}

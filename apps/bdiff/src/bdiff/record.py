@@ -156,7 +156,7 @@ def write_drift(video: Path, folder: Path, *, boundaries: Sequence[int]) -> dict
 
 def digests(model: Path) -> dict[str, str]:
     """SHA-256 of every file of a model folder."""
-    parts = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
+    parts = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler", "image_encoder", "image_processor")
     found = [
         *model.glob("*.safetensors"),
         *model.glob("*.json"),

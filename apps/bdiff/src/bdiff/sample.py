@@ -231,7 +231,9 @@ def _generate(
     plan = parts.plan[first:last]
     match sampling.mode:
         case "whole":
-            yield from generate_whole(parts.model, plan, **walk, **decoding)
+            shown = parts.condition
+            picture = {} if shown is None else {"extra": shown.extra, "image_tokens": shown.image_tokens}
+            yield from generate_whole(parts.model, plan, **picture, **walk, **decoding)
         case "overlap":
             windows = {"window": _WINDOW, "overlap": _OVERLAP, "prefix": prefix}
             yield from generate_overlap(parts.model, plan, **windows, **walk, **decoding)

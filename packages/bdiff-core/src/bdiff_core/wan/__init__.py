@@ -3,8 +3,16 @@
 They are those of diffusers and transformers, which are imported when a part is loaded: `pip install 'bdiff-core[wan]'`.
 """
 
-from bdiff_core.wan.image import ImageCondition, image_condition
+from bdiff_core.wan.image import ImageCondition, image_condition, load_image_encoder
 from bdiff_core.wan.text import UMT5TextEncoder, clean_prompt
 from bdiff_core.wan.vae import Tiling, WanVAE
 
-__all__ = ["ImageCondition", "Tiling", "UMT5TextEncoder", "WanVAE", "clean_prompt", "image_condition"]
+__all__ = [
+    "ImageCondition",
+    "Tiling",
+    "UMT5TextEncoder",
+    "WanVAE",
+    "clean_prompt",
+    "image_condition",
+    "load_image_encoder",
+]

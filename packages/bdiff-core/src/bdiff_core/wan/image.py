@@ -1,12 +1,14 @@
 """What an image-to-video model of Wan's family is given of its picture."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bdiff_core.errors import first_line
 from bdiff_core.wan.vae import WanVAE
 
 
@@ -54,8 +56,39 @@ def image_condition(
     )
 
 
+def load_image_encoder(
+    path_or_repo: str | Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+) -> tuple[Any, Any]:
+    """Read the folders ``image_encoder`` and ``image_processor`` of a pipeline, or of a repository on the hub.
+
+    Returns:
+        The `encoder` and the `processor` that `image_condition` takes.
+
+    Raises:
+        ValueError: If transformers is missing, or the folders do not hold them.
+    """
+    try:
+        import transformers
+        from transformers.utils import logging as transformers_logging
+    except ImportError:
+        raise ValueError("Wan's image encoder needs transformers: pip install 'bdiff-core[wan]'") from None
+    transformers_logging.disable_progress_bar()
+    # Pillow resizes as the published pipelines did; where torchvision is installed the other class would not.
+    processor_kind = getattr(transformers, "CLIPImageProcessorPil", None) or transformers.CLIPImageProcessor
+    try:
+        where = {"subfolder": "image_encoder"}
+        config = transformers.AutoConfig.from_pretrained(str(path_or_repo), **where)
+        projected = "CLIPVisionModelWithProjection" in (config.architectures or ())
+        kind = transformers.CLIPVisionModelWithProjection if projected else transformers.CLIPVisionModel
+        encoder = kind.from_pretrained(str(path_or_repo), dtype=dtype, **where)
+        processor = processor_kind.from_pretrained(str(path_or_repo), subfolder="image_processor")
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ValueError(f"{path_or_repo}: cannot load the image encoder: {first_line(error)}") from None
+    return encoder.to(device).eval().requires_grad_(False), processor
+
+
 def _image_tokens(picture: Tensor, encoder: Any, processor: Any) -> Tensor:
     pixels = ((picture[0] + 1) * 127.5).round().clamp(0, 255).byte().permute(1, 2, 0)
-    given = processor(images=[pixels.cpu().numpy()], return_tensors="pt").to(encoder.device)
+    given = processor(images=[pixels.cpu().numpy()], return_tensors="pt").to(encoder.device, dtype=encoder.dtype)
     states: Tensor = encoder(**given, output_hidden_states=True).hidden_states[-2]
     return states

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from bdiff.train.fidelity import motion_weight
 from bdiff.train.gather import GatherConfig, make_batch
-from bdiff.train.model import ModelTrainConfig, motion_weight, train_model
+from bdiff.train.model import train_model
+from bdiff.train.model_config import ModelTrainConfig
 from bdiff.train.run import step_generator
 from bdiff.train.stories import StorySet
 from bdiff_core import CausalVAE, VAEConfig, save_vae, tiny

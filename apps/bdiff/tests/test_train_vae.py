@@ -15,11 +15,15 @@ from PIL import Image
 from torch import nn
 
 from bdiff import heap
-from bdiff.train import run
+from bdiff.train import run, story_pool
 from bdiff.train import vae as training
+from bdiff.train.average import Average
+from bdiff.train.log import plot_log
 from bdiff.train.muon import Muon, orthogonalize
-from bdiff.train.run import Average, RunConfig, fit, plot_log, step_generator
-from bdiff.train.vae import HELD_OUT, StoryPool, VAETrainConfig, draw_clips, train_vae
+from bdiff.train.run import fit, step_generator
+from bdiff.train.run_config import RunConfig, Task
+from bdiff.train.story_pool import HELD_OUT, StoryPool
+from bdiff.train.vae import VAETrainConfig, draw_clips, train_vae
 from bdiff_core.vae import CausalVAE, VAEConfig, load_vae
 
 SMALL = VAEConfig(
@@ -40,7 +44,7 @@ def moving_shapes(monkeypatch):
             frames[:, t, 20:40, t % 48 : t % 48 + 16] = square[:, 0]
         return SimpleNamespace(frames=frames)
 
-    monkeypatch.setattr(training.storyworld, "render", render)
+    monkeypatch.setattr(story_pool.storyworld, "render", render)
 
 
 @pytest.fixture
@@ -79,7 +83,8 @@ def quadratic(model, step, generator):
 def fit_linear(config, *, loss=quadratic, orthogonal=False, **rest):
     torch.manual_seed(1)
     model = nn.Linear(5, 3)
-    result = fit(model, config, loss=loss, orthogonal=[model.weight] if orthogonal else [], **rest)
+    task = Task(loss=loss, orthogonal=[model.weight] if orthogonal else [], **rest)
+    result = fit(model, config, task)
     return model, result
 
 
@@ -134,25 +139,26 @@ def test_a_killed_autoencoder_run_goes_on_exactly(tmp_path, moving_shapes, no_cu
 _KILLED = """
 import sys, time, torch
 from pathlib import Path
-from bdiff.train.run import RunConfig, fit
+from bdiff.train.run import fit
+from bdiff.train.run_config import RunConfig, Task
 torch.manual_seed(1)
 def loss(model, step, generator):
-    if step == 3:
+    if step == 20:
         print("hanging", flush=True)
         time.sleep(600)
     target = torch.randn(4, 3, generator=generator)
     return (model(torch.randn(4, 5, generator=generator)) - target).square().mean(), {}
-fit(torch.nn.Linear(5, 3), RunConfig(out=Path(sys.argv[1]), max_steps=6, checkpoint_minutes=0), loss=loss)
+fit(torch.nn.Linear(5, 3), RunConfig(out=Path(sys.argv[1]), max_steps=40, checkpoint_minutes=0), Task(loss=loss))
 """
 
 
-def test_a_run_survives_sigkill(tmp_path):
+def test_forty_steps_are_twenty_a_sigkill_and_twenty_more(tmp_path):
     command = [sys.executable, "-c", _KILLED, str(tmp_path / "parts")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "hanging\n"
         os.kill(process.pid, signal.SIGKILL)
-    config = RunConfig(out=tmp_path / "parts", max_steps=6, checkpoint_minutes=0)
-    assert torch.load(config.out / "checkpoint.pt", weights_only=True)["step"] == 3
+    config = RunConfig(out=tmp_path / "parts", max_steps=40, checkpoint_minutes=0)
+    assert torch.load(config.out / "checkpoint.pt", weights_only=True)["step"] == 20
     resumed, _ = fit_linear(config)
     whole, _ = fit_linear(dataclasses.replace(config, out=tmp_path / "whole"))
     assert torch.equal(resumed.weight, whole.weight)
@@ -217,7 +223,7 @@ def test_clips_of_a_step_are_the_same_in_any_order(tmp_path, moving_shapes):
 
 def test_a_pool_keeps_pictures_to_a_step_of_a_byte(moving_shapes):
     pool = StoryPool(2)
-    truth = training.storyworld.render(5, 2, richness=1).frames
+    truth = story_pool.storyworld.render(5, 2, richness=1).frames
     assert (pool.clips([5], [3], length=30)[0] - truth[:, 3:33]).abs().max() <= 1 / 255 + 1e-6
 
 

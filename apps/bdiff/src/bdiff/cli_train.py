@@ -13,10 +13,13 @@ if TYPE_CHECKING:
 
 _PATH = click.Path(path_type=Path)
 
+RECIPES = ("default", "stage1", "stage2", "block-forcing", "self-forcing", "block-self-forcing", "distill")
+"""Names of `bdiff.train.recipes.RECIPES`, which takes seconds to import; a test compares."""
+
 
 @click.group("train")
 def train_group() -> None:
-    """Train the autoencoder, then the transformer, on rendered stories.
+    """Train the autoencoder, then the transformer, on rendered stories or on videos.
 
     A run that is stopped goes on where it was when it is started again with the same --out.
     """
@@ -25,6 +28,15 @@ def train_group() -> None:
 def _training_options(command: "Callable") -> "Callable":
     """What both trainers take; an option left out is the trainer's own default."""
     for option in (
+        click.option("--width", type=click.IntRange(16), help="Of pictures of --videos; 64 unless given."),
+        click.option("--height", type=click.IntRange(16), help="Of pictures of --videos; 64 unless given."),
+        click.option("--fps", type=click.IntRange(1), help="Frames a second of --videos; 8 unless given."),
+        click.option(
+            "--videos",
+            "source",
+            type=click.Path(path_type=Path, exists=True),
+            help="Train on these instead of stories: a manifest (.jsonl), or a folder of videos and their captions.",
+        ),
         click.option("--learning-rate", type=Positive()),
         click.option("--richness", type=click.IntRange(0, 2), help="Stories: 0 flat, 1 landmarks, 2 light and camera."),
         click.option("--num-stories", type=click.IntRange(1), help="Stories to train on."),
@@ -37,36 +49,82 @@ def _training_options(command: "Callable") -> "Callable":
     return command
 
 
+def _with_videos(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that were given, those of videos as one."""
+    found = given(options)
+    names = ("source", "fps", "height", "width")
+    of_videos = {name: found.pop(name) for name in names if name in found}
+    if not of_videos:
+        return found
+    if "source" not in of_videos:
+        raise ValueError(f"--{next(iter(of_videos))} is a setting of --videos: give both")
+    if "richness" in found:
+        raise ValueError("--richness is a setting of rendered stories, which --videos takes the place of")
+    from bdiff.train.videos import VideoConfig
+
+    return {**found, "videos": VideoConfig(**of_videos)}
+
+
 @train_group.command("vae")
 @_training_options
 @click.option("--batch-size", type=click.IntRange(1), help="Clips a step.")
+@click.option("--chunks-per-story", type=click.IntRange(1), help="Length of the stories, or of takes of --videos.")
 def train_vae_command(**options: Any) -> None:
     """Train the autoencoder; ends with vae.safetensors."""
     with one_line_errors():
+        from bdiff.train.ranks import require_one_process
         from bdiff.train.vae import VAETrainConfig, train_vae
 
-        config = VAETrainConfig(**given(options))
+        require_one_process("the autoencoder")
+        config = VAETrainConfig(**_with_videos(options))
         make_folder(config.out)
     _report(train_vae(config).evaluation, config.out / "vae.safetensors")
 
 
 @train_group.command("model")
 @_training_options
+@click.option(
+    "--recipe",
+    type=click.Choice(RECIPES),
+    default="default",
+    show_default=True,
+    help="Whole settings to begin with (functions in bdiff/train/recipes.py); the other options change them.",
+)
 @click.option("--vae", type=_PATH, required=True, help="What `bdiff train vae` wrote.")
-@click.option("--stories", type=_PATH, required=True, help="Folder of encoded stories; those missing are made.")
+@click.option("--stories", type=_PATH, required=True, help="Folder of encoded films; those missing are made.")
 @click.option("--start-from", type=_PATH, help="Transformer folder whose weights to begin with.")
 @click.option("--policy", type=click.Choice(defaults.POLICIES[:-1]), help="Which past chunks a target sees.")
-@click.option("--bfloat16", is_flag=True, help="Matrix products in bfloat16, for CPUs that have them.")
-def train_model_command(**options: Any) -> None:
-    """Train the transformer; ends with transformer/."""
+@click.option("--chunks-per-story", type=click.IntRange(2), help="Length of the stories, or of takes of --videos.")
+@click.option("--bfloat16", is_flag=True, default=None, help="Matrix products in bfloat16, for CPUs that have them.")
+@click.option("--micro-batches", type=click.IntRange(1), help="Batches a step, accumulated or divided among ranks.")
+@click.option("--activation-checkpointing", is_flag=True, default=None, help="Less memory for a third more work.")
+@click.option("--tensorboard", is_flag=True, default=None, help="Write TensorBoard's events below --out, too.")
+def train_model_command(recipe: str, **options: Any) -> None:
+    """Train the transformer; ends with transformer/.
+
+    With several processes the same command runs under torchrun: torchrun --nproc-per-node 2 -m bdiff train model
+    --micro-batches 2 ...
+    """
     with one_line_errors():
-        from bdiff.train.model import ModelTrainConfig, train_model
+        from dataclasses import replace
+
+        from bdiff.train import recipes
+        from bdiff.train.model import train_model
+        from bdiff.train.ranks import check_division, is_first
         from bdiff_core import load_vae
 
-        config = ModelTrainConfig(**given(options))
+        files = recipes.Files(**{name: options.pop(name) for name in ("out", "vae", "stories", "start_from")})
+        config = replace(recipes.RECIPES[recipe](files), **_with_videos(options))
+        check_division(config.micro_batches)
         load_vae(config.vae)  # an unreadable file is to be found out now
-        make_folder(config.out)
-    _report(train_model(config).evaluation, config.out / "transformer")
+        if is_first():
+            make_folder(config.out)
+    try:
+        result = train_model(config)
+    except FloatingPointError as error:  # names the batch
+        raise click.ClickException(str(error)) from error
+    if is_first():
+        _report(result.evaluation, config.out / "transformer")
 
 
 def _report(figures: dict[str, float], written: Path) -> None:

@@ -5,7 +5,7 @@ it, a noisy copy sees the clean ones and itself. Positions are slots, as in samp
 hundredth chunk of a film as for the fifth.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from bdiff.train.stories import StorySet
 from bdiff_core import Gather
-from forcing_losses import interpolate
+from forcing_losses import interpolate, semantic_reference
 from kvbank import Policy
 from noisesched import sample_levels
 
@@ -48,6 +48,29 @@ class Batch:
     gather: Gather
     clean: Float[Tensor, "b c t_target h w"]
     noise: Float[Tensor, "b c t_target h w"]
+    stories: tuple[int, ...]
+    """Which story each sample is from."""
+    targets: tuple[int, ...]
+    """Which chunk of it is the target."""
+    reference: Float[Tensor, "b c t_target h w"] | None = None
+    """x_cond of every target (BlockVid section 3.3), if it was asked for; zeros where a target has no past."""
+
+    @property
+    def target_levels(self) -> Float[Tensor, "b t_target"]:
+        """Levels of the noisy copies."""
+        return self.levels[:, -self.clean.shape[2] :]
+
+    def to(self, device: torch.device) -> "Batch":
+        """The batch on a device."""
+        names = ("latents", "levels", "text", "clean", "noise")
+        gather = Gather(
+            slots=self.gather.slots.to(device),
+            visible=self.gather.visible.to(device),
+            keep=None if self.gather.keep is None else self.gather.keep.to(device),
+        )
+        reference = None if self.reference is None else self.reference.to(device)
+        moved = {name: getattr(self, name).to(device) for name in names}
+        return replace(self, gather=gather, reference=reference, **moved)
 
 
 def make_batch(
@@ -58,6 +81,8 @@ def make_batch(
     config: GatherConfig,
     tokens_per_chunk: int,
     generator: torch.Generator,
+    first_target: int = 0,
+    reference_chunks: int = 0,
 ) -> Batch:
     """The batch of a training step: a function of the generator's state alone.
 
@@ -68,9 +93,12 @@ def make_batch(
         config: Sizes and probabilities.
         tokens_per_chunk: Tokens of a chunk in the transformer.
         generator: Every draw comes from it; `bdiff.train.run.step_generator` makes it from (seed, step).
+        first_target: Chunks before this one are context only.
+        reference_chunks: Similar past chunks whose mean is the reference of a target; 0: no reference.
     """
     samples = [
-        _Sample.draw(stories, chunk_levels, policy, config=config, generator=generator) for _ in range(config.stories)
+        _Sample.draw(stories, chunk_levels, policy, config=config, generator=generator, first_target=first_target)
+        for _ in range(config.stories)
     ]
     latents = torch.stack([sample.latents for sample in samples])
     clean = torch.stack([sample.clean for sample in samples])
@@ -90,7 +118,26 @@ def make_batch(
         ),
         clean=_bcthw(clean),
         noise=_bcthw(noise),
+        stories=tuple(sample.story for sample in samples),
+        targets=tuple(sample.target for sample in samples),
+        reference=_references(stories, samples, config.copies, reference_chunks) if reference_chunks else None,
     )
+
+
+def _references(
+    stories: StorySet, samples: "list[_Sample]", copies: int, top_l: int
+) -> Float[Tensor, "b c t_target h w"]:
+    """x_cond of each target, once a noisy copy."""
+    length, found = stories.frames_per_chunk, []
+    for sample in samples:
+        past = stories.latents[sample.story, : sample.target * length].float().unflatten(0, (-1, length))
+        similarity = torch.tensor(stories.similarity(sample.story, sample.target))
+        if sample.target:
+            one = semantic_reference(past.transpose(1, 2), similarity, top_l=top_l, num_frames=length)
+        else:
+            one = torch.zeros_like(sample.clean[:length].transpose(0, 1))
+        found.append(one.repeat(1, copies, 1, 1))
+    return torch.stack(found)
 
 
 def _bcthw(latents: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b c t h w"]:
@@ -105,6 +152,8 @@ class _Sample:
     text: Tensor
     slots: Tensor
     visible: Tensor
+    story: int
+    target: int
 
     @classmethod
     def draw(
@@ -115,11 +164,12 @@ class _Sample:
         *,
         config: GatherConfig,
         generator: torch.Generator,
+        first_target: int,
     ) -> "_Sample":
         story = int(torch.randint(len(stories.latents), (), generator=generator))
         early = bool(torch.rand((), generator=generator) < config.early_share)
         last = max(1, stories.num_chunks // 3) if early else stories.num_chunks
-        target = int(torch.randint(last, (), generator=generator))
+        target = first_target + int(torch.randint(max(1, last - first_target), (), generator=generator))
         seen = list(policy.select(target, stories.similarity(story, target)))
         if len(seen) > config.context:
             raise ValueError(f"the policy shows {len(seen)} chunks; GatherConfig.context is {config.context}")
@@ -146,6 +196,8 @@ class _Sample:
             text=text,
             slots=slots,
             visible=_visibility(config.context, config.copies, absent),
+            story=story,
+            target=target,
         )
 
 

@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from bdiff.train.ranks import split_like, whole
+
 _ITERATION = (3.4445, -4.7750, 2.0315)  # quintic that drives singular values towards 1 in five rounds
 _ROUNDS = 5
 
@@ -27,6 +29,10 @@ def orthogonalize(matrix: Float[Tensor, "m n"]) -> Float[Tensor, "m n"]:
 
 class Muon(torch.optim.Optimizer):
     """Muon for matrices and convolutions, which it sees as matrices [out, all the rest].
+
+    A matrix that is split among ranks is gathered, since its direction needs all of it, and made orthogonal by every
+    rank; momentum stays split. That is right and simple, and as much work on each rank as on one: for models whose
+    matrices are large beside a step, train with AdamW alone.
 
     Args:
         parameters: weights of two or more axes.
@@ -62,6 +68,7 @@ class Muon(torch.optim.Optimizer):
                     self.state[p]["momentum"] = torch.zeros_like(p)
                 momentum = self.state[p]["momentum"]
                 momentum.lerp_(p.grad, 1 - group["momentum"])
-                direction = p.grad.lerp(momentum, group["momentum"]).flatten(1).to(self._dtype)
+                direction = whole(p.grad.lerp(momentum, group["momentum"])).flatten(1).to(self._dtype)
                 scale = max(1.0, direction.shape[0] / direction.shape[1]) ** 0.5
-                p.add_(orthogonalize(direction).to(p.dtype).view(p.shape), alpha=-group["lr"] * scale)
+                update = orthogonalize(direction).to(p.dtype).view(p.shape)
+                p.add_(split_like(update, p), alpha=-group["lr"] * scale)

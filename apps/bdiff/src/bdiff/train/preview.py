@@ -9,6 +9,7 @@ from torch import Tensor
 
 from bdiff.defaults import Sampling
 from bdiff.telling import Teller
+from bdiff.train.videos import Take
 from bdiff_core import CausalVAE, ChunkDiT, TextEncoder
 from kvbank import Policy
 from lvbench import storyworld
@@ -22,14 +23,16 @@ def write_preview(
     vae: CausalVAE,
     encoder: TextEncoder,
     *,
-    story: storyworld.StoryVideo,
+    story: storyworld.StoryVideo | Take,
     policy: Policy,
+    sampling: Sampling,
     path: Path,
 ) -> None:
     """Write three frames of each chunk as a PNG: the truth above what the model makes of it, its first chunk given."""
-    made = Teller(model=model, vae=vae, encoder=encoder, sampling=Sampling()).tell(story, policy=policy, seed=0).frames
+    made = Teller(model=model, vae=vae, encoder=encoder, sampling=sampling).tell(story, policy=policy, seed=0).frames
     ends = torch.tensor(story.chunk_frames).cumsum(0)
-    chosen = torch.cat([ends - 17, ends - 9, ends - 1]).sort().values
+    length = story.chunk_frames[-1]
+    chosen = torch.cat([ends - 17 * length // 20, ends - 9 * length // 20, ends - 1]).sort().values
     rows = torch.cat([story.frames[:, chosen], made[:, chosen]], dim=2)
     # two lines of chunks, each with the truth above
     lines = [_line(line) for line in rows.chunk(2, dim=1)]

@@ -99,14 +99,20 @@ def load_stories(shards: Sequence[Path], text_encoder: TextEncoder) -> StorySet:
     )
 
 
+def write_shard(latents: Sequence[Float[Tensor, "t c h w"]], captions: Sequence[Sequence[str]], shard: Path) -> None:
+    """Write films of one length, in half precision, and the captions of their chunks; whole or not at all."""
+    partial = shard.with_name(f".{shard.name}.{os.getpid()}.tmp")
+    stacked = torch.stack([film.half() for film in latents]).contiguous()
+    save_file({"latents": stacked}, partial, metadata={"captions": json.dumps([list(film) for film in captions])})
+    partial.replace(shard)
+
+
 @torch.no_grad()
 def _write_shard(vae: CausalVAE, seeds: Sequence[int], shard: Path, *, num_chunks: int, richness: int) -> None:
     latents, captions = [], []
     for seed in seeds:
         story = storyworld.render(seed, num_chunks, richness=richness)
         encoded, _ = vae.encode(story.frames[None])
-        latents.append(encoded[0].transpose(0, 1).half())
+        latents.append(encoded[0].transpose(0, 1))
         captions.append(story.captions)
-    partial = shard.with_name(f".{shard.name}.{os.getpid()}.tmp")
-    save_file({"latents": torch.stack(latents).contiguous()}, partial, metadata={"captions": json.dumps(captions)})
-    partial.replace(shard)
+    write_shard(latents, captions, shard)

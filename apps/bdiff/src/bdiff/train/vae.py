@@ -14,21 +14,20 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
 from bdiff.heap import keep_freed_memory
-from bdiff.train.run import RunConfig, RunResult, fit
+from bdiff.train.ranks import require_one_process
+from bdiff.train.run import fit
+from bdiff.train.run_config import RunConfig, RunResult, Task
+from bdiff.train.story_pool import CHUNK, FIRST_CHUNK, HELD_OUT, StoryPool
+from bdiff.train.video_pool import VideoPool
+from bdiff.train.videos import VideoConfig
 from bdiff_core.vae import CausalVAE, VAEConfig, VAEState, save_vae
-from lvbench import storyworld
 
 logger = logging.getLogger(__name__)
-
-HELD_OUT = 1_000_000
-"""Stories with seeds from here on are never trained on."""
-
-_FIRST_CHUNK, _CHUNK = 17, 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,6 +56,9 @@ class VAETrainConfig:
     """Chunks of the held-out stories, and of those that latent statistics are taken over."""
     richness: int = 1
     """Of the stories."""
+    videos: VideoConfig | None = None
+    """Videos to train on instead of rendered stories: numbers of stories count takes, which all have
+    `chunks_per_story`; `richness` and `measured_chunks` are unused."""
     learning_rate: float = 2e-3
     """Of AdamW (edges of the network, norms and biases), after warm-up."""
     orthogonal_learning_rate: float = 0.02
@@ -79,41 +81,11 @@ class VAETrainConfig:
     """Stop when evaluations reach this many dB."""
 
     def __post_init__(self) -> None:
-        shortest = _FIRST_CHUNK + _CHUNK * (self.chunks_per_story - 1)
+        shortest = FIRST_CHUNK + CHUNK * (self.chunks_per_story - 1)
         if self.clip_frames % 4 != 1 or not 1 <= self.clip_frames <= shortest:
             raise ValueError(f"clip_frames is {self.clip_frames}; expected 4n - 3, at most {shortest}")
         if not 1 <= self.num_stories <= HELD_OUT:
             raise ValueError(f"num_stories is {self.num_stories}; expected 1 to {HELD_OUT} (then come held-out ones)")
-
-
-class StoryPool:
-    """Frames of stories as bytes, rendered when first asked for.
-
-    Args:
-        chunks_per_story: chunks of every story.
-        richness: of the stories.
-    """
-
-    def __init__(self, chunks_per_story: int, *, richness: int = 1) -> None:
-        self._chunks, self._richness = chunks_per_story, richness
-        self._frames: dict[int, Tensor] = {}
-
-    @property
-    def frames_per_story(self) -> int:
-        """Frames of every story."""
-        return _FIRST_CHUNK + _CHUNK * (self._chunks - 1)
-
-    def story(self, seed: int) -> UInt8[Tensor, "3 t h w"]:
-        """All frames of a story."""
-        if seed not in self._frames:
-            frames = storyworld.render(seed, self._chunks, richness=self._richness).frames
-            self._frames[seed] = frames.add(1).mul_(127.5).round_().to(torch.uint8)
-        return self._frames[seed]
-
-    def clips(self, seeds: Sequence[int], starts: Sequence[int], *, length: int) -> Float[Tensor, "b 3 t h w"]:
-        """Clips of some stories, in [-1, 1]."""
-        cut = [self.story(seed)[:, start : start + length] for seed, start in zip(seeds, starts, strict=True)]
-        return torch.stack(cut).float().div_(127.5).sub_(1)
 
 
 def train_vae(config: VAETrainConfig) -> RunResult:
@@ -125,11 +97,11 @@ def train_vae(config: VAETrainConfig) -> RunResult:
     Returns:
         Steps, seconds, and mean and least PSNR in dB over whole held-out stories.
     """
+    require_one_process("the autoencoder")
     keep_freed_memory()
     torch.manual_seed(config.seed)
     vae = CausalVAE(config.model).to(memory_format=torch.channels_last)
-    pool = StoryPool(config.chunks_per_story, richness=config.richness)
-    watched = StoryPool(config.measured_chunks, richness=config.richness)
+    pool, watched = _pools(config)
     seeds = range(HELD_OUT, HELD_OUT + config.evaluate_stories)
     first = range(min(config.principal_stories, config.num_stories))
     vae.start_from_principal_components(pool.clips(first, [0] * len(first), length=pool.frames_per_story))
@@ -155,10 +127,12 @@ def train_vae(config: VAETrainConfig) -> RunResult:
             decay=config.decay,
             warmup_steps=50,
         ),
-        loss=loss,
-        evaluate=evaluate,
-        good_enough=lambda figures: figures["psnr_db"] >= config.enough,
-        orthogonal=inner_weights(vae),
+        Task(
+            loss=loss,
+            evaluate=evaluate,
+            good_enough=lambda figures: figures["psnr_db"] >= config.enough,
+            orthogonal=inner_weights(vae),
+        ),
     )
     vae.eval()
     mean, std = latent_statistics(vae, watched, range(min(config.statistics_stories, config.num_stories)))
@@ -168,6 +142,14 @@ def train_vae(config: VAETrainConfig) -> RunResult:
     final = psnr_figures(story_psnr(vae, watched, range(HELD_OUT, HELD_OUT + config.final_stories)))
     write_samples(vae, watched, seeds, path=config.out / "samples.png")
     return RunResult(steps=result.steps, seconds=result.seconds, evaluation=final)
+
+
+def _pools(config: VAETrainConfig) -> tuple[StoryPool, StoryPool]:
+    """What clips are cut from, and what is measured."""
+    if config.videos is not None:
+        pool = VideoPool(config.videos, config.chunks_per_story)
+        return pool, pool
+    return tuple(StoryPool(n, richness=config.richness) for n in (config.chunks_per_story, config.measured_chunks))
 
 
 def inner_weights(vae: CausalVAE) -> list[nn.Parameter]:
@@ -221,7 +203,7 @@ def stream(vae: CausalVAE, frames: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, 
     encoder: VAEState | None = None
     decoder: VAEState | None = None
     parts = []
-    for chunk in frames.split([_FIRST_CHUNK, *[_CHUNK] * ((frames.shape[2] - _FIRST_CHUNK) // _CHUNK)], dim=2):
+    for chunk in frames.split([FIRST_CHUNK, *[CHUNK] * ((frames.shape[2] - FIRST_CHUNK) // CHUNK)], dim=2):
         latents, encoder = vae.encode(chunk, encoder)
         rebuilt, decoder = vae.decode(latents, decoder)
         parts.append(rebuilt)
@@ -239,7 +221,8 @@ def latent_statistics(
         values = mean.double()
         total += torch.stack([values.mean((0, 2, 3, 4)), values.square().mean((0, 2, 3, 4))])
     first, second = total / len(seeds)
-    return first.float(), (second - first.square()).sqrt().float()
+    least = 1e-8  # a channel that never changes must not be divided by nothing
+    return first.float(), (second - first.square()).clamp_min(least).sqrt().float()
 
 
 @torch.no_grad()

@@ -1,0 +1,166 @@
+"""What a run goes on from. One process keeps a file, several keep a folder of shards; either can be gone on with.
+
+A single file (``checkpoint.pt``, replaced in one rename) is as simple as it gets, and all that one process needs. Of
+many ranks none may be able to hold the whole state, so each writes its part by torch.distributed.checkpoint, into a
+folder named after the step, which appears whole or not at all.
+"""
+
+import json
+import shutil
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from bdiff.train.average import Average
+from bdiff.train.ranks import Ranks, Trainee, split_like
+
+_FACTS = "run.json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingState:
+    """The tensors of a run, which checkpoints write and restore in place."""
+
+    trainee: Trainee
+    average: Average
+    optimizers: Sequence[Optimizer]
+
+
+class Checkpoints:
+    """The checkpoints of a run.
+
+    Args:
+        out: folder of the run.
+        ranks: who writes them.
+    """
+
+    def __init__(self, out: Path, ranks: Ranks) -> None:
+        self.file = out / "checkpoint.pt"
+        self._out, self._ranks = out, ranks
+
+    def save(self, state: TrainingState, facts: dict[str, Any]) -> None:
+        """Write the state after ``facts["step"]`` steps; earlier checkpoints go when it is there."""
+        if self._ranks.count == 1:
+            self._save_file(state, facts)
+        else:
+            self._save_folder(state, facts)
+        self._ranks.wait()
+
+    def load(self, state: TrainingState) -> dict[str, Any] | None:
+        """Restore the newest checkpoint, whoever wrote it; returns its facts, or None where there is none."""
+        folder = max(self._out.glob("checkpoint-*[0-9]"), default=None)
+        content = torch.load(self.file, map_location="cpu", weights_only=True) if self.file.exists() else None
+        if folder is not None:
+            facts: dict[str, Any] = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
+            if content is None or content["step"] < facts["step"]:
+                _read_folder(state, folder)
+                return facts
+        if content is None:
+            return None
+        _restore(state, content)
+        torch.set_rng_state(content["random"])
+        return {name: content[name] for name in ("step", "seconds", "evaluation", "guard") if name in content}
+
+    def _save_file(self, state: TrainingState, facts: dict[str, Any]) -> None:
+        content = {
+            "model": state.trainee.model.state_dict(),
+            "average": state.average.values,
+            "optimizers": [optimizer.state_dict() for optimizer in state.optimizers],
+            "random": torch.get_rng_state(),
+            **facts,
+        }
+        partial = self.file.with_suffix(".tmp")
+        torch.save(content, partial)
+        partial.replace(self.file)
+        self._remove(self._out.glob("checkpoint-*[0-9]"))
+
+    def _save_folder(self, state: TrainingState, facts: dict[str, Any]) -> None:
+        from torch.distributed.checkpoint.state_dict_saver import save
+
+        folder = self._out / f"checkpoint-{facts['step']:09d}"
+        partial = folder.with_name(f".{folder.name}.tmp")
+        if self._ranks.is_first:
+            shutil.rmtree(partial, ignore_errors=True)
+        self._ranks.wait()
+        save(_sharded(state), checkpoint_id=str(partial))
+        if self._ranks.is_first:
+            (partial / _FACTS).write_text(json.dumps(facts), encoding="utf-8")
+            older = [path for path in self._out.glob("checkpoint-*[0-9]") if path != folder]
+            self._remove([folder])  # written again by a run that was stopped at this very step
+            partial.replace(folder)
+            self._remove([*older, *self._out.glob(".checkpoint-*.tmp")])
+            self.file.unlink(missing_ok=True)
+
+    def _remove(self, folders: Any) -> None:
+        for folder in list(folders):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sharded(state: TrainingState) -> dict[str, Any]:
+    """The tensors by names that do not depend on the number of ranks."""
+    from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
+
+    model = state.trainee.model
+    optimizers = [get_optimizer_state_dict(model, optimizer) for optimizer in state.optimizers]
+    return {
+        "model": model.state_dict(),
+        "average": dict(state.average.values),
+        "optimizers": {str(number): {"state": found["state"]} for number, found in enumerate(optimizers)},
+    }
+
+
+def _read_folder(state: TrainingState, folder: Path) -> None:
+    from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
+    from torch.distributed.checkpoint.filesystem import FileSystemReader
+    from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
+    from torch.distributed.checkpoint.state_dict_loader import load
+
+    model = state.trainee.model
+    content = _sharded(state)
+    reader = FileSystemReader(str(folder))
+    stored = reader.read_metadata().state_dict_metadata
+    if missing := [name for name in content["model"] if f"model.{name}" not in stored]:
+        raise ValueError(f"{folder} is of another model: it has no {missing[0]}")
+    # A part that has not had its turn has no state yet; here it has one, which must say so.
+    for optimizer in content["optimizers"].values():
+        for entry in optimizer["state"].values():
+            if "step" in entry:
+                entry["step"].zero_()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)  # one process, as intended
+        load(content, storage_reader=reader, planner=DefaultLoadPlanner(allow_partial_load=True))
+    model.load_state_dict(content["model"])
+    for name, value in content["average"].items():
+        state.average.values[name] = value
+    for number, optimizer in enumerate(state.optimizers):
+        groups = get_optimizer_state_dict(model, optimizer)["param_groups"]
+        loaded = {"state": content["optimizers"][str(number)]["state"], "param_groups": groups}
+        set_optimizer_state_dict(model, optimizer, loaded)
+
+
+def _restore(state: TrainingState, content: dict[str, Any]) -> None:
+    """From whole tensors, each rank takes its part."""
+    parameters = dict(state.trainee.model.named_parameters())
+    own = {
+        name: split_like(value, parameters[name]) if name in parameters else value
+        for name, value in content["model"].items()
+    }
+    state.trainee.model.load_state_dict(own)
+    state.average.values = {name: split_like(value, parameters[name]) for name, value in content["average"].items()}
+    for optimizer, values in zip(state.optimizers, content["optimizers"], strict=True):
+        members = [p for group in optimizer.param_groups for p in group["params"]]
+        for number, entry in values["state"].items():
+            values["state"][number] = {name: _part(value, members[number]) for name, value in entry.items()}
+        optimizer.load_state_dict(values)
+
+
+def _part(value: Any, parameter: Tensor) -> Any:
+    """A parameter's state, split as the parameter is; counters are not."""
+    alike = isinstance(value, Tensor) and value.shape == parameter.shape and value.ndim > 0
+    return split_like(value, parameter) if alike else value

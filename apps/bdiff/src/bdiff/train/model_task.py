@@ -1,0 +1,137 @@
+"""What `fit` needs to know of training the transformer: losses, which part a step trains, and how far it is."""
+
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from bdiff.defaults import Sampling, policy
+from bdiff.train.fidelity import copies_velocity, fidelity_loss
+from bdiff.train.games import Game, Players, Stage
+from bdiff.train.gather import Batch, make_batch
+from bdiff.train.log import Work
+from bdiff.train.model_config import ModelTrainConfig
+from bdiff.train.preview import write_preview
+from bdiff.train.rollouts import Window
+from bdiff.train.run import step_generator
+from bdiff.train.stories import StorySet
+from bdiff.train.videos import Take
+from bdiff_core import CausalVAE, ChunkDiT, ModelConfig, TextEncoder
+from bdiff_core.costs import ChunkShape, pass_flops, text_flops
+from lvbench import storyworld
+
+logger = logging.getLogger(__name__)
+
+_PLAYER, _JUDGE = "model.", "judge."
+"""Beginnings of the parameter names of `Players`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelTask:
+    """A training of the transformer."""
+
+    config: ModelTrainConfig
+    stage: Stage
+    """The stories to train on, and how they are cut into batches."""
+    held_out: StorySet
+    vae: CausalVAE
+    encoder: TextEncoder
+    preview: storyworld.StoryVideo | Take
+    """What previews tell."""
+    game: Game | None = None
+    """Self Forcing, if the recipe has it."""
+
+    def part(self, step: int) -> str:
+        """With a judge: its steps, then one of the player; otherwise everything in every step."""
+        if self.game is None:
+            return ""
+        turn = step % (self.game.config.judge_steps + 1)
+        return _PLAYER if turn == self.game.config.judge_steps else _JUDGE
+
+    def loss(
+        self, module: nn.Module, step: int, generator: torch.Generator
+    ) -> tuple[Float[Tensor, ""], Mapping[str, float]]:
+        """Of a micro-batch: fidelity to real videos (+ Eq. 5), + weight * Self Forcing; in its steps, the judge's."""
+        if self.game is None:
+            return self._fidelity(module, self._batch(self.stage.stories, generator))
+        assert isinstance(module, Players)
+        if self.part(step) == _JUDGE:
+            return self.game.judge_loss(module, generator)
+        played, figures = self.game.player_loss(module, generator)
+        loss = self.game.config.weight * played
+        if self.config.fidelity_weight:
+            true, more = self._fidelity(module.model, self._batch(self.stage.stories, generator))
+            loss = loss + self.config.fidelity_weight * true
+            figures = {"fidelity": true.item(), **figures, **more}
+        return loss, figures
+
+    def batch_name(self, step: int, generator: torch.Generator) -> Mapping[str, object]:
+        """Stories and target chunks of a micro-batch, and the windows of films."""
+        if self.game is None:
+            batch = self._batch(self.stage.stories, generator)
+            return {"stories": list(batch.stories), "chunks": list(batch.targets)}
+        chunks = self.game.config.rollout.chunks
+        window = Window.draw(self.stage.stories, chunks, generator=generator)
+        return {"stories": [window.story], "chunks": list(range(window.start, window.start + chunks)), "film": True}
+
+    def evaluate(self, module: nn.Module) -> Mapping[str, float]:
+        """The loss on fixed batches of held-out stories; a preview beside it."""
+        model = module.model if isinstance(module, Players) else module
+        losses = []
+        for k in range(8):
+            batch = self._batch(self.held_out, step_generator(self.config.seed + 1, k))
+            losses.append(self._fidelity(model, batch)[0].item())
+        seen, path = policy(self.config.policy), self.config.out / "preview.png"
+        write_preview(
+            model, self.vae, self.encoder, story=self.preview, policy=seen, sampling=self._sampling, path=path
+        )
+        figures = {"held_out_loss": math.fsum(losses) / len(losses)}
+        logger.info("%s", figures)
+        return figures
+
+    def work(self, model: ModelConfig, *, rate: float) -> Work:
+        """What a micro-batch comes to; with films it is the mean of player's and judge's steps, and only of tokens."""
+        batch, (height, width) = self.config.batch, self.stage.stories.latents.shape[-2:]
+        places = batch.context + batch.copies
+        shape = ChunkShape(frames=places * self.stage.stories.frames_per_chunk, height=height, width=width)
+        tokens = batch.stories * places * self.stage.tokens_per_chunk
+        if self.game is None:
+            flops = 3 * batch.stories * (pass_flops(model, shape) + places * text_flops(model))
+            return Work(tokens=tokens, flops=flops, rate=rate)
+        rollout = self.game.config.rollout
+        passes = (rollout.chunks - rollout.given) * (rollout.steps + 1) / 2 + rollout.chunks
+        share = bool(self.config.fidelity_weight) / (self.game.config.judge_steps + 1)
+        return Work(tokens=round(passes * self.stage.tokens_per_chunk + share * tokens))
+
+    @property
+    def _sampling(self) -> Sampling:
+        """How previews are made: as the model will be sampled."""
+        return replace(Sampling(latent_frames=self.stage.stories.frames_per_chunk), **self.config.sampling)
+
+    def _batch(self, stories: StorySet, generator: torch.Generator) -> Batch:
+        forcing = self.config.block_forcing
+        return make_batch(
+            stories,
+            self.stage.levels,
+            self.stage.policy,
+            config=self.config.batch,
+            tokens_per_chunk=self.stage.tokens_per_chunk,
+            generator=generator,
+            reference_chunks=forcing.top_l if forcing else 0,
+        )
+
+    def _fidelity(self, model: ChunkDiT, batch: Batch) -> tuple[Float[Tensor, ""], dict[str, float]]:
+        length = self.stage.stories.frames_per_chunk
+        batch = batch.to(next(model.parameters()).device)
+        velocity = copies_velocity(model, batch, frames_per_chunk=length, bfloat16=self.config.bfloat16)
+        return fidelity_loss(
+            velocity,
+            batch,
+            frames_per_chunk=length,
+            motion=self.config.motion_weight,
+            block_forcing=self.config.block_forcing,
+        )

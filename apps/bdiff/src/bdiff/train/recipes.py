@@ -1,0 +1,120 @@
+"""Recipes: each function returns the whole config of a training, to be read, and changed by `dataclasses.replace`.
+
+The order of the paper: `stage1` on many takes, `stage2` on long ones, then post-training by one of `block_forcing`,
+`self_forcing` and `distill`. Post-training is short, at a low rate, and by AdamW alone: Muon's steps have one length
+whatever the gradient, which is much for a model that is nearly there.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bdiff.train.fidelity import BlockForcing
+from bdiff.train.games import Adversarial, Distillation
+from bdiff.train.gather import GatherConfig
+from bdiff.train.model_config import ModelTrainConfig
+from bdiff.train.rollouts import RolloutConfig
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Files:
+    """Where a training finds things and leaves them."""
+
+    out: Path
+    """Folder of checkpoint, log and weights."""
+    vae: Path
+    """The autoencoder."""
+    stories: Path
+    """Folder of encoded stories."""
+    start_from: Path | None = None
+    """The transformer to begin with."""
+
+
+def default(files: Files) -> ModelTrainConfig:
+    """Long takes from random weights in one go: how the shipped model was first trained."""
+    return ModelTrainConfig(out=files.out, vae=files.vae, stories=files.stories, start_from=files.start_from)
+
+
+def stage1(files: Files) -> ModelTrainConfig:
+    """Many takes: nine chunks are enough to leave a place and to come back, and five times as many worlds fit in."""
+    return replace(default(files), recipe="stage1", num_stories=1280, chunks_per_story=9)
+
+
+def stage2(files: Files) -> ModelTrainConfig:
+    """Long takes, from stage 1's weights: the higher levels of late chunks, and recall over a minute."""
+    return replace(
+        default(_started(files, "stage2", "stage1")),
+        recipe="stage2",
+        chunks_per_story=25,
+        learning_rate=3e-4,
+        orthogonal_learning_rate=0.003,
+        decay=((0.3, 0.5), (0.6, 0.2), (0.85, 0.05)),
+    )
+
+
+def block_forcing(files: Files) -> ModelTrainConfig:
+    """Flow matching + w * Eq. 5: the "Velocity Forcing" row of the paper's Table 6."""
+    return replace(
+        _post_training(_started(files, "block_forcing", "stage2")),
+        recipe="block_forcing",
+        block_forcing=BlockForcing(weight=0.1, gamma=1.0, top_l=2),
+    )
+
+
+def self_forcing(files: Files) -> ModelTrainConfig:
+    """Flow matching + w * the video-level GAN of Eq. 1 on the model's own films: the "Self Forcing" row."""
+    return replace(
+        _post_training(_started(files, "self_forcing", "stage2")),
+        recipe="self_forcing",
+        self_forcing=Adversarial(rollout=RolloutConfig(chunks=6, given=1, steps=4, last_chunks=3)),
+    )
+
+
+def block_self_forcing(files: Files) -> ModelTrainConfig:
+    """Flow matching + w * Eq. 5 + w * Eq. 1: the paper's own row."""
+    return replace(self_forcing(files), recipe="block_self_forcing", block_forcing=block_forcing(files).block_forcing)
+
+
+def distill(files: Files) -> ModelTrainConfig:
+    """A four-step student without guidance, by distribution matching alone; sample it with 4 steps, guidance 1."""
+    return replace(
+        _post_training(_started(files, "distill", "the teacher")),
+        recipe="distill",
+        self_forcing=Distillation(rollout=RolloutConfig(chunks=6, given=1, steps=4, last_chunks=3), guidance=2.0),
+        fidelity_weight=0.0,
+        learning_rate=2e-5,
+    )
+
+
+RECIPES: dict[str, Callable[[Files], ModelTrainConfig]] = {
+    "default": default,
+    "stage1": stage1,
+    "stage2": stage2,
+    "block-forcing": block_forcing,
+    "self-forcing": self_forcing,
+    "block-self-forcing": block_self_forcing,
+    "distill": distill,
+}
+
+
+def _post_training(files: Files) -> ModelTrainConfig:
+    """Short, at the rates of the paper's later steps, on smaller batches beside what a film costs."""
+    return replace(
+        default(files),
+        minutes=15.0,
+        learning_rate=5e-5,
+        orthogonal_learning_rate=0.0,
+        decay=((0.5, 0.5),),
+        warmup_steps=20,
+        batch=GatherConfig(stories=4, copies=4),
+        preview_minutes=5.0,
+    )
+
+
+def _started(files: Files, recipe: str, origin: str) -> Files:
+    if files.start_from is None:
+        raise ValueError(
+            f"{recipe} goes on from a trained transformer: give start_from (--start-from), the folder transformer/ of "
+            f"{origin}"
+        )
+    return files

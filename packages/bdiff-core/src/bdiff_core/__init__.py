@@ -9,7 +9,7 @@ Example:
 
 from importlib.metadata import version
 
-from bdiff_core import costs, wan
+from bdiff_core import backends, costs, wan
 from bdiff_core.attention import Gather
 from bdiff_core.checkpoint import load_transformer, save_transformer
 from bdiff_core.config import ModelConfig
@@ -69,7 +69,8 @@ __all__ = [  # noqa: RUF022 - grouped by what they are for
     "Solver",
     "Step",
     "euler",
-    # what a model costs, and the parts around Wan's
+    # attention kernels, what a model costs, and the parts around Wan's
+    "backends",
     "costs",
     "wan",
     # autoencoder

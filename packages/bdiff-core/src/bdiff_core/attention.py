@@ -8,6 +8,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from bdiff_core.backends import Attend, Visibility
 from bdiff_core.config import ModelConfig
 from bdiff_core.context import ContextLayer
 from bdiff_core.rope import rotate
@@ -50,14 +51,12 @@ class Gather:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Layout:
-    """What all layers share in one pass: where the tokens sit and which of them see each other."""
+    """What all layers share in one pass: where the tokens sit, which of them see each other, and what attends."""
 
     cos: Float[Tensor, "b n 1 pairs"]
     sin: Float[Tensor, "b n 1 pairs"]
-    mask: Float[Tensor, "b 1 n n"] | None = None
-    """Added to the attention scores."""
-    chunk_tokens: int | None = None
-    """Tokens of one chunk when chunks see themselves and earlier ones only; None: no such order."""
+    attend: Attend
+    visibility: Visibility
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,18 +104,9 @@ class SelfAttention(nn.Module):
         """Rotate, attend and mix the heads."""
         q, k = rotate(q, layout.cos, layout.sin), rotate(k, layout.cos, layout.sin)
         q, k, v = (rearrange(y, "b n h d -> b h n d") for y in (q, k, v))
-        num_past = 0
         if past is not None:
-            num_past = past.length
             k, v = past.extend(k, v)
-        if layout.chunk_tokens is None or q.shape[2] == layout.chunk_tokens:
-            y = F.scaled_dot_product_attention(q, k, v, attn_mask=layout.mask)
-        else:  # row by row, so that no score is computed only to be masked
-            rows = []
-            for end in range(layout.chunk_tokens, q.shape[2] + 1, layout.chunk_tokens):
-                row, seen = q[:, :, end - layout.chunk_tokens : end], num_past + end
-                rows.append(F.scaled_dot_product_attention(row, k[:, :, :seen], v[:, :, :seen]))
-            y = torch.cat(rows, dim=2)
+        y = layout.attend(q, k, v, layout.visibility)
         return self.out(rearrange(y, "b h n d -> b n (h d)"))
 
 
@@ -144,15 +134,16 @@ class CrossAttention(nn.Module):
             states |= {"image_key": self._split(self.norm_image_k(key)), "image_value": self._split(value)}
         return TextKV(**states)
 
-    def forward(self, x: Float[Tensor, "b n d"], states: TextKV) -> Float[Tensor, "b n d"]:
+    def forward(self, x: Float[Tensor, "b n d"], states: TextKV, *, attend: Attend) -> Float[Tensor, "b n d"]:
         """Attend; with several prompts a video, each to its equal share of the tokens."""
+        everything = Visibility()
         q = self.norm_q(self.q(x))
         prompts = states.key.shape[0] // x.shape[0]
         chunked = rearrange(q, "b (c n) (h d) -> (b c) h n d", c=prompts, h=self.num_heads)
-        y = F.scaled_dot_product_attention(chunked, states.key, states.value)
+        y = attend(chunked, states.key, states.value, everything)
         y = rearrange(y, "(b c) h n d -> b (c n) (h d)", c=prompts)
         if states.image_key is not None and states.image_value is not None:
-            z = F.scaled_dot_product_attention(self._split(q), states.image_key, states.image_value)
+            z = attend(self._split(q), states.image_key, states.image_value, everything)
             y = y + rearrange(z, "b h n d -> b n (h d)")
         return self.out(y)
 

@@ -164,7 +164,7 @@ class Block(nn.Module):
         y = self.self_attention.attend(*qkv, layout=layout, past=past)
         x = gated_sum(x, gate, y.view_as(x))
         y = self.norm_cross(x).flatten(1, 2)
-        x = x + self.cross_attention(_cast(y, self.cross_attention.q), text).view_as(x)
+        x = x + self.cross_attention(_cast(y, self.cross_attention.q), text, attend=layout.attend).view_as(x)
         y = modulated_norm(x, ffn_shift, ffn_scale, eps=self.eps)
         y = self.ffn_out(F.gelu(self.ffn_in(_cast(y, self.ffn_in)), approximate="tanh"))
         return gated_sum(x, ffn_gate, y)

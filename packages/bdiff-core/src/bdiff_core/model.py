@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from bdiff_core.attention import Gather, Layout, TextKV
+from bdiff_core.backends import Attend, Visibility, attend_by, choose_attention
 from bdiff_core.config import ModelConfig
 from bdiff_core.context import Context, ContextLayer, LayerKV
 from bdiff_core.layers import Block, EmbeddedText, Head, ImageProjection, Patches, TextProjection, TimeEmbedding
@@ -32,12 +33,14 @@ class ChunkDiT(nn.Module):
 
     Attributes:
         gradient_checkpointing: Recompute each block in the backward pass instead of keeping its activations.
+        attention: Name of the kernel, see `backends.choose_attention`; set it once the model is where it computes.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
         self.gradient_checkpointing = False
+        self._attention = "sdpa"
         self.patches = Patches(config)
         self.time = TimeEmbedding(config)
         self.text = TextProjection(config)
@@ -141,6 +144,16 @@ class ChunkDiT(nn.Module):
         return rotate(x, *rotation(position, self.config.head_dim, self.config.rope_theta))
 
     @property
+    def attention(self) -> str:
+        """Name of the attention kernel."""
+        return self._attention
+
+    @attention.setter
+    def attention(self, name: str) -> None:
+        weight = self.patches.project.weight
+        self._attention = choose_attention(name, device=weight.device, dtype=self.compute_dtype)
+
+    @property
     def compute_dtype(self) -> torch.dtype:
         """Dtype in which attention runs: that of the weights, or autocast's."""
         weight = self.patches.project.weight
@@ -182,16 +195,18 @@ class ChunkDiT(nn.Module):
         frames = latents.shape[2]
         if frames_per_chunk is not None and (frames_per_chunk < 1 or frames % frames_per_chunk):
             raise ValueError(f"{frames} latent frames do not divide into chunks of {frames_per_chunk} frames_per_chunk")
+        attend = attend_by(self._attention, device=latents.device, dtype=self.compute_dtype)
         if gather is not None:
             if frames_per_chunk is None or start or context is not None:
                 raise ValueError("gather needs frames_per_chunk, and neither start nor context: slots place its chunks")
-            return self._gather_layout(latents, gather, frames_per_chunk)
+            return self._gather_layout(latents, gather, frames_per_chunk, attend=attend)
         position = self.positions(latents, start=start)
         chunk_tokens = None if frames_per_chunk is None else len(position) // frames * frames_per_chunk
         cos, sin = rotation(position, self.config.head_dim, self.config.rope_theta)
-        return Layout(cos=cos[None, :, None], sin=sin[None, :, None], chunk_tokens=chunk_tokens)
+        seen = Visibility(chunk_tokens=chunk_tokens)
+        return Layout(cos=cos[None, :, None], sin=sin[None, :, None], attend=attend, visibility=seen)
 
-    def _gather_layout(self, latents: Tensor, gather: Gather, frames_per_chunk: int) -> Layout:
+    def _gather_layout(self, latents: Tensor, gather: Gather, frames_per_chunk: int, *, attend: Attend) -> Layout:
         expected = (latents.shape[0], latents.shape[2] // frames_per_chunk)
         if gather.slots.shape != expected:
             raise ValueError(
@@ -205,7 +220,7 @@ class ChunkDiT(nn.Module):
         # Scores are shifted by a mask of their own dtype, made once: each layer would make it anew of a boolean one.
         seen = torch.zeros((), dtype=self.compute_dtype, device=latents.device)
         mask = seen.where(gather.mask(len(chunk)), float("-inf"))
-        return Layout(cos=cos.unsqueeze(2), sin=sin.unsqueeze(2), mask=mask)
+        return Layout(cos=cos.unsqueeze(2), sin=sin.unsqueeze(2), attend=attend, visibility=Visibility(mask=mask))
 
     def _embed_text(self, text: Tensor, image_tokens: Tensor | None) -> EmbeddedText:
         config = self.config

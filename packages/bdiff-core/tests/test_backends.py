@@ -1,0 +1,237 @@
+import dataclasses
+from types import SimpleNamespace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn.attention.flex_attention import flex_attention
+
+from bdiff_core import Gather, backends, prepare_context
+from bdiff_core.backends import BACKENDS, Visibility, attend_by, choose_attention
+
+CPU = torch.device("cpu")
+PASSES = ("bidirectional", "chunks", "context", "context and chunks", "gather")
+
+pytestmark = pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+
+
+@pytest.fixture(scope="module")
+def uncompiled():
+    """FlexAttention as torch runs it without a compiler: each shape would take one a minute."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backends, "_flex_kernel", lambda: flex_attention)
+        yield
+
+
+@pytest.fixture(scope="session")
+def softmax(reference):
+    """Attention by the explicit softmax of reference.py in float64, one video and one head at a time."""
+
+    def attend(q, k, v, seen):
+        q, k, v = (y.double().cpu() for y in (q, k, v))
+        videos = range(q.shape[0])
+        heads = range(q.shape[1])
+        seen = seen.expand(q.shape[0], -1, -1)
+        rows = [[reference.attend(q[b, h], k[b, h], v[b, h], seen[b]) for h in heads] for b in videos]
+        return torch.stack([torch.stack(row) for row in rows])
+
+    return attend
+
+
+def make_pass(kind, *, chunks=3, chunk_tokens=5, num_past=7, head_dim=20, seed=0, device="cpu", dtype=torch.float32):
+    """Queries, keys, values and visibility of a pass, and which key each query sees, `[1 or b, n, m]`."""
+    generator = torch.Generator().manual_seed(seed)
+    n, past = chunks * chunk_tokens, num_past if "context" in kind else 0
+    q, k, v = (torch.randn(2, 3, m, head_dim, generator=generator).to(device, dtype) for m in (n, past + n, past + n))
+    seen, visibility = torch.ones(1, n, past + n, dtype=torch.bool), Visibility()
+    chunk = torch.arange(chunks).repeat_interleave(chunk_tokens)
+    if "chunks" in kind:
+        seen[:, :, past:] = chunk[:, None] >= chunk
+        visibility = Visibility(chunk_tokens=chunk_tokens)
+    if kind == "gather":
+        seen = torch.rand(2, n, n, generator=generator) < 0.5
+        seen |= chunk[:, None] == chunk
+        mask = torch.zeros(()).where(seen[:, None], float("-inf")).to(device, dtype)
+        visibility = Visibility(mask=mask)
+    return q, k, v, visibility, seen
+
+
+@pytest.mark.parametrize("name", ["sdpa", "flex"])
+@pytest.mark.parametrize("kind", PASSES)
+@settings(max_examples=4, deadline=None)
+@given(
+    chunks=st.integers(1, 3),
+    chunk_tokens=st.integers(1, 70),
+    num_past=st.integers(0, 150),
+    head_dim=st.sampled_from([2, 6, 20, 36]),
+    seed=st.integers(0, 2**16),
+)
+def test_a_kernel_equals_the_explicit_softmax(
+    uncompiled, softmax, relative, name, kind, chunks, chunk_tokens, num_past, head_dim, seed
+):
+    sizes = {"chunks": chunks, "chunk_tokens": chunk_tokens, "num_past": num_past, "head_dim": head_dim}
+    q, k, v, visibility, seen = make_pass(kind, **sizes, seed=seed)
+    with torch.no_grad():
+        assert relative(BACKENDS[name].attend(q, k, v, visibility), softmax(q, k, v, seen)) < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's compiler uses what torch deprecates
+def test_compiled_flex_equals_the_explicit_softmax(plain_errors, softmax, relative):
+    for num_past in (7, 150):
+        q, k, v, visibility, seen = make_pass("context and chunks", chunk_tokens=50, num_past=num_past)
+        with torch.no_grad():
+            assert relative(BACKENDS["flex"].attend(q, k, v, visibility), softmax(q, k, v, seen)) < 1e-5
+
+
+def velocities(model, video, *, chunks, frames):
+    """Velocity of every kind of pass."""
+    per_chunk = {"frames_per_chunk": frames}
+    first = video.chunk(0)
+    stored = tuple(model.keys_values(video.latents[:, :, first], video.levels[:, first], video.prompts[:, 0]))
+    spans = ((len(stored[0].position),),) * len(stored)
+    recall = SimpleNamespace(chunks=(0,), kinds=("recent",), spans=spans, layers=stored)
+    context = prepare_context(recall, model=model, index=1, **per_chunk)
+    slots, visible = torch.arange(chunks).expand(2, -1), torch.ones(chunks, chunks).tril().bool().expand(2, -1, -1)
+    keep = torch.arange(video.tokens).expand(2, chunks, -1) % 3 > 0
+    gather = Gather(slots=slots, visible=visible, keep=keep)
+    args = video.latents, video.levels
+    return {
+        "bidirectional": model(*args, video.prompts[:, 0]),
+        "chunks": model(*args, video.prompts, **per_chunk),
+        "context": model(*args, video.prompts[:, 0], context=context),
+        "context and chunks": model(*args, video.prompts, context=context, **per_chunk),
+        "gather": model(*args, video.prompts, gather=gather, **per_chunk),
+    }
+
+
+def test_a_model_gives_the_same_velocity_by_another_kernel(uncompiled, config, random_model, film, relative):
+    model, video = random_model(config), film(config, chunks=3, frames=2)
+    video.tokens = config.num_tokens(2, 4, 6)
+    found = {}
+    for name in ("sdpa", "flex"):
+        model.attention = name
+        with torch.no_grad():
+            found[name] = velocities(model, video, chunks=3, frames=2)
+    for kind in PASSES:
+        assert 0 < relative(found["flex"][kind], found["sdpa"][kind]) < 1e-5, kind
+
+
+def test_layers_that_see_alike_share_a_block_mask(uncompiled, config, random_model, film, monkeypatch):
+    model, video, made = random_model(config), film(config, chunks=3, frames=2), []
+    create = torch.nn.attention.flex_attention.create_block_mask
+    monkeypatch.setattr(
+        torch.nn.attention.flex_attention,
+        "create_block_mask",
+        lambda *args, **sizes: made.append(sizes["KV_LEN"]) or create(*args, **sizes),
+    )
+    model.attention = "flex"
+    with torch.no_grad():
+        model(video.latents, video.levels, video.prompts, frames_per_chunk=2)
+    assert made == [3 * config.num_tokens(2, 4, 6)]
+
+
+def test_flex_skips_chunks_that_no_query_of_a_block_sees():
+    q, k, _, visibility, _ = make_pass("chunks", chunks=4, chunk_tokens=128)
+    block_mask = backends._block_mask(q, k, visibility)
+    assert (block_mask.to_dense()[0, 0] > 0).tolist() == torch.ones(4, 4).tril().bool().tolist()
+
+
+def test_one_graph_holds_a_pass_by_flex(plain_errors, uncompiled, config, random_model, film):
+    model = random_model(dataclasses.replace(config, num_layers=1))
+    video = film(config, chunks=2, frames=2)
+    args, options = (video.latents, video.levels, video.prompts), {"frames_per_chunk": 2}
+    expected = model(*args, **options)
+    model.attention = "flex"
+    with torch.no_grad():
+        found = torch.compile(model, fullgraph=True, backend="eager")(*args, **options)
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_model_attends_by_sdpa_unless_told_otherwise(config, random_model):
+    model = random_model(config)
+    assert model.attention == "sdpa"
+    model.attention = "auto"
+    assert model.attention == "sdpa"  # what is best on a CPU
+
+
+def test_auto_takes_the_best_kernel_that_lacks_nothing(monkeypatch):
+    anywhere = {"devices": None, "dtypes": None, "package": "torch"}
+    for name in ("xformers", "flash"):
+        monkeypatch.setitem(BACKENDS, name, dataclasses.replace(BACKENDS[name], **anywhere))
+        assert choose_attention("auto", device=CPU, dtype=torch.float32) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("falsh", r"attention is 'falsh'; expected one of auto, sdpa, flex, xformers, flash$"),
+        ("xformers", r"attention 'xformers' runs on cuda and not on cpu: compute there, or take 'sdpa'$"),
+        ("flash", "attention 'flash' runs on cuda and not on cpu"),
+    ],
+)
+def test_a_kernel_that_cannot_run_is_refused_when_it_is_set(config, random_model, name, message):
+    model = random_model(config)
+    with pytest.raises(ValueError, match=message):
+        model.attention = name
+    assert model.attention == "sdpa"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"package": "no_such_package", "install": "pip install it"},
+            r"'flash' cannot be had here, No module named 'no_such_package': pip install it, or take 'sdpa'$",
+        ),
+        ({"compilers": {"cpu": ("no-such-compiler",)}}, "needs no-such-compiler to compile its kernels on cpu"),
+        (
+            {"dtypes": (torch.float16, torch.bfloat16)},
+            "computes in float16 or bfloat16 and not in float32: compute in that",
+        ),
+    ],
+)
+def test_what_a_kernel_lacks_is_named(monkeypatch, change, message):
+    nothing = {"devices": None, "dtypes": None, "package": None}
+    monkeypatch.setitem(BACKENDS, "flash", dataclasses.replace(BACKENDS["flash"], **nothing | change))
+    with pytest.raises(ValueError, match=message):
+        choose_attention("flash", device=CPU, dtype=torch.float32)
+
+
+def test_a_model_that_left_its_kernel_behind_is_an_error():
+    with pytest.raises(ValueError, match="'flash' runs on cuda and not on cpu"):
+        attend_by("flash", device=CPU, dtype=torch.bfloat16)
+
+
+def test_flex_refuses_gradients_on_the_cpu(config, random_model, film):
+    model, video = random_model(config), film(config, chunks=2, frames=2)
+    model.attention = "flex"
+    with pytest.raises(ValueError, match=r"'flex' has no gradients on the CPU: run under torch.no_grad\(\)"):
+        model(video.latents, video.levels, video.prompts, frames_per_chunk=2)
+
+
+def test_flash_refuses_masks():
+    q, k, v, visibility, _ = make_pass("gather")
+    with pytest.raises(ValueError, match="'flash' knows no masks, which a gather is: take 'sdpa'"):
+        BACKENDS["flash"].attend(q, k, v, visibility)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", PASSES)
+@pytest.mark.parametrize("name", ["sdpa", "flex", "xformers", "flash"])
+def test_a_kernel_of_a_gpu_equals_the_explicit_softmax(plain_errors, softmax, relative, name, kind, dtype):
+    try:
+        choose_attention(name, device=torch.device("cuda"), dtype=dtype)
+    except ValueError as error:
+        pytest.skip(str(error))
+    if name == "flash" and kind == "gather":
+        pytest.skip("flash-attn knows no masks")
+    q, k, v, visibility, seen = make_pass(kind, chunk_tokens=50, num_past=77, head_dim=40, device="cuda", dtype=dtype)
+    bound = 1e-4 if dtype == torch.float32 else 2e-2
+    with torch.no_grad():
+        found = BACKENDS[name].attend(q, k, v, visibility)
+    assert found.dtype == dtype
+    assert relative(found.double().cpu(), softmax(q, k, v, seen)) < bound

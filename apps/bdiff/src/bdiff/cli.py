@@ -107,6 +107,13 @@ def _film_options(command: "Callable") -> "Callable":
             click.option(
                 "--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", show_default=True
             ),
+            click.option(
+                "--attention",
+                type=click.Choice(defaults.ATTENTIONS),
+                default="auto",
+                show_default=True,
+                help="Attention kernel; auto takes the best that is there.",
+            ),
         )
     ):
         command = option(command)

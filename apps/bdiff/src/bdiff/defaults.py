@@ -27,6 +27,9 @@ MODES = ("cached", "overlap", "whole")
 SOLVERS = ("euler", "scheduler", "renoise")
 """Steps between levels: Euler's; those of the model's own scheduler; clean estimate and new noise (few-step models)."""
 
+ATTENTIONS = ("auto", "sdpa", "flex", "xformers", "flash")
+"""Names of attention kernels, and auto for the best that is there."""
+
 POLICIES = ("semantic", "rolling", "sink", "dynamic", "full")
 """Names of `policy`."""
 

@@ -16,6 +16,7 @@ from bdiff.models import Autoencoder, Model, load_model, native_sampling
 from bdiff.record import digests
 from bdiff.script import Script, Take
 from bdiff_core import ChunkCondition, ChunkDiT, Storyboard, TextEncoder, count_chunks, plan_chunks
+from bdiff_core.backends import choose_attention
 from bdiff_core.plan import chunk_shots
 from bdiff_core.wan import ImageCondition
 from kvbank import KVBank
@@ -69,6 +70,8 @@ class SampleConfig:
     """Where to compute."""
     dtype: Dtype = "float32"
     """What the transformer computes in."""
+    attention: str = "auto"
+    """What it attends by, one of `defaults.ATTENTIONS`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,6 +128,9 @@ def write_script(config: SampleConfig) -> Script:
         init_video=video,
         device=config.device,
         dtype=config.dtype,
+        attention=choose_attention(
+            config.attention, device=torch.device(config.device), dtype=getattr(torch, config.dtype)
+        ),
     )
 
 
@@ -144,6 +150,7 @@ def load_parts(script: Script, out: Path) -> Parts:
     device, dtype = torch.device(script.device), getattr(torch, script.dtype)
     loaded = load_model(folder, dtype=dtype, device=device)
     model, vae = loaded.transformer, loaded.vae
+    model.attention = script.attention
     _check_size(model, vae, sampling, folder=folder)
     _check_mode(loaded, sampling, folder=folder)
     with torch.no_grad():

@@ -41,6 +41,8 @@ class Script:
     """What the first takes show instead of being made."""
     device: str = "cpu"
     dtype: str = "float32"
+    attention: str = "sdpa"
+    """The kernel, by its own name: `auto` could be another one when the run goes on."""
 
     def retaken(self, first: int, *, seed: int | None = None, prompt: str | None = None) -> "Script":
         """The script with other takes from chunk ``first`` on.

@@ -16,7 +16,7 @@ class Recent:
     """A memory that keeps every token of the last chunks."""
 
     def __init__(self, num_chunks=2):
-        self.num_chunks, self.stored = num_chunks, {}
+        self.num_chunks, self.stored, self.announced = num_chunks, {}, []
 
     def read(self, index, *, embedding):
         chunks = tuple(c for c in range(index - self.num_chunks, index) if c in self.stored)
@@ -31,7 +31,7 @@ class Recent:
         self.stored[index] = list(layers)
 
     def prefetch(self, index, *, embedding):
-        pass
+        self.announced.append((index, max(self.stored, default=-1)))
 
 
 class Found:
@@ -128,6 +128,26 @@ def test_law_5_going_on_after_a_chunk_gives_the_same_numbers(model, config, stop
     for one, other in zip(whole, [*head, *tail], strict=True):
         assert torch.equal(one.latents, other.latents)
         assert one.decoder_state == other.decoder_state == one.index + 1
+
+
+def test_the_memory_is_told_ahead_what_is_read_next(model, config):
+    memory = Recent()
+    run(model, conditions(config, 4), memory=memory)
+    assert memory.announced == [(1, -1), (2, 0), (3, 1)]  # while the chunk before it is made, so before that is written
+
+
+def test_an_iterator_of_chunks_is_asked_late(model, config):
+    asked = []
+
+    def chunks():
+        for chunk in conditions(config, 3):
+            asked.append(chunk.index)
+            yield chunk
+
+    memory = Recent()
+    for made in generate(model, chunks(), memory=memory, noise=Noise(model.config.in_channels), grid=GRID):
+        assert asked[-1] == made.index
+    assert memory.announced == []
 
 
 def test_a_prefix_is_yielded_and_remembered(model, config):

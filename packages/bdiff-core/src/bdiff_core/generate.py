@@ -56,8 +56,9 @@ def generate(
 
     Args:
         model: The transformer; its dtype and device are those of the computation.
-        chunks: What each chunk shows, in order, see `plan_chunks`.
-        memory: Read before and written after every chunk.
+        chunks: What each chunk shows, in order, see `plan_chunks`. An iterator is asked for a chunk when it is to be
+            made, not sooner.
+        memory: Read before and written after every chunk; told ahead what the next one of a sequence will read.
         noise: ``noise.chunk(index)`` gives the initial noise ``[frames, c, h, w]``.
         grid: Levels from 1 down to 0, see ``noisesched.denoising_grid``.
         solver: One step of the sampler as a function, or a `Solver` that remembers its steps.
@@ -80,6 +81,8 @@ def generate(
         x = noise.chunk(chunk.index).to(weight).unsqueeze(0).transpose(1, 2)
         text = branches(chunk.text, chunk.negative, guidance=guidance).to(weight)
         recall = memory.read(chunk.index, embedding=chunk.embedding)
+        if isinstance(chunks, Sequence) and place + 1 < len(chunks):
+            memory.prefetch(chunks[place + 1].index, embedding=chunks[place + 1].embedding)
         frames_per_chunk = x.shape[2]
         context = prepare_context(
             recall, model=model, index=chunk.index, positions=positions, frames_per_chunk=frames_per_chunk

@@ -34,7 +34,7 @@ def pristine(tmp_path_factory):
     """A bank in a folder and two snapshots, as bytes by name."""
     root = tmp_path_factory.mktemp("pristine")
     options = SalienceOptions(num_recent_probes=1, num_random_probes=2)
-    filled(KVBank.open(root / "bank", policy=POLICIES[0], salience=options)).close()
+    filled(KVBank(policy=POLICIES[0], salience=options).open(root / "bank")).close()
     filled(KVBank(policy=POLICIES[0], salience=options)).save(root / "plain")
     filled(KVBank(policy=POLICIES[1], quantization=Int4(group=3))).save(root / "packed")
     return {path.relative_to(root): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}

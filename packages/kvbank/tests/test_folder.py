@@ -71,14 +71,14 @@ def segments(folder):
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: type(policy).__name__)
 def test_a_bank_that_is_opened_again_after_every_chunk_is_the_bank_in_memory(tmp_path, policy, quantization):
     how = {"policy": policy, "quantization": quantization, "salience": OPTIONS, "seed": 3}
-    memory, bank = KVBank(**how), KVBank.open(tmp_path / "bank", **how)
+    memory, bank = KVBank(**how), KVBank(**how).open(tmp_path / "bank")
     for chunk in range(6):
         memory.annotate(chunk + 1, {"shot": chunk})
         bank.annotate(chunk + 1, {"shot": chunk})
         step(memory, chunk)
         step(bank, chunk)
         del bank  # as a process that ends: nothing is said to the bank
-        bank = KVBank.load(tmp_path / "bank") if chunk % 2 else KVBank.open(tmp_path / "bank", **how)
+        bank = KVBank.load(tmp_path / "bank") if chunk % 2 else KVBank(**how).open(tmp_path / "bank")
         assert told(bank, chunk + 1) == told(memory, chunk + 1)
     assert len(segments(tmp_path / "bank")) == len(bank)
 
@@ -92,7 +92,7 @@ class TwoBanks(RuleBasedStateMachine):
         while self.folder.exists():
             self.folder = self.folder.with_name(f"{self.folder.name}x")
         how = {"policy": policy, "salience": OPTIONS}
-        self.memory, self.bank = KVBank(**how), KVBank.open(self.folder, fsync="never", **how)
+        self.memory, self.bank = KVBank(**how), KVBank(**how).open(self.folder, fsync="never")
         self.takes = 0
 
     def both(self, call):
@@ -221,7 +221,7 @@ def test_a_crash_anywhere_leaves_the_last_completed_chunk(tmp_path, monkeypatch)
         expected[number + 1] = told(KVBank.load(copy), chunk + 1)
     with monkeypatch.context() as patch:
         disk = Disk(folder, patch)
-        bank = KVBank.open(folder, **how)
+        bank = KVBank(**how).open(folder)
         disk.mark()
         for chunk, take in plan:
             bank.write(chunk, tiny_layers(100 * take + chunk, 1), embedding=embedding(take), metadata={"take": take})
@@ -245,7 +245,7 @@ def test_a_crash_anywhere_leaves_the_last_completed_chunk(tmp_path, monkeypatch)
 
 
 def filled(folder, *, policy=None, chunks=4):
-    bank = KVBank.open(folder, policy=SemanticSparse(coverage=None) if policy is None else policy)
+    bank = KVBank(policy=SemanticSparse(coverage=None) if policy is None else policy).open(folder)
     for chunk in range(chunks):
         step(bank, chunk)
     bank.close()
@@ -288,13 +288,13 @@ def test_missing_and_exchanged_files_are_named(tmp_path):
     first.write_bytes(kept)
     KVBank.load(folder).close()
     (folder / "journal").unlink()
-    for call in (KVBank.load, lambda path: KVBank.open(path, policy=Full())):
+    for call in (KVBank.load, lambda path: KVBank(policy=Full()).open(path)):
         with pytest.raises(DamageError, match="journal is damaged: it is missing"):
             call(folder)
 
 
 def test_one_bank_at_a_time_has_a_folder(tmp_path):
-    bank = KVBank.open(tmp_path / "bank", policy=Rolling(2))
+    bank = KVBank(policy=Rolling(2)).open(tmp_path / "bank")
     with pytest.raises(ValueError, match="is open in a bank already; close that one first"):
         KVBank.load(tmp_path / "bank")
     bank.close()
@@ -308,19 +308,23 @@ def test_a_bank_made_otherwise_is_not_gone_on_with(tmp_path):
     filled(tmp_path / "bank", policy=Rolling(2))
     for change, name in (({"seed": 1}, "seed"), ({"budget": 9}, "budget"), ({"quantization": Int4()}, "quantization")):
         with pytest.raises(ValueError, match=f"holds a bank of another {name}; KVBank.load goes on with it"):
-            KVBank.open(tmp_path / "bank", policy=Rolling(2), **change)
+            KVBank(policy=Rolling(2), **change).open(tmp_path / "bank")
     with pytest.raises(ValueError, match=r"saved with Rolling\(num_chunks=2\); got Rolling\(num_chunks=3\)"):
-        KVBank.open(tmp_path / "bank", policy=Rolling(3))
-    assert KVBank.open(tmp_path / "bank", policy=Rolling(2)).next_index == 4
+        KVBank(policy=Rolling(3)).open(tmp_path / "bank")
+    assert KVBank(policy=Rolling(2)).open(tmp_path / "bank").next_index == 4
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"holds no bank; KVBank.open\(.*, policy=...\) makes one"):
+    used = KVBank(policy=Rolling(2))
+    step(used, 0)
+    with pytest.raises(ValueError, match="only a new bank can be put into a folder"):
+        used.open(tmp_path / "other")
+    with pytest.raises(ValueError, match=r"holds no bank; KVBank\(policy=...\).open\(.*\) makes one"):
         KVBank.load(tmp_path / "empty")
 
 
 @pytest.mark.parametrize("failing", ["segment", "journal"])
 def test_a_full_disk_gives_one_error_and_changes_nothing(tmp_path, monkeypatch, failing):
     folder = tmp_path / "bank"
-    bank, memory = (KVBank.open(folder, policy=Rolling(2)), KVBank(policy=Rolling(2)))
+    bank, memory = (KVBank(policy=Rolling(2)).open(folder), KVBank(policy=Rolling(2)))
     for chunk in range(3):
         step(bank, chunk)
         step(memory, chunk)
@@ -351,11 +355,11 @@ def test_a_full_disk_gives_one_error_and_changes_nothing(tmp_path, monkeypatch, 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(OSError, match="file"):
-        KVBank.open(tmp_path / "file" / "bank", policy=Full())
+        KVBank(policy=Full()).open(tmp_path / "file" / "bank")
 
 
 def test_writing_never_waits_for_the_disk_where_it_need_not(tmp_path, monkeypatch):
-    bank = KVBank.open(tmp_path / "bank", policy=Full(), fsync="never")
+    bank = KVBank(policy=Full()).open(tmp_path / "bank", fsync="never")
     monkeypatch.setattr("os.fsync", lambda descriptor: pytest.fail("waited for the disk"))
     step(bank, 0)
 
@@ -373,4 +377,4 @@ def test_the_format_is_named(tmp_path):
 @pytest.mark.usefixtures("unhooked")
 def test_another_fsync_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"fsync is 'always'; expected .chunk. or .never."):
-        KVBank.open(tmp_path / "other", policy=Rolling(2), fsync="always")
+        KVBank(policy=Rolling(2)).open(tmp_path / "other", fsync="always")

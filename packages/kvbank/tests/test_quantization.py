@@ -22,7 +22,8 @@ from kvbank import (
     Rolling,
     SemanticSparse,
 )
-from kvbank.quantization import unpack_layers
+from kvbank.reading import ShownLayer
+from kvbank.rooms import Rooms
 
 FIXED = settings(
     derandomize=True, deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -41,8 +42,13 @@ def layer_of(seed, tokens, dh, *, dtype=torch.float32, heads=2, shift=0.0):
     return LayerKV(key.to(dtype), value.to(dtype), torch.arange(3 * tokens).reshape(tokens, 3))
 
 
+def laid_out(parts, tokens):
+    shown = ShownLayer(parts=parts, tokens=tokens, weights=(1.0,) * len(parts))
+    return shown.lay_out(*Rooms().make(shown.shapes))
+
+
 def unpacked(packed):
-    return unpack_layers([packed], [None])
+    return laid_out([packed], [None])
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -115,7 +121,7 @@ def test_some_tokens_are_unpacked_as_they_are_among_all(quantization, tokens, dh
         data.draw(st.one_of(st.none(), st.lists(st.integers(0, tokens - 1), unique=True).map(sorted))) for _ in packed
     ]
     ids = [None if each is None else torch.tensor(each, dtype=torch.int64) for each in some]
-    read, whole = unpack_layers(packed, ids), [unpacked(each) for each in packed]
+    read, whole = laid_out(packed, ids), [unpacked(each) for each in packed]
     chosen = [range(layer.num_tokens) if each is None else each for layer, each in zip(whole, some, strict=True)]
     for name, axis in (("key", 2), ("value", 2), ("position", 0)):
         parts = [
@@ -238,7 +244,7 @@ def test_reading_makes_no_copy_in_full_precision_beside_what_it_returns(quantiza
     assert live.now == returned
     # The counter would see such a copy: this is what unpacking first and choosing then comes to.
     with LiveBytes(held) as live:
-        copies = [unpack_layers([layer], [None]) for chunk in bank.chunks for layer in bank._store.get(chunk)]
+        copies = [unpacked(layer) for chunk in bank.chunks for layer in bank._store.get(chunk)]
     assert live.peak >= 12 * num_layers * one == sum(copy.nbytes for copy in copies)
 
 

@@ -94,7 +94,9 @@ def test_tiers_are_memory(tmp_path_factory, policy, device, host, eviction, rece
         eviction=eviction,
     )
     memory = KVBank(**how)
-    bank = KVBank.open(folder, store=store, fsync="never", **how) if in_folder else KVBank(store=store, **how)
+    bank = KVBank(store=store, **how)
+    if in_folder:
+        bank.open(folder, fsync="never")
     for chunk in range(7):
         for each in (memory, bank):
             each.prefetch(chunk, embedding=embedding(chunk))
@@ -225,7 +227,7 @@ def test_the_choice_for_the_next_chunk_is_there_before_this_one_is_written(tmp_p
 
 def test_a_bank_in_a_folder_writes_every_chunk_once(tmp_path):
     store = TieredStore(device_budget=0, host_budget=0, num_recent=1)
-    bank = KVBank.open(tmp_path, policy=Full(), store=store)
+    bank = KVBank(policy=Full(), store=store).open(tmp_path)
     for chunk in range(4):
         write(bank, chunk)
     assert store.tier_bytes == {"device": A_CHUNK, "host": 0, "disk": 3 * A_CHUNK}
@@ -273,7 +275,7 @@ def test_another_eviction_is_refused():
 def test_tiers_of_a_gpu_model_are_memory(tmp_path, quantization):
     how = {"policy": SemanticSparse(top_l=2, num_recent=1, coverage=None), "quantization": quantization}
     store = TieredStore(device_budget=0, host_budget=2 * A_CHUNK, num_recent=1)
-    memory, bank = KVBank(**how), KVBank.open(tmp_path, store=store, **how)
+    memory, bank = KVBank(**how), KVBank(store=store, **how).open(tmp_path)
     for chunk in range(8):
         layers = [
             LayerKV(layer.key.cuda(), layer.value.cuda(), layer.position.cuda(), query=layer.query.cuda())

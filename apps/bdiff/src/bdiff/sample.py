@@ -82,6 +82,7 @@ def sample(
     memory_limit: int = MEMORY_LIMIT,
     on_chunk: Callable[[Progress], None] = lambda _: None,
     command: str = "",
+    drift: bool = True,
 ) -> dict[str, Any]:
     """Make the video of a script, or what is still missing of it; returns what run.json holds.
 
@@ -94,6 +95,7 @@ def sample(
         memory_limit: bytes of past keys and values in memory; more of them are on disk alone.
         on_chunk: called after every chunk.
         command: the command line, for the record.
+        drift: whether to measure the drift of the finished video.
     """
     out, sampling = parts.out, parts.sampling
     state = RunState(out)
@@ -149,7 +151,7 @@ def sample(
     if sampling.mode == "cached":  # else a longer film is made anew, and begins with it again
         state.forget_given()
     written = _tell(parts, state, record)
-    if len(parts.plan) > 1:
+    if drift and len(parts.plan) > 1:
         record.drift = write_drift(path, out, boundaries=record.boundaries)
         written = record.write(out)
     return written
@@ -185,15 +187,10 @@ def open_memory(parts: Parts, state: RunState, *, limit: int = MEMORY_LIMIT) -> 
 
 def _open_bank(parts: Parts, state: RunState, limit: int) -> KVBank:
     policy = defaults.policy(parts.script.policy)
-    return KVBank.open(
-        state.memory,
-        policy=policy,
-        store=TieredStore(device_budget=limit // 2, host_budget=limit - limit // 2),
-        rotate=parts.model.rotate,
-        seed=parts.script.seed,
-        fsync="never",  # after a power failure it is made anew
-        device=torch.device(parts.script.device),
-    )
+    store = TieredStore(device_budget=limit // 2, host_budget=limit - limit // 2)
+    bank = KVBank(policy=policy, store=store, rotate=parts.model.rotate, seed=parts.script.seed)
+    # After a power failure it is made anew.
+    return bank.open(state.memory, fsync="never", device=torch.device(parts.script.device))
 
 
 def remaining_chunks(parts: Parts, state: RunState, bank: KVBank) -> Iterator[Chunk]:

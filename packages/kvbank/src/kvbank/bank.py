@@ -14,8 +14,9 @@ from kvbank.index import ExactIndex, Index
 from kvbank.past import Past, RecallPolicy, ask, check_policy, shown_chunks
 from kvbank.policies import Policy
 from kvbank.quantization import Quantization, StoredLayer
-from kvbank.reading import ReadRecord, lay_out, picked_tokens, shown_tokens, traced
+from kvbank.reading import ReadRecord, lay_out, shown_layers, traced
 from kvbank.recall import LayerKV, LayerLike, Recall, RecallTrace
+from kvbank.rooms import Rooms
 from kvbank.salience import SalienceOptions
 from kvbank.settings import Settings
 from kvbank.signature import Signature, checked_signature, layer_signature
@@ -76,6 +77,7 @@ class KVBank:
         self._writer = ChunkWriter(settings=self._settings, rotate=rotate)
         self._signature: tuple[Signature, ...] = ()
         self._folder: BankFolder | None = None
+        self._rooms = Rooms()
 
     @property
     def policy(self) -> Policy:
@@ -191,36 +193,17 @@ class KVBank:
         chunks = shown_chunks(picks)
         self._refuse_freed(index, chunks)
         held = [self._store.get(chunk) for chunk in chunks]
-        counts = [past.spans[chunk] for chunk in chunks]
-        layers, picked, weights = [], [], []
-        for number, (pick, *parts) in enumerate(zip(picks, *held, strict=True) if chunks else ()):
-            picked.append(picked_tokens(pick, chunks))
-            weights.append(tuple(pick.weights.get(chunk, 1.0) for chunk in chunks))
-            how = {"drop": self.policy.drop, "seed": self._settings.seed, "index": index, "layer": number}
-            tokens = shown_tokens(picked[-1], [count[number] for count in counts], **how)
-            spans = tuple(
-                part.num_tokens if some is None else len(some) for part, some in zip(parts, tokens, strict=True)
-            )
-            layers.append((lay_out(parts, tokens, weights[-1]), spans))
-        record = ReadRecord(
+        shown = shown_layers(picks, chunks, held, drop=self.policy.drop, seed=self._settings.seed, index=index)
+        record = ReadRecord.of(
+            shown,
             chunks=chunks,
-            kinds=tuple(self.policy.kind(index, chunk) for chunk in chunks),
-            similarity=tuple(past.similarity.get(chunk) for chunk in chunks),
-            spans=tuple(spans for _, spans in layers),
-            weights=tuple(weights) if any(weight != 1.0 for each in weights for weight in each) else (),
-            picked=tuple(picked),
+            kinds=(self.policy.kind(index, chunk) for chunk in chunks),
+            similarity=(past.similarity.get(chunk) for chunk in chunks),
         )
         if self._folder is not None and self._state.reads.get(index) != record:
             self._folder.read(index, record)
         self._state.reads[index] = record
-        return Recall(
-            chunks=chunks,
-            kinds=record.kinds,
-            similarity=record.similarity,
-            spans=record.spans,
-            layers=tuple(layer for layer, _ in layers),
-            weights=record.weights,
-        )
+        return Recall(layers=lay_out(shown, self._rooms), **record.fields)
 
     def prefetch(self, index: int, *, embedding: Float[Tensor, " d"] | None) -> None:
         """Tell the store what chunk `index` will see, as far as it is written; changes no result.
@@ -238,65 +221,39 @@ class KVBank:
         layers = {chunk: self._store.get(chunk, home=False) for chunk in self.chunks}
         save_snapshot(Path(path), Snapshot(settings=self._settings, state=self._state, layers=layers))
 
-    @classmethod
     def open(
-        cls,
-        folder: str | PathLike[str],
-        *,
-        policy: Policy,
-        index: Index | None = None,
-        store: Store | None = None,
-        rotate: Rotate | None = None,
-        seed: int = 0,
-        salience: SalienceOptions | None = None,
-        quantization: Quantization | None = None,
-        budget: int | None = None,
-        fsync: Fsync = "chunk",
-        device: torch.device | str = "cpu",
+        self, folder: str | PathLike[str], *, fsync: Fsync = "chunk", device: torch.device | str = "cpu"
     ) -> "KVBank":
-        """A bank that lives in a folder: a chunk is on disk when `write` returns, whatever happens to the process then.
+        """Have this bank, still empty, live in a folder, and return it: `bank = KVBank(policy=...).open(folder)`.
 
-        If the folder holds a bank, that one goes on, and must have been made alike (`load` goes on with any). Reads and
-        notes are forced to disk with the next chunk, or by `close`. What the policy lets go is deleted from disk.
+        A chunk is on disk when `write` returns, whatever happens to the process then. If the folder holds a bank, that
+        one goes on, and must have been made alike (`load` goes on with any). Reads and notes are forced to disk with
+        the next chunk, or by `close`. What the policy lets go is deleted from disk.
 
         Args:
-            folder: Made if it is missing. One bank at a time may have it open.
-            policy: As of any bank.
-            index: As of any bank; only its kind matters if a bank goes on.
-            store: As of any bank; a `TieredStore` uses the folder as its disk.
-            rotate: As of any bank.
-            seed: As of any bank.
-            salience: As of any bank.
-            quantization: As of any bank.
-            budget: As of any bank.
+            folder: Made if it is missing. One bank at a time may have it open; a `TieredStore` uses it as its disk.
             fsync: When the disk itself is waited for: at every "chunk", which so survives a power failure, or "never",
                 which survives the end of the process. A bank that goes on keeps its own.
             device: Where keys and values of a bank that goes on are put.
 
         Raises:
             DamageError: If a file of the folder is not what was written.
-            ValueError: If the folder is open already, or holds a bank that was made in another way.
+            ValueError: If this bank is not empty, or the folder is open already or holds one made in another way.
         """
-        bank = cls(
-            policy=policy,
-            index=index,
-            store=store,
-            rotate=rotate,
-            seed=seed,
-            salience=salience,
-            quantization=quantization,
-            budget=budget,
-        )
+        if self.next_index or self._state.plans or self._folder is not None:
+            raise ValueError("only a new bank can be put into a folder; KVBank.save writes one that is in use")
         path = Path(folder)
         if not BankFolder.holds_bank(path):
-            bank._folder = BankFolder.create(path, bank._settings, fsync=fsync)
-            bank._hold((), device=device)
-            return bank
-        found = cls.load(path, rotate=rotate, store=store, device=device, policy=policy)
-        if different := bank._settings.differences(found._settings):
+            self._folder = BankFolder.create(path, self._settings, fsync=fsync)
+            self._hold((), device=device)
+            return self
+        found, settings, state = BankFolder.open(path, policy=self.policy)
+        if different := self._settings.differences(settings):
             found.close()
             raise ValueError(f"{path} holds a bank of another {', '.join(different)}; KVBank.load goes on with it")
-        return found
+        self._settings = settings
+        self._go_on(found, state, device=device)
+        return self
 
     @classmethod
     def load(
@@ -311,7 +268,7 @@ class KVBank:
         """A bank that continues where the saved one stopped: the same reads, and the same writes from then on.
 
         Args:
-            path: Written by `save`, or the folder of a bank made by `open`, which goes on in it.
+            path: Written by `save`, or the folder of a bank that was opened in it, which goes on there.
             rotate: As given to the saved bank; without it such a bank reads, but refuses to select salient tokens.
             store: Where to hold what was saved; `MemoryStore()` if None.
             device: Where the saved keys and values go.
@@ -324,19 +281,15 @@ class KVBank:
         path = Path(path)
         if not path.is_dir():
             snapshot = load_snapshot(path, device=device, policy=policy)
-            bank = cls._of(snapshot.settings, snapshot.state, store=store, rotate=rotate)
+            bank = cls._made(snapshot.settings, store=store, rotate=rotate)
+            bank._state = snapshot.state
             bank._hold(snapshot.layers.items(), device=device)
             return bank
         if not BankFolder.holds_bank(path):
-            raise ValueError(f"{path} holds no bank; KVBank.open({str(path)!r}, policy=...) makes one")
+            raise ValueError(f"{path} holds no bank; KVBank(policy=...).open({str(path)!r}) makes one")
         folder, settings, state = BankFolder.open(path, policy=policy)
-        try:
-            bank = cls._of(settings, state, store=store, rotate=rotate)
-            bank._folder = folder
-            bank._hold(folder.load(state, device=device), device=device)
-        except BaseException:
-            folder.close()
-            raise
+        bank = cls._made(settings, store=store, rotate=rotate)
+        bank._go_on(folder, state, device=device)
         return bank
 
     def close(self) -> None:
@@ -345,9 +298,9 @@ class KVBank:
             self._folder.close()
 
     @classmethod
-    def _of(cls, settings: Settings, state: BankState, *, store: Store | None, rotate: Rotate | None) -> "KVBank":
-        """A bank with what was written down of another."""
-        bank = cls(
+    def _made(cls, settings: Settings, *, store: Store | None, rotate: Rotate | None) -> "KVBank":
+        """An empty bank with what was written down of another."""
+        return cls(
             policy=settings.policy,
             index=settings.index,
             store=store,
@@ -357,8 +310,14 @@ class KVBank:
             quantization=settings.quantization,
             budget=settings.budget,
         )
-        bank._state = state
-        return bank
+
+    def _go_on(self, folder: BankFolder, state: BankState, *, device: torch.device | str) -> None:
+        self._folder, self._state = folder, state
+        try:
+            self._hold(folder.load(state, device=device), device=device)
+        except BaseException:
+            folder.close()
+            raise
 
     def _hold(self, layers: Iterable[tuple[int, tuple[StoredLayer, ...]]], *, device: torch.device | str) -> None:
         if self._folder is not None and isinstance(self._store, TieredStore):

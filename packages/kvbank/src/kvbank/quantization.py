@@ -4,7 +4,6 @@ Keys have channels that are large throughout, values have tokens that are, so ea
 it is uniform.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -52,13 +51,20 @@ class PackedLayer:
 
     def unpacked_key(self) -> Float[Tensor, "branches heads tokens dh"]:
         """The keys alone, in the dtype they came in."""
-        key = self._room(self.num_tokens)
+        branches, heads, _, dh = self.key_scale.shape
+        key = self.key_scale.new_empty((branches, heads, self.num_tokens, dh))
         self.format.unpack_into(key, self.key, self.key_scale, self.key_offset)
         return key
 
-    def _room(self, tokens: int) -> Float[Tensor, "branches heads tokens dh"]:
-        branches, heads, _, dh = self.key_scale.shape
-        return self.key_scale.new_empty((branches, heads, tokens, dh))
+    def write_into(
+        self,
+        key: Float[Tensor, "branches heads shown dh"],
+        value: Float[Tensor, "branches heads shown dh"],
+        tokens: Int[Tensor, " shown"] | None,
+    ) -> None:
+        """Unpack some tokens (None: all) into the memory of others."""
+        self.format.unpack_into(key, self.key, self.key_scale, self.key_offset, tokens)
+        self.format.unpack_into(value, self.value, self.value_scale, self.value_offset, tokens)
 
 
 TENSORS = ("key", "key_scale", "key_offset", "value", "value_scale", "value_offset", "position")
@@ -225,19 +231,3 @@ _FLOAT8_MAX = 448.0
 Quantization = Int8 | Int4 | Float8
 StoredLayer = LayerKV | PackedLayer
 FORMATS: dict[str, type[Int8] | type[Int4] | type[Float8]] = {"Int8": Int8, "Int4": Int4, "Float8": Float8}
-
-
-def unpack_layers(layers: Sequence[PackedLayer], tokens: Sequence[Int[Tensor, " _"] | None]) -> LayerKV:
-    """Some tokens of each (None: all), one after the other, unpacked into the buffers that are returned."""
-    tokens = [None if some is None else some.to(layer.key.device) for layer, some in zip(layers, tokens, strict=True)]
-    spans = [layer.num_tokens if some is None else len(some) for layer, some in zip(layers, tokens, strict=True)]
-    key, value = (layers[0]._room(sum(spans)) for _ in range(2))
-    places = zip(layers, tokens, key.split(spans, dim=2), value.split(spans, dim=2), strict=True)
-    for layer, some, key_room, value_room in places:
-        layer.format.unpack_into(key_room, layer.key, layer.key_scale, layer.key_offset, some)
-        layer.format.unpack_into(value_room, layer.value, layer.value_scale, layer.value_offset, some)
-    position = [
-        layer.position if some is None else layer.position.index_select(0, some)
-        for layer, some in zip(layers, tokens, strict=True)
-    ]
-    return LayerKV(key, value, torch.cat(position))

@@ -1,7 +1,7 @@
 """From what a policy picks to what a reader gets, and what a bank remembers of it."""
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +11,9 @@ from torch import Tensor
 
 from kvbank.past import LayerPick
 from kvbank.policies import Kind
-from kvbank.quantization import StoredLayer, unpack_layers
-from kvbank.recall import LayerKV, RecallTrace, concatenate, gather_tokens
+from kvbank.quantization import StoredLayer
+from kvbank.recall import LayerKV, RecallTrace
+from kvbank.rooms import Rooms, Shape
 from kvbank.seeds import seeded_generator
 
 
@@ -44,6 +45,31 @@ class ReadRecord:
     """`weights[layer][i]`: what its values were multiplied by; () if by 1 throughout."""
     picked: tuple[tuple[Sequence[int] | None, ...], ...]
     """`picked[layer][i]`: which of its stored tokens the policy picked, before the drop; None for all."""
+
+    @classmethod
+    def of(
+        cls,
+        shown: Sequence["ShownLayer"],
+        *,
+        chunks: Sequence[int],
+        kinds: Iterable[Kind],
+        similarity: Iterable[float | None],
+    ) -> "ReadRecord":
+        """What is remembered of a read that shows these layers."""
+        weighted = any(weight != 1.0 for layer in shown for weight in layer.weights)
+        return cls(
+            chunks=tuple(chunks),
+            kinds=tuple(kinds),
+            similarity=tuple(similarity),
+            spans=tuple(layer.spans for layer in shown),
+            weights=tuple(layer.weights for layer in shown) if weighted else (),
+            picked=tuple(layer.picked for layer in shown),
+        )
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What a `Recall` and a `RecallTrace` have of it."""
+        return {name: getattr(self, name) for name in ("chunks", "kinds", "similarity", "spans", "weights")}
 
 
 def picked_tokens(pick: LayerPick, chunks: Sequence[int]) -> tuple[Sequence[int] | None, ...]:
@@ -77,31 +103,93 @@ def shown_tokens(
     return shown
 
 
-def lay_out(
-    parts: Sequence[StoredLayer], tokens: Sequence[Int[Tensor, " _"] | None], weights: Sequence[float]
-) -> LayerKV:
-    """One layer as the reader gets it: some tokens (None: all) of each chunk, one after the other, in new tensors.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ShownLayer:
+    """What one layer of a read shows: where its tokens come from, and how."""
 
-    What is packed is unpacked straight into these tensors.
+    parts: Sequence[StoredLayer]
+    """The layer of each chunk, all stored in one form."""
+    picked: tuple[Sequence[int] | None, ...]
+    """See `ReadRecord.picked`."""
+    tokens: Sequence[Int[Tensor, " _"] | None]
+    """Which of its stored tokens each shows; None for all."""
+    weights: tuple[float, ...]
+    """What the values of each are multiplied by."""
+
+    @property
+    def spans(self) -> tuple[int, ...]:
+        """Tokens that each shows."""
+        pairs = zip(self.parts, self.tokens, strict=True)
+        return tuple(part.num_tokens if some is None else len(some) for part, some in pairs)
+
+    @property
+    def shapes(self) -> tuple[Shape, Shape]:
+        """Of the keys and the values as the reader gets them."""
+        part = self.parts[0]
+        packed = not isinstance(part, LayerKV)
+        like = (part.key_scale, part.value_scale) if packed else (part.key, part.value)
+        branches, heads, _, dh = like[0].shape
+        sizes = (branches, heads, sum(self.spans), dh)
+        key, value = (Shape(sizes, each.dtype, each.device) for each in like)
+        return key, value
+
+    def lay_out(self, key: Tensor, value: Tensor) -> LayerKV:
+        """The layer as the reader gets it (ConcatKV, Eq. 9): chunk after chunk, written straight into these tensors.
+
+        Nothing is copied twice, and what is packed is unpacked there.
+        """
+        positions, start = [], 0
+        for part, some, weight, span in zip(self.parts, self.tokens, self.weights, self.spans, strict=True):
+            tokens = None if some is None else some.to(part.key.device)
+            rooms = key.narrow(2, start, span), value.narrow(2, start, span)  # not split: gradients may pass
+            part.write_into(*rooms, tokens)
+            if weight != 1.0:
+                rooms[1].mul_(weight)
+            positions.append(part.position if tokens is None else part.position.index_select(0, tokens))
+            start += span
+        return LayerKV(key, value, torch.cat(positions))
+
+
+def shown_layers(
+    picks: Sequence[LayerPick],
+    chunks: Sequence[int],
+    held: Sequence[Sequence[StoredLayer]],
+    *,
+    drop: float,
+    seed: int,
+    index: int,
+) -> list[ShownLayer]:
+    """What the layers of a read show.
 
     Args:
-        parts: The layer of each chunk, all stored in one form.
-        tokens: Which of its tokens each shows.
-        weights: What the values of each are multiplied by.
+        picks: The policy's answer.
+        chunks: Those that any layer shows.
+        held: The layers of each.
+        drop: See `shown_tokens`, also for what follows.
+        seed: Of the bank.
+        index: The chunk that reads.
     """
-    if isinstance(parts[0], LayerKV):
-        laid = concatenate(
-            [part if some is None else gather_tokens(part, some) for part, some in zip(parts, tokens, strict=True)]
+    shown = []
+    for number, (pick, *parts) in enumerate(zip(picks, *held, strict=True) if chunks else ()):
+        picked = picked_tokens(pick, chunks)
+        counts = [part.num_tokens for part in parts]
+        shown.append(
+            ShownLayer(
+                parts=parts,
+                picked=picked,
+                tokens=shown_tokens(picked, counts, drop=drop, seed=seed, index=index, layer=number),
+                weights=tuple(pick.weights.get(chunk, 1.0) for chunk in chunks),
+            )
         )
-    else:
-        laid = unpack_layers(parts, tokens)
-    start = 0
-    for part, some, weight in zip(parts, tokens, weights, strict=True):
-        span = part.num_tokens if some is None else len(some)
-        if weight != 1.0:
-            laid.value.narrow(2, start, span).mul_(weight)  # narrow, not split: gradients may pass
-        start += span
-    return laid
+    return shown
+
+
+def lay_out(shown: Sequence[ShownLayer], rooms: Rooms) -> tuple[LayerKV, ...]:
+    """All layers of a read as the reader gets them."""
+    if not shown:
+        return ()
+    made = rooms.make([shape for layer in shown for shape in layer.shapes])
+    return tuple(layer.lay_out(key, value) for layer, key, value in zip(shown, made[::2], made[1::2], strict=True))
 
 
 def traced(read: ReadRecord, records: Mapping[int, ChunkRecord], *, drop: float, seed: int, index: int) -> RecallTrace:
@@ -120,5 +208,4 @@ def traced(read: ReadRecord, records: Mapping[int, ChunkRecord], *, drop: float,
         sum(len(layer[i]) / total for layer, total in zip(kept, records[chunk].num_tokens, strict=True)) / len(kept)
         for i, chunk in enumerate(read.chunks)
     )
-    fields = {name: getattr(read, name) for name in ("chunks", "kinds", "similarity", "spans", "weights")}
-    return RecallTrace(index=index, shares=shares, kept=tuple(kept), **fields)
+    return RecallTrace(index=index, shares=shares, kept=tuple(kept), **read.fields)

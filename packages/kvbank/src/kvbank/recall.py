@@ -76,6 +76,16 @@ class LayerKV:
         """What is stored, by name: keys, values and positions."""
         return {"key": self.key, "value": self.value, "position": self.position}
 
+    def write_into(
+        self,
+        key: Float[Tensor, "branches heads shown dh"],
+        value: Float[Tensor, "branches heads shown dh"],
+        tokens: Int[Tensor, " shown"] | None,
+    ) -> None:
+        """Copy some tokens (None: all) into the memory of others."""
+        for room, own in ((key, self.key), (value, self.value)):
+            room.copy_(own if tokens is None else own.index_select(2, tokens))
+
 
 def gather_tokens(layer: LayerKV, tokens: Int[Tensor, " kept"] | None) -> LayerKV:
     """A copy of some tokens (None: of all) without queries; it shares no memory with the model's buffers."""
@@ -85,12 +95,6 @@ def gather_tokens(layer: LayerKV, tokens: Int[Tensor, " kept"] | None) -> LayerK
     tokens = tokens.to(layer.key.device)
     key, value = layer.key.index_select(2, tokens), layer.value.index_select(2, tokens)
     return LayerKV(key, value, layer.position.index_select(0, tokens))
-
-
-def concatenate(layers: Sequence[LayerKV]) -> LayerKV:
-    """ConcatKV (Eq. 9): the tokens of one layer, chunk after chunk, as a copy."""
-    key, value = (torch.cat([getattr(layer, name) for layer in layers], dim=2) for name in ("key", "value"))
-    return LayerKV(key, value, torch.cat([layer.position for layer in layers]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -36,7 +36,7 @@ def read_entry(index: int, read: ReadRecord) -> dict[str, Any]:
     """The JSON of a read."""
     return {
         "index": index,
-        **{name: getattr(read, name) for name in ("chunks", "kinds", "similarity", "spans", "weights")},
+        **read.fields,
         "picked": [[None if some is None else len(some) for some in layer] for layer in read.picked],
     }
 

@@ -3,7 +3,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from vde_metrics import Aesthetic, FrameMetric, LaionAesthetic, Predictor, measure
+from vde_metrics import Aesthetic, FrameMetric, LaionAesthetic, Predictor, Subject, measure
 
 
 class Pixels:
@@ -76,3 +76,20 @@ def test_missing_and_unfitting_layers(tools, tmp_path):
     torch.save(torch.nn.Linear(768, 1).state_dict(), tmp_path / "large.pth")
     with pytest.raises(ValueError, match=r"shapes \[\(1, 768\)\] do not lead from the 4 numbers of pixels"):
         LaionAesthetic(tmp_path / "large.pth", encoder=Pixels()).predict(tools.panning(2, 12, 12))
+
+
+def test_metrics_that_look_through_one_encoder_share_its_embeddings(tools, tmp_path):
+    class Colours:
+        name, dim, calls = "colours", 3, 0
+
+        def encode(self, pictures):
+            Colours.calls += 1
+            return torch.stack([picture.float().mean((0, 1)) for picture in pictures])
+
+    torch.save({"0.weight": torch.ones(1, 3), "0.bias": torch.zeros(1)}, tmp_path / "head.pth")
+    encoder, frames = Colours(), tools.panning(12, 16, 16)
+    metrics = [Subject(encoder=encoder), Aesthetic(predictor=LaionAesthetic(tmp_path / "head.pth", encoder=encoder))]
+    together = measure(frames, metrics=metrics, num_chunks=3, batch_frames=4).scores
+    assert Colours.calls == 3
+    apart = [measure(frames, metrics=[metric], num_chunks=3, batch_frames=4).scores for metric in metrics]
+    assert together == {name: scores for one in apart for name, scores in one.items()}

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from vde_metrics import EfficientNetLite0, Encoder, LaionAesthetic, PretrainedEncoder
-from vde_metrics.efficientnet import Network, SameConv
+from vde_metrics.efficientnet import Network, SameConv, folded
 
 SIDE = 32
 
@@ -52,6 +52,21 @@ def test_padding_is_that_of_tensorflow():
     assert torch.equal(conv(picture)[0, 0], picture[0, 0, ::2, ::2])
     conv = SameConv(1, 1, 3, stride=2)
     assert conv(torch.zeros(1, 1, 5, 5)).shape == (1, 1, 3, 3)
+
+
+def test_folding_the_normalisation_leaves_the_features(tools):
+    network = Network().eval().requires_grad_(False)
+    draw = torch.Generator().manual_seed(0)
+    for part in network.modules():
+        if isinstance(part, torch.nn.BatchNorm2d):
+            part.running_mean.copy_(0.1 * torch.randn(part.running_mean.shape, generator=draw))
+            part.running_var.copy_(0.5 + torch.rand(part.running_var.shape, generator=draw))
+            part.weight.data.copy_(0.5 + torch.rand(part.weight.shape, generator=draw))
+    pixels = torch.randn(2, 3, 64, 64, generator=draw)
+    expected = network(pixels)
+    found = folded(network)
+    assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in found.modules())
+    assert torch.allclose(found(pixels), expected, rtol=1e-4, atol=1e-5 * expected.abs().max().item())
 
 
 def test_missing_efficientnet_weights_say_what_goes_where(tmp_path, monkeypatch):

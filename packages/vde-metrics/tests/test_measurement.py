@@ -278,6 +278,25 @@ def test_batches_do_not_change_the_figures(tools):
         measure(frames, batch_frames=0)
 
 
+def test_the_error_of_a_metric_ends_the_measurement(tools):
+    class Fussy:
+        name = "fussy"
+
+        def score(self, frames):
+            raise ValueError("no such frames")
+
+    told = []
+    with pytest.raises(ValueError, match="no such frames"):
+        measure(
+            tools.panning(24, 16, 16),
+            metrics=[Clarity(), Fussy()],
+            num_chunks=3,
+            batch_frames=4,
+            on_frames=lambda done, total: told.append(done),
+        )
+    assert told == [4]
+
+
 def test_wrong_lengths():
     with pytest.raises(ValueError, match="length of a generator is unknown; give num_frames"):
         measure(frame for frame in flat(range(30)))

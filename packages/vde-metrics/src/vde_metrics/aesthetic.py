@@ -43,13 +43,7 @@ class Aesthetic:
 
     def features(self, batch: FrameBatch) -> Float32[Tensor, "t 1"]:
         """The predictor's score of each frame."""
-        scores = self.predictor.predict(batch.frames)
-        if scores.shape != (len(batch),):
-            raise ValueError(
-                f"aesthetic: {self.predictor.name} gave scores of shape {tuple(scores.shape)} for {len(batch)} frames; "
-                f"expected ({len(batch)},)"
-            )
-        return scores.detach().float().cpu()[:, None]
+        return predicted(self.predictor, batch)[:, None]
 
     def scorer(self) -> MeanScorer:
         """Mean over the chunk's frames."""
@@ -92,7 +86,12 @@ class LaionAesthetic:
     @torch.no_grad()
     def predict(self, frames: UInt8[Tensor, "t h w 3"]) -> Float32[Tensor, " t"]:
         """One score a frame."""
-        x = unit(self.encoder.encode(list(frames)))
+        return self.judge(self.encoder.encode(list(frames)))
+
+    @torch.no_grad()
+    def judge(self, embeddings: Float32[Tensor, "t d"]) -> Float32[Tensor, " t"]:
+        """One score from the embedding of each frame."""
+        x = unit(embeddings)
         for weight, bias in self._layers:
             x = x @ weight.T + bias
         return x[:, 0]
@@ -119,6 +118,19 @@ class LaionAesthetic:
                 f"{self.encoder.name} to one score; take the encoder that they were trained on"
             )
         return layers
+
+
+def predicted(predictor: Predictor, batch: FrameBatch) -> Float32[Tensor, " t"]:
+    """One score a frame; embeddings are shared with other metrics that look through the same encoder."""
+    if isinstance(predictor, LaionAesthetic):
+        return predictor.judge(batch.embeddings(predictor.encoder))
+    scores = predictor.predict(batch.frames)
+    if scores.shape != (len(batch),):
+        raise ValueError(
+            f"aesthetic: {predictor.name} gave scores of shape {tuple(scores.shape)} for {len(batch)} frames; "
+            f"expected ({len(batch)},)"
+        )
+    return scores.detach().float().cpu()
 
 
 def require_layers(path: Path) -> None:

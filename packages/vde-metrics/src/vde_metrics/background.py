@@ -3,12 +3,13 @@
 import math
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float32
 from torch import Tensor
 
 from vde_metrics.camera import camera_flow, moving_subject
-from vde_metrics.flow import DISFlow
+from vde_metrics.flow import DISFlow, flow_lengths
 from vde_metrics.frames import FrameBatch
 from vde_metrics.protocols import OpticalFlow, Segmenter
 from vde_metrics.scoring import MeanScorer, score_chunk
@@ -62,11 +63,14 @@ class Background:
 
     def features(self, batch: FrameBatch) -> Float32[Tensor, "t 1"]:
         """Staticness of each frame, phi_t; NaN where there is no background or no frame before."""
-        flows = batch.flow(self.flow)
+        flows, lengths = batch.flow(self.flow).cpu(), batch.flow_lengths(self.flow)
         if not len(flows):
             return batch.by_pair(torch.zeros(0, 1))
-        given = self._given_background(batch) if self.subject is not None else None
-        rows = [self._staticness(pair, None if given is None else given[i]) for i, pair in enumerate(flows.cpu())]
+        given = None if self.subject is None else self._given_background(batch, self.subject)
+        rows = [
+            self._staticness(flows[i], lengths[i], None if given is None else given[i].numpy())
+            for i in range(len(flows))
+        ]
         return batch.by_pair(torch.tensor(rows, dtype=torch.float32)[:, None])
 
     def scorer(self) -> MeanScorer:
@@ -77,24 +81,27 @@ class Background:
         """Staticness of one chunk: uint8 RGB [t h w 3], or pixels [3 t h w] in [-1, 1]."""
         return score_chunk(self, frames)
 
-    def _given_background(self, batch: FrameBatch) -> Bool[Tensor, "pairs h w"]:
+    def _given_background(self, batch: FrameBatch, subject: Segmenter) -> Bool[Tensor, "pairs h w"]:
         """Pixels that are background in both frames of a pair: the flow has no answer where a subject covers them."""
         frames = torch.cat([batch.before[-1:], batch.frames])
-        start = batch.start - len(batch.before[-1:])
-        masks = self.subject.masks(frames, start=start) if self.subject is not None else frames.new_zeros(0)
+        masks = subject.masks(frames, start=batch.start - len(batch.before[-1:]))
         if masks.shape != frames.shape[:3]:
             raise ValueError(
                 f"background: masks have shape {tuple(masks.shape)}; frames need {tuple(frames.shape[:3])}"
             )
         return ~(masks[:-1] | masks[1:]).cpu()
 
-    def _staticness(self, flow: Float32[Tensor, "h w 2"], background: Bool[Tensor, "h w"] | None) -> float:
+    def _staticness(
+        self,
+        flow: Float32[Tensor, "h w 2"],
+        lengths: Float32[Tensor, "h w"],
+        background: Bool[np.ndarray, "h w"] | None,
+    ) -> float:
         tau = self.tolerance * math.hypot(*flow.shape[:2])
         if background is None or self.compensate_camera:
             residual = flow - torch.from_numpy(camera_flow(flow.numpy()))
             if background is None:
-                moving = moving_subject(residual.numpy(), threshold=SUBJECT_TOLERANCES * tau)
-                background = ~torch.from_numpy(moving)
-            flow = residual if self.compensate_camera else flow
-        lengths = torch.linalg.vector_norm(flow, dim=-1)[background]
-        return (lengths <= tau).double().mean().item()  # the mean of nothing is NaN: the frame does not count
+                background = ~moving_subject(residual.numpy(), threshold=SUBJECT_TOLERANCES * tau)
+            lengths = flow_lengths(residual[None])[0] if self.compensate_camera else lengths
+        count = np.count_nonzero(background)
+        return np.count_nonzero((lengths.numpy() <= tau) & background) / count if count else math.nan

@@ -16,20 +16,29 @@ def camera_flow(flow: Float32[np.ndarray, "h w 2"]) -> Float32[np.ndarray, "h w 
     Pan, zoom, roll and shear are affine; parallax is not and stays in the rest.
     """
     height, width = flow.shape[:2]
-    step = max(1, max(height, width) // GRID)
-    y, x = (axis.ravel() for axis in np.mgrid[step // 2 : height : step, step // 2 : width : step])
-    seen = flow[y, x].astype(np.float64)
-    points = _terms(x, y, height, width)
-    fitted = np.median(seen, axis=0)
+    side = max(height, width)
+    step = max(1, side // GRID)
+    y, x = (np.arange(min(step, length) // 2, length, step) for length in (height, width))
+    seen = flow[np.ix_(y, x)].reshape(-1, 2).astype(np.float64)
+    down, right = (
+        axis.ravel() for axis in np.meshgrid(_centred(y, height, side), _centred(x, width, side), indexing="ij")
+    )
+    points = np.stack([np.ones(len(seen)), right, down], axis=1)
+    made = np.median(seen, axis=0)
     for _ in range(ROUNDS):
-        misses = np.linalg.norm(seen - (points @ fitted if fitted.ndim == 2 else fitted), axis=1)
+        misses = np.hypot(*(seen - made).T)
         # Cauchy weights; the scale is the median miss, and at least a twentieth of a pixel
-        weight = 1 / (1 + (misses / max(2 * np.median(misses), 0.05)) ** 2)
-        root = np.sqrt(weight)[:, None]
-        fitted = np.linalg.lstsq(root * points, root * seen, rcond=None)[0]
-    rows, columns = np.mgrid[:height, :width]
-    made = _terms(columns.ravel(), rows.ravel(), height, width) @ fitted
-    return made.reshape(height, width, 2).astype(np.float32)
+        weighted = points / (1 + (misses / max(2 * np.median(misses), 0.05)) ** 2)[:, None]
+        # lstsq and not solve: in a strip a few pixels high the points lie on one line
+        fitted = np.linalg.lstsq(weighted.T @ points, weighted.T @ seen, rcond=1e-12)[0]
+        made = points @ fitted
+    rows, columns = (_centred(np.arange(length), length, side) for length in (height, width))
+    camera = np.empty((height, width, 2), dtype=np.float32)
+    for axis, (still, across, along) in enumerate(fitted.T):
+        np.add.outer(
+            (still + along * rows).astype(np.float32), (across * columns).astype(np.float32), out=camera[..., axis]
+        )
+    return camera
 
 
 def moving_subject(residual: Float32[np.ndarray, "h w 2"], threshold: float) -> Bool[np.ndarray, "h w"]:
@@ -40,25 +49,25 @@ def moving_subject(residual: Float32[np.ndarray, "h w 2"], threshold: float) -> 
     import cv2
 
     height, width = residual.shape[:2]
-    moving = (np.linalg.norm(residual, axis=-1) > threshold).astype(np.uint8)
+    found = np.zeros((height, width), dtype=bool)
+    moving = (cv2.magnitude(*cv2.split(residual)) > threshold).astype(np.uint8)
     brush = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 3))
-    moving = cv2.morphologyEx(moving, cv2.MORPH_OPEN, brush)
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(moving)
-    if count < 2:
-        return np.zeros((height, width), dtype=bool)
+    opened = cv2.morphologyEx(moving, cv2.MORPH_OPEN, brush)
+    if np.count_nonzero(opened) < SMALLEST_SHARE * height * width:
+        return found
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(opened)
     largest = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
-    share = stats[largest, cv2.CC_STAT_AREA] / (height * width)
-    if not SMALLEST_SHARE <= share <= LARGEST_SHARE:
-        return np.zeros((height, width), dtype=bool)
+    left, top, wide, high, area = stats[largest]
+    if not SMALLEST_SHARE <= area / (height * width) <= LARGEST_SHARE:
+        return found
     # the flow at a subject's rim is a mixture of both motions
-    rim = 2 * max(1, round(0.01 * float(np.hypot(height, width)))) + 1
-    region = cv2.dilate((labels == largest).astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (rim, rim)))
-    return region.astype(bool)
+    rim = max(1, round(0.01 * float(np.hypot(height, width))))
+    brush = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * rim + 1, 2 * rim + 1))
+    here = np.s_[max(0, top - rim) : top + high + rim, max(0, left - rim) : left + wide + rim]
+    found[here] = cv2.dilate((labels[here] == largest).astype(np.uint8), brush)
+    return found
 
 
-def _terms(
-    x: Float[np.ndarray, " n"] | np.ndarray, y: Float[np.ndarray, " n"] | np.ndarray, height: int, width: int
-) -> Float[np.ndarray, "n 3"]:
-    """1, x and y, both about the centre in units of the picture's longer side."""
-    side = max(height, width)
-    return np.stack([np.ones(len(x)), (x - width / 2) / side, (y - height / 2) / side], axis=1)
+def _centred(places: Float[np.ndarray, " n"] | np.ndarray, length: int, side: int) -> Float[np.ndarray, " n"]:
+    """Places along a side about its middle, in units of the picture's longer side."""
+    return (places - length / 2) / side

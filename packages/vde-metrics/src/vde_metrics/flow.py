@@ -62,6 +62,14 @@ class DISFlow:
         return torch.stack(flows) if flows else torch.zeros(0, height, width, 2)
 
 
+def flow_lengths(flow: Float32[Tensor, "pairs h w 2"]) -> Float32[Tensor, "pairs h w"]:
+    """Length of the flow of every pixel."""
+    import cv2
+
+    lengths = [torch.from_numpy(cv2.magnitude(*cv2.split(pair))) for pair in flow.float().cpu().numpy()]
+    return torch.stack(lengths) if lengths else torch.zeros(flow.shape[:3])
+
+
 def _finest_scale(side: int, search: Any) -> int:
     """The preset's scale, or a finer one for small frames: its patches of 8 pixels should stay small beside them."""
     preset: int = search.getFinestScale()

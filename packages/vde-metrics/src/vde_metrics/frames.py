@@ -1,13 +1,15 @@
 """Consecutive frames, with what several metrics compute from them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from threading import Lock
 
 import torch
 from jaxtyping import Float32, UInt8
 from torch import Tensor
 
+from vde_metrics.flow import flow_lengths
 from vde_metrics.luminance import luminance
-from vde_metrics.protocols import OpticalFlow
+from vde_metrics.protocols import Encoder, OpticalFlow
 
 LOOK_BACK = 2
 """How many earlier frames a batch remembers."""
@@ -16,7 +18,7 @@ LOOK_BACK = 2
 class FrameBatch:
     """Some consecutive frames of a video and up to two frames before them.
 
-    Luminance and flow are computed when a metric first asks, and once for all metrics.
+    Luminance, flow and embeddings are computed when a metric first asks, and once for all metrics.
     """
 
     def __init__(
@@ -28,23 +30,35 @@ class FrameBatch:
         """Number of the first frame in the video."""
         self.before = frames[:0] if before is None else before
         """The frames just before, oldest first; none at the start of the video."""
-        self._luminance: Tensor | None = None
-        self._flows: dict[str, Tensor] = {}
+        self._found: dict[tuple[str, str], Tensor] = {}
+        self._locks: dict[tuple[str, str], Lock] = {}
 
     def __len__(self) -> int:
         return len(self.frames)
 
     def luminance(self) -> Float32[Tensor, "seen h w"]:
         """Luminance, 0 to 255, of the frames before and of these."""
-        if self._luminance is None:
-            self._luminance = torch.stack([luminance(frame) for frame in (*self.before, *self.frames)])
-        return self._luminance
+        seen = (*self.before, *self.frames)
+        return self._once("luminance", "", lambda: torch.stack([luminance(frame) for frame in seen]))
 
     def flow(self, method: OpticalFlow) -> Float32[Tensor, "pairs h w 2"]:
         """Flow from the frame before to each of these frames; the first frame of a video has none."""
-        if method.name not in self._flows:
-            self._flows[method.name] = method.flow(torch.cat([self.before[-1:], self.frames]))
-        return self._flows[method.name]
+        return self._once("flow", method.name, lambda: method.flow(torch.cat([self.before[-1:], self.frames])))
+
+    def flow_lengths(self, method: OpticalFlow) -> Float32[Tensor, "pairs h w"]:
+        """Lengths of that flow, pixel by pixel."""
+        return self._once("lengths", method.name, lambda: flow_lengths(self.flow(method)))
+
+    def embeddings(self, encoder: Encoder) -> Float32[Tensor, "t d"]:
+        """Embeddings of whole frames."""
+        return self._once("embeddings", encoder.name, lambda: encoder.encode(list(self.frames)).detach().float().cpu())
+
+    def _once(self, kind: str, name: str, make: Callable[[], Tensor]) -> Tensor:
+        """What the first metric that asks has made; metrics work side by side, and the others wait for it."""
+        with self._locks.setdefault((kind, name), Lock()):
+            if (kind, name) not in self._found:
+                self._found[kind, name] = make()
+            return self._found[kind, name]
 
     def by_pair(self, values: Float32[Tensor, "pairs k"]) -> Float32[Tensor, "t k"]:
         """One row a frame from one row a pair: NaN for the first frame of a video."""

@@ -74,14 +74,10 @@ def measure(
     source = open_source(video, num_frames=num_frames, fps=fps)
     store = feature_store(source, cache)
     count = _frame_count(source, cut, store)
-    boundaries = cut.boundaries(count, fps=source.fps)
-    check_weights(len(boundaries) - 1, weights)
-    plans = [Plan(metric=metric, boundaries=_own_boundaries(metric, cut, count) or boundaries) for metric in checked]
-    check_chunks([(plan.metric, plan.boundaries) for plan in plans])
-    plans.append(Plan(metric=Stillness(), boundaries=boundaries))
+    boundaries, plans = _planned(checked, cut, count=count, fps=source.fps, weights=weights)
     found = chunk_scores(
         source,
-        plans=plans,
+        plans=[*plans, Plan(metric=Stillness(), boundaries=boundaries)],
         num_frames=count,
         batch_frames=batch_frames,
         cache=store,
@@ -116,11 +112,19 @@ def _frame_count(source: FrameSource | FileSource, cut: Cut, store: FeatureCache
     return cut.num_frames
 
 
-def _own_boundaries(metric: Metric, cut: Cut, count: int) -> list[int] | None:
-    """The released protocol cuts what is left after thinning; None where a metric looks at every frame."""
-    if cut.protocol == "paper" or not isinstance(metric, ThinnedMetric) or metric.interval == 1:
-        return None
-    return cut.boundaries(count, fps=None, interval=metric.interval)
+def _planned(
+    metrics: Sequence[Metric], cut: Cut, *, count: int, fps: float | None, weights: Weights
+) -> tuple[list[int], list[Plan]]:
+    """The video's chunks, and every metric with its own: the released protocol cuts what is left after thinning."""
+    boundaries = cut.boundaries(count, fps=fps)
+    check_weights(len(boundaries) - 1, weights)
+    plans = []
+    for metric in metrics:
+        interval = metric.interval if cut.protocol == "released" and isinstance(metric, ThinnedMetric) else 1
+        own = boundaries if interval == 1 else cut.boundaries(count, fps=None, interval=interval)
+        plans.append(Plan(metric=metric, boundaries=own))
+    check_chunks([(plan.metric, plan.boundaries) for plan in plans])
+    return boundaries, plans
 
 
 def _middles(boundaries: Sequence[int]) -> tuple[int, ...]:

@@ -55,7 +55,7 @@ class Motion:
     def features(self, batch: FrameBatch) -> Float32[Tensor, "t 1"]:
         """For each frame: flow energy from the frame before, or smoothness of the frame before."""
         if self.flow is not None:
-            return batch.by_pair(flow_energy(batch.flow(self.flow))[:, None])
+            return batch.by_pair(batch.flow_lengths(self.flow).mean((1, 2), dtype=torch.float64).float()[:, None])
         pictures = batch.luminance()
         smooth = [
             1 - (middle - (before + after) / 2).abs().mean() / 255
@@ -71,9 +71,3 @@ class Motion:
     def score(self, frames: Frames) -> float:
         """Motion of one chunk: uint8 RGB [t h w 3], or pixels [3 t h w] in [-1, 1]."""
         return score_chunk(self, frames)
-
-
-def flow_energy(flow: Float32[Tensor, "pairs h w 2"]) -> Float32[Tensor, " pairs"]:
-    """Mean over the pixels of the flow's length, in pixels."""
-    lengths = [torch.linalg.vector_norm(pair, dim=-1).mean(dtype=torch.float64) for pair in flow]
-    return torch.stack(lengths).float().cpu() if lengths else torch.zeros(0)

@@ -58,7 +58,9 @@ class Subject:
 
     def features(self, batch: FrameBatch) -> Float32[Tensor, "t d"]:
         """Embedding of the subject in each frame; NaN where there is none."""
-        crops = self._crops(batch)
+        if self.crops is None:
+            return batch.embeddings(self.encoder)
+        crops = self._crops(batch, self.crops)
         shown = [i for i, crop in enumerate(crops) if crop is not None]
         rows = torch.full((len(crops), self.encoder.dim), float("nan"))
         if shown:
@@ -73,18 +75,16 @@ class Subject:
         """Likeness of one chunk to itself: uint8 RGB [t h w 3], or pixels [3 t h w] in [-1, 1]."""
         return score_chunk(self, frames)
 
-    def _crops(self, batch: FrameBatch) -> Sequence[UInt8[Tensor, "_ _ 3"] | None]:
+    def _crops(self, batch: FrameBatch, finder: Segmenter | Detector) -> Sequence[UInt8[Tensor, "_ _ 3"] | None]:
         frames = batch.frames
-        if self.crops is None:
-            return list(frames)
-        if isinstance(self.crops, Segmenter):
-            masks = self.crops.masks(frames, start=batch.start)
+        if isinstance(finder, Segmenter):
+            masks = finder.masks(frames, start=batch.start)
             _check_shape("masks", masks, tuple(frames.shape[:3]))
             if self.isolate:
                 frames = torch.where(masks.to(frames.device)[..., None], frames, GREY)
             boxes = torch.stack([mask_box(mask) for mask in masks])
         else:
-            boxes = self.crops.boxes(frames, start=batch.start)
+            boxes = finder.boxes(frames, start=batch.start)
             _check_shape("boxes", boxes, (len(frames), 4))
         return [square_crop(frame, box, margin=self.margin) for frame, box in zip(frames, boxes, strict=True)]
 

@@ -1,6 +1,7 @@
 """One pass over the frames for many metrics."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -189,19 +190,36 @@ def _run(
     batch_frames: int,
     on_frames: Callable[[int, int], None] | None,
 ) -> Size:
-    """One pass over the frames for all tracks; gives the height and width of the frames."""
-    shape = (0, 0)
-    count = 0
-    for batch in frame_batches(_at_most(checked_frames(source.frames()), num_frames), batch_frames):
-        count += len(batch)
-        shape = (batch.frames.shape[1], batch.frames.shape[2])
-        for track in tracks:
-            track.take(batch)
-        if on_frames is not None:
-            on_frames(count, num_frames)
+    """One pass over the frames for all tracks; gives the height and width of the frames.
+
+    Tracks work side by side, each in a thread of its own, while the next frames are decoded.
+    """
+    shape, count = (0, 0), 0
+    working: list[Future[None]] = []
+    with ThreadPoolExecutor(max_workers=max(1, len(tracks))) as pool:
+        for batch in frame_batches(_at_most(checked_frames(source.frames()), num_frames), batch_frames):
+            _finish(working, on_frames, count, num_frames)
+            working = [pool.submit(_take, track, batch) for track in tracks]
+            shape = (batch.frames.shape[1], batch.frames.shape[2])
+            count += len(batch)
+        _finish(working, on_frames, count, num_frames)
     if count < num_frames:
         raise ValueError(f"the video has {count} frames, fewer than the {num_frames} announced")
     return shape
+
+
+@torch.no_grad()
+def _take(track: Track, batch: FrameBatch) -> None:
+    track.take(batch)
+
+
+def _finish(
+    working: Sequence[Future[None]], on_frames: Callable[[int, int], None] | None, count: int, num_frames: int
+) -> None:
+    for one in working:
+        one.result()
+    if working and on_frames is not None:
+        on_frames(count, num_frames)
 
 
 def _at_most(frames: Iterable[UInt8[Tensor, "h w 3"]], num_frames: int) -> Iterator[UInt8[Tensor, "h w 3"]]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from jaxtyping import Float32
 from torch import Tensor
 
+from vde_metrics.aesthetic import predicted
 from vde_metrics.frames import FrameBatch
 from vde_metrics.protocols import Predictor
 from vde_metrics.scoring import MeanScorer, score_chunk
@@ -38,7 +39,7 @@ class AestheticQuality:
 
     def features(self, batch: FrameBatch) -> Float32[Tensor, "t 1"]:
         """A tenth of the predictor's score of each frame."""
-        return self.predictor.predict(batch.frames).detach().float().cpu()[:, None] / 10
+        return predicted(self.predictor, batch)[:, None] / 10
 
     def scorer(self) -> MeanScorer:
         """Mean over the chunk's frames."""

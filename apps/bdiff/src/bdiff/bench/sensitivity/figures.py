@@ -67,12 +67,13 @@ def _answer(
     measured = [own[fault, strength][name] for strength in STRENGTHS]
     errors = [float(one["vde_normalized"]) for one in measured]
     responses = [response(one["scores"], clean[name]["scores"]) for one in measured]
-    last = responses[-1]
+    last = response(measured[-1]["scores"][-1:], clean[name]["scores"][-1:])  # where the full strength is reached
     return {
         "vde_normalized": [str(error) if error == float("inf") else error for error in errors],
         "response": responses,
         "spearman_vde": spearman(errors),
         "spearman_response": spearman(responses),
+        "response_last_chunk": last,
         "times_re_encoding": None if last is None or not encoded else last / encoded,
     }
 
@@ -85,7 +86,8 @@ def sensitivity_parts(summary: Mapping[str, Any]) -> list[str]:
         f"{config['num_chunks']} chunks; each fault at strengths {', '.join(f'{s:g}' for s in STRENGTHS)}, growing "
         "from nothing in the first chunk to its strength in the last frame. The *error* is the normalised VDE of the "
         "faulty film. The *response* is the mean relative change of its chunk scores against the clean film's: it "
-        "leaves out what the film does by itself."
+        "leaves out what the film does by itself. Real clips go forth and back once a chunk and do not drift; stories "
+        "do, and there a fault may bring a chunk nearer to the first one: the error need not rise with the strength."
     )
     stated = "Stated before measuring: " + "; ".join(f"{fault}: {metric}" for fault, metric in ANSWERS.items()) + "."
     return [
@@ -93,8 +95,9 @@ def sensitivity_parts(summary: Mapping[str, Any]) -> list[str]:
         setting,
         stated,
         "## The stated metric and its fault",
-        f"Needed: a rank correlation of {NEEDED_SPEARMAN} of the error with the strength on every film, and at full "
-        f"strength {NEEDED_RATIO:g} times the response to re-encoding. What falls short is in bold.",
+        f"Needed: a rank correlation of {NEEDED_SPEARMAN} of the response with the strength on every film, and in the "
+        f"last chunk of the film of full strength {NEEDED_RATIO:g} times the response to re-encoding. What falls short "
+        "is in bold, with the film.",
         _stated_table(clips),
         "## Response of every metric at full strength, median over the films",
         _matrix(clips),
@@ -106,28 +109,30 @@ def sensitivity_parts(summary: Mapping[str, Any]) -> list[str]:
 def _stated_table(clips: Mapping[str, Any]) -> str:
     rows = []
     for fault, metric in ANSWERS.items():
-        answers = [one["faults"][fault][metric] for one in clips.values() if fault in one["faults"]]
-        if not answers:
-            continue
-        rows.append(
-            [
-                fault,
-                metric,
-                _least([one["spearman_vde"] for one in answers], NEEDED_SPEARMAN, ".2f"),
-                _least([one["spearman_response"] for one in answers], NEEDED_SPEARMAN, ".2f"),
-                _least([one["times_re_encoding"] for one in answers], NEEDED_RATIO, ".1f"),
-            ]
-        )
-    head = ["fault", "metric", "least Spearman, error", "least Spearman, response", "least ratio to re-encoding"]
+        answers = {film: one["faults"][fault][metric] for film, one in clips.items() if fault in one["faults"]}
+        if answers:
+            columns = (
+                ("spearman_response", NEEDED_SPEARMAN, ".2f"),
+                ("times_re_encoding", NEEDED_RATIO, ".1f"),
+                ("spearman_vde", None, ".2f"),
+            )
+            cells = [_least({film: one[key] for film, one in answers.items()}, *rest) for key, *rest in columns]
+            rows.append([fault, metric, *cells])
+    head = ["fault", "metric", "least Spearman, response", "least ratio to re-encoding", "least Spearman, error"]
     return _markdown(head, rows)
 
 
-def _least(values: Sequence[float | None], needed: float, form: str) -> str:
-    known = [value for value in values if value is not None]
+def _least(values: Mapping[str, float | None], needed: float | None, form: str) -> str:
+    """The least, and on how many films it falls short, with the film where it is least."""
+    known = {film: value for film, value in values.items() if value is not None}
     if not known:
         return "-"
-    shown = f"{min(known):{form}}" + ("" if len(known) == len(values) else f" ({len(values) - len(known)} without)")
-    return shown if min(known) >= needed else f"**{shown}**"
+    film = min(known, key=known.__getitem__)
+    shown = f"{known[film]:{form}}" + ("" if len(known) == len(values) else f" ({len(values) - len(known)} without)")
+    if needed is None or known[film] >= needed:
+        return shown
+    short = sum(value < needed for value in known.values())
+    return f"**{shown}: {film}{f' and {short - 1} more' if short > 1 else ''}**"
 
 
 def _matrix(clips: Mapping[str, Any]) -> str:

@@ -116,12 +116,12 @@ def _keep(config: SensitivityConfig) -> SensitivityConfig:
 
 
 @lru_cache(maxsize=1)  # jobs come clip by clip
-def _clip(name: str, seconds: float, fps: float, height: int) -> Clip:
-    return load_clip(name, seconds=seconds, fps=fps, height=height)
+def _clip(name: str, seconds: float, fps: float, height: int, num_chunks: int) -> Clip:
+    return load_clip(name, seconds=seconds, fps=fps, height=height, num_chunks=num_chunks)
 
 
 def _work(config: SensitivityConfig, job: SensitivityJob) -> dict[str, Any]:
-    clip = _clip(job.clip, config.seconds, config.fps, config.height)
+    clip = _clip(job.clip, config.seconds, config.fps, config.height, config.num_chunks)
     if job.change == "re-encoding":
         frames, subject = _encoded(clip), clip.subject
     elif job.change == "scaling":
@@ -131,8 +131,8 @@ def _work(config: SensitivityConfig, job: SensitivityJob) -> dict[str, Any]:
     elif job.change == "clean":
         frames, subject = clip.frames, clip.subject
     else:
-        frames = with_fault(clip, job.change, job.strength, num_chunks=config.num_chunks)
-        subject = clip.subject
+        faulty = with_fault(clip, job.change, job.strength, num_chunks=config.num_chunks)
+        frames, subject = faulty.frames, faulty.subject
     found = _measure(frames, subject, config)
     return {**asdict(job), "identity": config.identity, "metrics": found}
 

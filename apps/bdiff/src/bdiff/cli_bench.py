@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from bdiff import defaults
+from bdiff.cli_kv import bench_kv_command
 from bdiff.cli_runs import MEMORY_LIMIT_OPTION, check_device
 from bdiff.terminal import Positive, given, make_folder, one_line_errors
 from vde_metrics.cli import command as drift_command
@@ -20,6 +21,7 @@ def bench_group() -> None:
 
 
 bench_group.add_command(drift_command, "drift")
+bench_group.add_command(bench_kv_command)
 
 
 @bench_group.command("world")

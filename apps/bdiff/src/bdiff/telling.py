@@ -19,7 +19,7 @@ from bdiff_core import (
     load_transformer,
     load_vae,
 )
-from kvbank import KVBank, Policy, RecallTrace
+from kvbank import Float8, Int4, Int8, KVBank, Policy, RecallTrace
 from lvbench import storyworld
 from noisesched import NoiseStream, denoising_grid
 
@@ -90,7 +90,15 @@ class Teller:
         return story
 
     @torch.no_grad()
-    def tell(self, story: storyworld.StoryVideo, *, policy: Policy, given: Collection[int] = (0,), seed: int) -> Film:
+    def tell(
+        self,
+        story: storyworld.StoryVideo,
+        *,
+        policy: Policy,
+        given: Collection[int] = (0,),
+        seed: int,
+        quantization: Int8 | Float8 | Int4 | None = None,
+    ) -> Film:
         """Generate a story.
 
         Args:
@@ -98,6 +106,7 @@ class Teller:
             policy: Which past chunks a chunk sees.
             given: Chunks that are not generated but taken from the story, as latents.
             seed: Of the noise; a chunk's noise does not depend on which others are given.
+            quantization: How the past is packed; None: not at all.
         """
         states = self.encoder.encode(list(story.captions))
         conditions = [
@@ -106,7 +115,7 @@ class Teller:
         ]
         config, sampling = self.vae.config, self.sampling
         latent_size = tuple(side // config.spatial_stride for side in story.frames.shape[2:])
-        bank = KVBank(policy=policy, rotate=self.model.rotate, seed=seed)
+        bank = KVBank(policy=policy, rotate=self.model.rotate, seed=seed, quantization=quantization)
         chunks = generate(
             self.model,
             conditions,

@@ -1,0 +1,41 @@
+"""`bdiff bench kv`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bdiff import defaults
+from bdiff.terminal import given, make_folder, one_line_errors
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.command("kv")
+@click.option("--out", type=_PATH, required=True, help="Folder of figures.json and page.md.")
+@click.option("--model", type=_PATH, default=defaults.WEIGHTS, help="Model folder. Default: the one that ships.")
+@click.option(
+    "--part",
+    "parts",
+    type=click.Choice(("overhead", "throughput", "peak", "exactness", "video")),
+    multiple=True,
+    help="What to measure; repeat it. Default: all. Throughput and peak need 20 GB of memory.",
+)
+@click.option("--num-chunks", type=click.IntRange(6), help="Of the films measured.  [default: 25]")
+@click.option("--repeats", type=click.IntRange(2), help="Times that speeds are measured.  [default: 9]")
+@click.option("--num-stories", type=click.IntRange(1), help="Of the films that compare formats.  [default: 4]")
+@click.option("--num-seeds", type=click.IntRange(2), help="Films of each story in each format.  [default: 3]")
+@click.option("--steps", type=click.IntRange(1, 1000), help="Denoising steps a chunk. Default: the model's.")
+@click.option("--workers", type=click.IntRange(1), help="Processes that make these films.  [default: 2]")
+def bench_kv_command(parts: tuple[str, ...], **options: Any) -> None:
+    """What the memory costs: time of a chunk, bytes a second, exactness in few bits; the figures go to stdout."""
+    import json
+
+    with one_line_errors():
+        from bdiff.bench.kv.run import KVBenchConfig, bench_kv
+
+        config = KVBenchConfig(**given(options | {"parts": parts or None}))
+        make_folder(config.out)
+    figures = bench_kv(config)
+    click.echo(f"{config.out / 'page.md'} shows the figures", err=True)
+    click.echo(json.dumps(figures, indent=2))

@@ -39,6 +39,10 @@ def test_a_stopped_film_goes_on(tiny_model, tmp_path, monkeypatch):
     assert summary["video"]["chunks"] == 8
     assert json.loads((config.out / "figures.json").read_text()) == summary
     assert (config.out / "endurance.png").stat().st_size > 5000
+    page = (config.out / "page.md").read_text()
+    assert f"| growth | **{100 * summary['anonymous_growth']:.1f}%** |" in page
+    assert "](endurance.png)" in page
+    assert not (config.out / "drift.json").exists()
 
 
 def test_a_film_too_short_to_judge_is_refused(tmp_path):

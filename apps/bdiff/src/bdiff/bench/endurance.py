@@ -48,7 +48,7 @@ def bench_endurance(config: EnduranceConfig) -> dict[str, Any]:
     """Make the film, or what is missing of it, and say what it took.
 
     Figures of every chunk go to ``chunks.jsonl`` as they come, the summary to ``figures.json``, a plot to
-    ``endurance.png``.
+    ``endurance.png``, both to ``page.md``. Drift is not measured: a film this long takes as long again.
     """
     config.out.mkdir(parents=True, exist_ok=True)
     state, log = RunState(config.out), config.out / "chunks.jsonl"
@@ -76,7 +76,7 @@ def bench_endurance(config: EnduranceConfig) -> dict[str, Any]:
             file.write(json.dumps(figures) + "\n")
         last = time.perf_counter()
 
-    record = sample(parts, fresh=fresh, memory_limit=config.memory_limit, on_chunk=note)
+    record = sample(parts, fresh=fresh, memory_limit=config.memory_limit, on_chunk=note, drift=False)
     chunks = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     summary = summarize(chunks, settled=config.settled) | {
         "config": {name: str(value) for name, value in asdict(config).items()},
@@ -88,6 +88,7 @@ def bench_endurance(config: EnduranceConfig) -> dict[str, Any]:
     }
     write_whole(config.out / "figures.json", json.dumps(summary, indent=2) + "\n")
     draw(chunks, config.out / "endurance.png")
+    write_whole(config.out / "page.md", endurance_page(summary, picture="endurance.png"))
     return summary
 
 
@@ -106,6 +107,38 @@ def summarize(chunks: list[dict[str, Any]], *, settled: int) -> dict[str, Any]:
         "anonymous_growth": max(resident[settled:]) / max(1, resident[settled]) - 1,
         "memory_bytes": chunks[-1]["memory_bytes"],
     }
+
+
+def endurance_page(summary: dict[str, Any], *, picture: str) -> str:
+    """The figures as Markdown.
+
+    Args:
+        summary: What `bench_endurance` returns.
+        picture: Link to the plot.
+    """
+    config, machine, video = summary["config"], summary["machine"], summary["video"]
+    resident, settled = summary["anonymous_bytes"], int(config["settled"])
+    rows = {
+        "seconds a chunk, median": f"{summary['seconds_a_chunk']:.3f}",
+        f"the same over chunks {settled} to {2 * settled - 1}": f"{summary['early_seconds']:.3f}",
+        f"the same over the last {settled}": f"{summary['late_seconds']:.3f}",
+        "late over early": f"**{summary['late_over_early']:.3f}**",
+        f"anonymous memory at chunk {settled}": f"{resident['settled'] / 1e6:.0f} MB",
+        "at most after that": f"{resident['most'] / 1e6:.0f} MB",
+        "growth": f"**{100 * summary['anonymous_growth']:.1f}%**",
+        "keys and values of the past at the end": f"{summary['memory_bytes'] / 1e6:.0f} MB",
+        "state of the run on disk": f"{summary['state_bytes'] / 1e6:.0f} MB",
+        "video": f"{video['seconds'] / 60:.1f} minutes, {video['frames']} frames",
+        "its file": f"{summary['video_bytes'] / 1e6:.0f} MB",
+    }
+    setting = (
+        f"A film of {summary['chunks']} chunks by `bdiff bench endurance`: memory `{config['policy']}`, of whose past "
+        f"{int(config['memory_limit']) / 1e6:.0f} MB are held in memory. {machine['processor']}, {summary['threads']} "
+        f"threads, torch {machine['torch']}, bdiff {machine['bdiff']}. One film of one seed; drift was not measured."
+    )
+    table = "\n".join(["| | |", "|---|---|", *(f"| {name} | {figure} |" for name, figure in rows.items())])
+    plot = f"![Seconds of every chunk, and memory, over the chunks of the film]({picture})"
+    return "\n\n".join(["# A film of an hour", setting, table, plot]) + "\n"
 
 
 def draw(chunks: list[dict[str, Any]], file: Path) -> None:

@@ -7,6 +7,7 @@ import click
 
 from bdiff import defaults
 from bdiff.cli_kv import bench_kv_command
+from bdiff.cli_peers import bench_peers_command
 from bdiff.cli_runs import MEMORY_LIMIT_OPTION, check_device
 from bdiff.terminal import Positive, given, make_folder, one_line_errors
 from vde_metrics.cli import command as drift_command
@@ -21,6 +22,7 @@ def bench_group() -> None:
 
 
 bench_group.add_command(drift_command, "drift")
+bench_group.add_command(bench_peers_command)
 bench_group.add_command(bench_kv_command)
 
 
@@ -220,6 +222,7 @@ def bench_endurance_command(memory_limit: int, **options: Any) -> None:
 @click.option("--world", type=_PATH, help="summary.json of `bdiff bench world`.")
 @click.option("--speed", type=_PATH, help="JSON of `bdiff bench speed`.")
 @click.option("--memory", type=_PATH, help="summary.json of `bdiff bench memory`.")
+@click.option("--peers", type=_PATH, help="figures.json of `bdiff bench peers`.")
 @click.option("--note", default="", help="A paragraph under the heading.")
 def bench_page_command(out: Path, **options: Any) -> None:
     """Write a Markdown page of measured figures."""

@@ -1,7 +1,9 @@
 """What figures were measured on."""
 
 import platform
-from importlib.metadata import version
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,3 +18,38 @@ def describe_machine() -> dict[str, Any]:
         "torch": torch.__version__,
         "bdiff": version("bdiff"),
     }
+
+
+def describe_device(device: str) -> dict[str, Any]:
+    """Name of what computes, version of diffusers and commit of the checkout, each None where there is none."""
+    return {
+        "device": torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else processor_name(),
+        "diffusers": _version("diffusers"),
+        "commit": commit(),
+    }
+
+
+def processor_name() -> str:
+    """What the processor calls itself, or else its family."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())
+
+
+def commit() -> str | None:
+    """The commit that this code was checked out at, with "-dirty" if it was changed since."""
+    command = ("git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() or None
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -6,14 +6,23 @@ from pathlib import Path
 from typing import Any
 
 from bdiff.bench.memory.page import PICTURES, memory_parts
+from bdiff.bench.peers.page import peers_parts
+from bdiff.bench.peers.plots import draw
 from bdiff.bench.world import world_table
 from bdiff.files import write_whole
 
 
 def write_page(
-    path: Path, *, title: str, world: Path | None, speed: Path | None, memory: Path | None = None, note: str = ""
+    path: Path,
+    *,
+    title: str,
+    world: Path | None,
+    speed: Path | None,
+    memory: Path | None = None,
+    peers: Path | None = None,
+    note: str = "",
 ) -> None:
-    """Write a Markdown page of what `bdiff bench world`, `bdiff bench speed` and `bdiff bench memory` measured.
+    """Write a Markdown page of what `bdiff bench world`, `speed`, `memory` and `peers` measured.
 
     Args:
         path: The page.
@@ -21,18 +30,20 @@ def write_page(
         world: ``summary.json`` of the one.
         speed: The JSON of the second.
         memory: ``summary.json`` of the third; the page links to the pictures beside it.
+        peers: ``figures.json`` of the fourth; its plots are drawn beside the page.
         note: A paragraph under the heading.
 
     Raises:
         ValueError: If none is given, or a file is not what the bench wrote.
     """
-    if world is None and speed is None and memory is None:
-        raise ValueError("nothing to show: give the figures of bench world, bench speed or bench memory")
+    if all(file is None for file in (world, speed, memory, peers)):
+        raise ValueError("nothing to show: give the figures of bench world, speed, memory or peers")
     parts = [f"# {title}", *([note] if note else [])]
     sections = (
         (world, _world_parts),
         (speed, _speed_parts),
         (memory, lambda summary: memory_parts(summary, pictures=_pictures(memory.parent, path.parent))),
+        (peers, lambda figures: ["## Beside diffusers", *peers_parts(figures, pictures=draw(path, figures))]),
     )
     for file, parts_of in sections:
         if file is None:

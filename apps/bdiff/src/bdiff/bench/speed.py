@@ -108,10 +108,10 @@ def _around(values: list[float], at: int, neighbours: int) -> float:
     return statistics.median(values[at - neighbours // 2 : at + neighbours // 2 + 1])
 
 
-def anonymous_bytes() -> int:
-    """Anonymous resident memory of this process; 0 where the system does not say."""
+def anonymous_bytes(process: int | str = "self") -> int:
+    """Anonymous resident memory of a process, of this one by default; 0 where the system does not say."""
     try:
-        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        lines = Path(f"/proc/{process}/status").read_text(encoding="utf-8").splitlines()
     except OSError:
         return 0
     return next((1024 * int(line.split()[1]) for line in lines if line.startswith("RssAnon")), 0)

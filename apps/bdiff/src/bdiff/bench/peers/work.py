@@ -1,0 +1,126 @@
+"""Work of a film: operations that each method cannot do without, and bytes that its passes must read.
+
+Matrix products and attention as `bdiff_core.costs` counts them. Attention that is computed only to be masked, padding
+and the choice of what a memory keeps are not counted: they lower the share of the machine's rate instead.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from bdiff_core.config import ModelConfig
+from bdiff_core.costs import ChunkShape, pass_flops, text_flops
+
+_COMPRESSED = 4
+"""Side, in latents, of the tokens in which AnyFlow sees its distant past."""
+FULL_CHUNKS = 3
+"""Chunks that AnyFlow sees whole, the current one included: its default, and that of its checkpoints."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Of one film or of a part of it."""
+
+    flops: int = 0
+    passes: int = 0
+    """Of the transformer: each reads all of its weights."""
+    tokens_read: int = 0
+    """Keys and values of the past that the passes read, summed over layers."""
+
+    def __add__(self, other: "Work") -> "Work":
+        return Work(self.flops + other.flops, self.passes + other.passes, self.tokens_read + other.tokens_read)
+
+    def __mul__(self, times: int) -> "Work":
+        return Work(self.flops * times, self.passes * times, self.tokens_read * times)
+
+
+def cached_chunk(
+    config: ModelConfig, chunk: ChunkShape, *, steps: int, context: Sequence[int], remembered: bool
+) -> Work:
+    """Our loop: the steps of a chunk under its context and, if it is remembered, the pass that makes keys and values.
+
+    Args:
+        config: The transformer.
+        chunk: Shape of a chunk.
+        steps: Denoising steps.
+        context: Tokens of the past in each layer; none without a past.
+        remembered: Whether a later chunk may see it.
+    """
+    tokens, layers = config.num_tokens(chunk.frames, chunk.height, chunk.width), config.num_layers
+    seen = tuple(context) or (0,) * layers
+    whole = pass_flops(config, chunk) + 4 * tokens * config.dim * sum(seen)
+    total = Work(whole, 1, sum(seen)) * steps + Work(flops=text_flops(config))
+    if not remembered:
+        return total
+    # The last block's attention and feed-forward and the head are never computed.
+    weights = config.dim**2 + 2 * config.dim**2 + 2 * config.dim * config.ffn_dim
+    attended = tokens + seen[-1] + config.text_length
+    unused = 2 * tokens * weights + 4 * tokens * attended * config.dim + 2 * tokens * config.dim * config.patch_dim
+    return total + Work(whole - unused, 1, sum(seen[:-1]))
+
+
+def windows(config: ModelConfig, chunk: ChunkShape, *, rows: Sequence[int], lag: int) -> Work:
+    """Diffusion forcing: every row of steps encodes a whole window, its past included, and the text.
+
+    Args:
+        config: The transformer.
+        chunk: Shape of a chunk.
+        rows: Chunks in each row of steps.
+        lag: 0 for attention among all chunks of a window, else a chunk sees itself and earlier ones.
+    """
+    tokens, total = config.num_tokens(chunk.frames, chunk.height, chunk.width), 0
+    for chunks in rows:
+        masked = tokens**2 * chunks * (chunks - 1) // 2 if lag else 0
+        window = replace(chunk, frames=chunks * chunk.frames)
+        total += pass_flops(config, window) + text_flops(config) - 4 * masked * config.dim * config.num_layers
+    return Work(total, len(rows))
+
+
+def anyflow_film(config: ModelConfig, chunk: ChunkShape, *, steps: int, num_chunks: int) -> Work:
+    """AnyFlow: steps under a cache, and after each chunk but the last a pass over all frames so far to fill it."""
+    total = Work()
+    for index in range(num_chunks):
+        whole, distant = _anyflow_past(config, chunk, index)
+        past = whole + distant
+        one = pass_flops(config, chunk, context_tokens=past) + text_flops(config) + _second_time(config, chunk.frames)
+        total += Work(one, 1, past * config.num_layers) * steps
+        if index < num_chunks - 1:
+            total += Work(_anyflow_cache(config, chunk, index + 1), 1)
+    return total
+
+
+def anyflow_shown(config: ModelConfig, chunk: ChunkShape, index: int) -> int:
+    """Tokens of the past that a chunk sees."""
+    return sum(_anyflow_past(config, chunk, index))
+
+
+def _anyflow_past(config: ModelConfig, chunk: ChunkShape, index: int) -> tuple[int, int]:
+    """Tokens of the past of a chunk: of chunks seen whole, of those seen from afar."""
+    near = min(index, FULL_CHUNKS - 1)
+    return near * config.num_tokens(chunk.frames, chunk.height, chunk.width), (index - near) * _distant_tokens(chunk)
+
+
+def _distant_tokens(chunk: ChunkShape) -> int:
+    return chunk.frames * (chunk.height // _COMPRESSED) * (chunk.width // _COMPRESSED)
+
+
+def _anyflow_cache(config: ModelConfig, chunk: ChunkShape, num_chunks: int) -> int:
+    """Operations of the pass over so many finished chunks: all layers to their end, without the head."""
+    tokens = config.num_tokens(chunk.frames, chunk.height, chunk.width)
+    near = min(num_chunks, FULL_CHUNKS - 1)
+    sizes = [_distant_tokens(chunk)] * (num_chunks - near) + [tokens] * near
+    total, dim, past = 0, config.dim, 0
+    weights = 6 * dim**2 + 2 * dim * config.ffn_dim
+    for size in sizes:
+        past += size
+        total += config.num_layers * (2 * size * weights + 4 * size * (past + config.text_length) * dim)
+    pixels = config.in_channels * config.patch_size[1] * config.patch_size[2]
+    total += 2 * dim * (near * tokens * pixels)
+    total += 2 * dim * ((num_chunks - near) * _distant_tokens(chunk) * config.in_channels * _COMPRESSED**2)
+    frames = num_chunks * chunk.frames
+    time = 2 * frames * (config.freq_dim * dim + 7 * dim**2) + _second_time(config, frames)
+    return total + time + text_flops(config)
+
+
+def _second_time(config: ModelConfig, frames: int) -> int:
+    """AnyFlow tells a second level, that to which a step goes."""
+    return 2 * frames * (config.freq_dim * config.dim + config.dim**2)

@@ -105,6 +105,15 @@ def gpu(session):
 
 
 @nox.session
+def vbench_reference(session):
+    """VBench's metrics on pyiqa and torchvision themselves, in no lane: another torch, about 6 GB, CPU is enough."""
+    pins = ("torch==2.14.1", "torchvision==0.29.1", "--editable=packages/vde-metrics[encoders]")
+    session.install("--no-compile", *pins, "timm", "einops", "pandas", "pyyaml", "scipy", "requests", *TOOLS["test"])
+    session.install("--no-deps", "pyiqa==0.1.16")
+    pytest(session, "python", "vbench_reference", *map(str, Path("packages/vde-metrics/tests").glob("test_vbench*.py")))
+
+
+@nox.session
 def sample(session):
     """A first video from a fresh checkout: `./dev sample [options of bdiff sample]`."""
     session.install(*PIP_OPTIONS, *EDITABLE)

@@ -113,7 +113,11 @@ def command(videos: tuple[str, ...], **options: Any) -> None:
     failed = len({selected.path for selected, _ in found}) < len({selected.path for selected in chosen})
     if reports:
         with _one_line():
-            comparison = _compared(groups) if compares else None
+            comparison = None
+            if compares:
+                from vde_metrics.comparison import compare
+
+                comparison = compare(groups)
             _write(reports, groups, comparison, as_json=as_json, single=len(chosen) == 1, **outputs)
     if failed:
         raise click.exceptions.Exit(2)
@@ -141,9 +145,8 @@ def _settings(options: dict[str, Any], *, thumbnails: bool) -> _Settings:
     names = tuple(dict.fromkeys(options.pop("names"))) or DEFAULTS[options["protocol"]]
     known = PAPER if options["protocol"] == "paper" else RELEASED
     if strangers := [name for name in names if name not in known]:
-        raise click.UsageError(
-            f"{strangers[0]} is no metric of the protocol {options['protocol']}; its metrics are {', '.join(known)}"
-        )
+        text = f"{strangers[0]} is no metric of the protocol {options['protocol']}; its metrics are {', '.join(known)}"
+        raise click.UsageError(text)
     return _Settings(names=names, thumbnails=thumbnails, **options)
 
 
@@ -220,17 +223,11 @@ def _grouped(
     """Reports by a short label of the argument they came from."""
     from vde_metrics.selection import group_labels
 
-    groups: dict[str, list[DriftReport]] = {label: [] for label in group_labels(arguments).values()}
     labels = group_labels(arguments)
+    groups: dict[str, list[DriftReport]] = {label: [] for label in labels.values()}
     for selected, report in found:
         groups[labels[selected.group]].append(report)
     return groups
-
-
-def _compared(groups: "Mapping[str, Sequence[DriftReport]]") -> "Comparison":
-    from vde_metrics.comparison import compare
-
-    return compare(groups)
 
 
 def _write(
@@ -261,9 +258,7 @@ def _json(reports: "Sequence[DriftReport]", comparison: "Comparison | None", *, 
     if comparison is not None:
         found = {"reports": [report.to_dict() for report in reports], "comparison": comparison.to_dict()}
         return json.dumps(found, indent=2, allow_nan=False)
-    if single:
-        return reports[0].to_json()
-    return "[" + ",\n".join(report.to_json() for report in reports) + "]"
+    return reports[0].to_json() if single else "[" + ",\n".join(report.to_json() for report in reports) + "]"
 
 
 def _write_whole(path: Path, text: str) -> None:

@@ -6,7 +6,7 @@ from html import escape
 
 from vde_metrics.chart import NUM_COLOURS, Curve, chart
 from vde_metrics.comparison import Comparison
-from vde_metrics.report import DriftReport, figure, require_comparable
+from vde_metrics.report import DriftReport, chunk_table, error_table, require_comparable
 
 MANY = 8
 """From so many videos on, a page folds the table of every video away."""
@@ -176,36 +176,19 @@ def _legend(reports: Sequence[DriftReport]) -> str:
 
 
 def _errors(reports: Sequence[DriftReport]) -> str:
-    rows = [
-        [
-            *([report.video] if len(reports) > 1 else []),
-            metric.name,
-            f"{metric.vde:.4f}",
-            f"{metric.vde_normalized:.4f}",
-            f"{metric.slope:+.4g}",
-            "none" if metric.worst_chunk is None else str(metric.worst_chunk),
-            *([f"{len(report.frozen_chunks)} of {report.num_chunks}"] if len(reports) > 1 else []),
+    header, rows = error_table(reports[0])
+    if len(reports) > 1:
+        header = ["video", *header, "frozen"]
+        rows = [
+            [report.video, *row, f"{len(report.frozen_chunks)} of {report.num_chunks}"]
+            for report in reports
+            for row in error_table(report)[1]
         ]
-        for report in reports
-        for metric in report.metrics
-    ]
-    header = ["metric", "VDE", "normalised", "slope per chunk", "worst chunk"]
-    return _table(["video", *header, "frozen"] if len(reports) > 1 else header, rows)
+    return _table(header, rows)
 
 
 def _scores(report: DriftReport, *, folded: bool) -> str:
-    rows = [
-        [
-            str(i),
-            f"{start}-{end - 1}",
-            *(figure(metric.scores[i], ".6g") for metric in report.metrics),
-            figure(still, ".0%"),
-        ]
-        for i, (start, end, still) in enumerate(
-            zip(report.chunk_frames[:-1], report.chunk_frames[1:], report.still_pairs, strict=True)
-        )
-    ]
-    header = ["chunk", "frames", *(metric.name for metric in report.metrics), "still pairs"]
+    header, rows = chunk_table(report)
     table = f'{_table(header, rows)}\n<p class="small">{escape(report.provenance)}</p>'
     title = f"Scores of {escape(report.video)}"
     return f"<details><summary>{title}</summary>{table}</details>" if folded else f"<h2>{title}</h2>\n{table}"

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from vde_metrics.drift import Weights
@@ -149,32 +150,8 @@ class DriftReport:
         """The report as Markdown: errors first, then the scores of every chunk."""
         lines = [f"## {self.video}", "", self.summary, "", self.freeze_check, ""]
         lines += [f"**{remark}**\n" for remark in self.remarks]
-        lines += markdown_table(
-            ["metric", "VDE", "normalised", "slope per chunk", "worst chunk"],
-            [
-                [
-                    metric.name,
-                    f"{metric.vde:.4f}",
-                    f"{metric.vde_normalized:.4f}",
-                    f"{metric.slope:+.4g}",
-                    "none" if metric.worst_chunk is None else str(metric.worst_chunk),
-                ]
-                for metric in self.metrics
-            ],
-        )
-        chunks = [
-            [
-                str(i),
-                f"{start}-{end - 1}",
-                *(figure(metric.scores[i], ".6g") for metric in self.metrics),
-                figure(still, ".0%"),
-            ]
-            for i, (start, end, still) in enumerate(
-                zip(self.chunk_frames[:-1], self.chunk_frames[1:], self.still_pairs, strict=True)
-            )
-        ]
-        header = ["chunk", "frames", *(metric.name for metric in self.metrics), "still pairs"]
-        return "\n".join([*lines, "", *markdown_table(header, chunks), "", self.provenance, ""])
+        lines += markdown_table(*error_table(self))
+        return "\n".join([*lines, "", *markdown_table(*chunk_table(self)), "", self.provenance, ""])
 
     def to_html(self) -> str:
         """The report as one self-contained HTML page with a curve per metric."""
@@ -242,11 +219,35 @@ def require_comparable(reports: Sequence[DriftReport]) -> None:
             )
 
 
+def error_table(report: DriftReport) -> tuple[list[str], list[list[str]]]:
+    """Heads and rows: the errors of every metric."""
+    rows = [
+        [
+            metric.name,
+            f"{metric.vde:.4f}",
+            f"{metric.vde_normalized:.4f}",
+            f"{metric.slope:+.4g}",
+            "none" if metric.worst_chunk is None else str(metric.worst_chunk),
+        ]
+        for metric in report.metrics
+    ]
+    return ["metric", "VDE", "normalised", "slope per chunk", "worst chunk"], rows
+
+
+def chunk_table(report: DriftReport) -> tuple[list[str], list[list[str]]]:
+    """Heads and rows: the scores of every chunk."""
+    ranges = [f"{start}-{end - 1}" for start, end in pairwise(report.chunk_frames)]
+    columns = [*([_figure(score, ".6g") for score in metric.scores] for metric in report.metrics)]
+    still = [_figure(share, ".0%") for share in report.still_pairs]
+    rows = [[str(i), *row] for i, row in enumerate(zip(ranges, *columns, still, strict=True))]
+    return ["chunk", "frames", *(metric.name for metric in report.metrics), "still pairs"], rows
+
+
 def _listed(chunks: Sequence[int]) -> str:
     return ", ".join(map(str, chunks))
 
 
-def figure(value: float | None, form: str) -> str:
+def _figure(value: float | None, form: str) -> str:
     """A number, or a dash where there is none."""
     return "-" if value is None else format(value, form)
 

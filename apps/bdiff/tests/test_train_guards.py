@@ -118,10 +118,10 @@ def test_a_checkpoint_of_earlier_versions_is_gone_on_with(tmp_path):
 
 def test_the_log_tells_throughput_and_its_share_of_the_machine(tmp_path):
     work = Work(tokens=100, flops=10**6, rate=1e9)
-    config = RunConfig(out=tmp_path, max_steps=4, micro_batches=2, log_steps=2, work=work)
+    config = RunConfig(out=tmp_path, max_steps=5, micro_batches=2, log_steps=2, work=work)
     fit(nn.Linear(5, 3), config, Task(loss=loss_with_factors({})))
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert len(lines) == 2
+    assert [line["step"] for line in lines] == [2, 4, 5]
     for line in lines:
         assert line["tokens_per_second"] > 0
         share = line["tokens_per_second"] / work.tokens * work.flops / work.rate

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import tarfile
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
@@ -77,6 +78,36 @@ def test_a_manifest_reads_as_its_folder_does(folder):
 
     read_release(folder).save(folder / "manifest.jsonl")
     assert read_videos(folder / "manifest.jsonl") == read_videos(folder)
+
+
+def test_webdataset_shards_are_read_as_the_files_in_them(folder, tmp_path):
+    names = sorted(path.name for path in folder.iterdir() if path.suffix in (".mp4", ".json"))
+    for number, part in enumerate((names[:4], names[4:])):
+        with tarfile.open(tmp_path / f"shard-{number}.tar", "w") as archive:
+            for name in part:
+                archive.add(folder / name, arcname=name)
+    split, plain = read_videos(tmp_path), read_videos(folder)
+    entries = {entry.video: entry for entry in (*split.train, *split.held_out)}
+    assert sorted(entries) == sorted(f"shard-{number // 2}.tar/clip {number}.mp4" for number in range(4))
+    for entry in plain.train:
+        number = int(entry.video.split()[1][0])
+        inside = entries[f"shard-{number // 2}.tar/{entry.video}"]
+        (one,), (other,) = (
+            list(read_takes(root, video, config_of(folder), num_chunks=2))
+            for root, video in ((tmp_path, inside), (plain.root, entry))
+        )
+        assert torch.equal(one.pixels, other.pixels)
+        assert one.captions == other.captions
+
+
+def test_a_tar_without_captions_or_that_is_none_is_named(folder, tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        archive.add(folder / "clip 0.mp4", arcname="clip 0.mp4")
+    with pytest.raises(FileNotFoundError, match=r"a\.tar: neither clip 0\.json nor clip 0\.txt"):
+        read_videos(tmp_path)
+    (tmp_path / "a.tar").write_text("no tar")
+    with pytest.raises(ValueError, match=r"a\.tar: no tar file"):
+        read_videos(tmp_path)
 
 
 def test_shards_are_made_once_for_each_autoencoder_and_setting(folder, tmp_path):

@@ -35,7 +35,7 @@ def _training_options(command: "Callable") -> "Callable":
             "--videos",
             "source",
             type=click.Path(path_type=Path, exists=True),
-            help="Train on these instead of stories: a manifest (.jsonl), or a folder of videos and their captions.",
+            help="Train on these, not on stories: a manifest (.jsonl), or a folder of videos and captions, or of tars.",
         ),
         click.option("--learning-rate", type=Positive()),
         click.option("--richness", type=click.IntRange(0, 2), help="Stories: 0 flat, 1 landmarks, 2 light and camera."),

@@ -55,6 +55,8 @@ def fit(model: nn.Module, config: RunConfig, task: Task) -> RunResult:
         while not done and run.fraction() < 1:
             _advance(line, bar, run, run.step(task.loss))
             over = run.fraction() >= 1
+            if over:
+                run.log_rest()
             if task.evaluate and (over or run.due("evaluate", config.evaluate_minutes)):
                 run.evaluate(task.evaluate)
                 done = task.good_enough is not None and task.good_enough(run.progress.evaluation)
@@ -139,7 +141,7 @@ class _Run:
         self._busy += elapsed
         self.log.add({"loss": value, "learning_rate": config.learning_rate * factor, "gradient": norm, **figures})
         if progress.step % config.log_steps == 0:
-            self._write_window()
+            self.log_rest()
         return value
 
     def _gradients(self, loss: LossFunction) -> tuple[list[float], dict[str, float]]:
@@ -194,7 +196,10 @@ class _Run:
                 f"and start again from {self.checkpoints.file.parent}. The last one: {why}, {named}"
             )
 
-    def _write_window(self) -> None:
+    def log_rest(self) -> None:
+        """Write the line of the steps since the last one, if there are any."""
+        if not len(self.log):
+            return
         config, work = self.config, self.config.work
         done = config.micro_batches * len(self.log)
         more = work.figures(done, self._busy, machines=self.ranks.count) if work else {}

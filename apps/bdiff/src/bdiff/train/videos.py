@@ -17,6 +17,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from bdiff.train.stories import write_shard
+from bdiff.train.tars import opened_video, read_tars
 from bdiff_core import CausalVAE
 from lvbench import Manifest, ManifestEntry, read_release
 
@@ -31,8 +32,8 @@ class VideoConfig:
     """Where videos are, and how they are cut."""
 
     source: Path
-    """A manifest of LV-Bench (.jsonl), beside whose videos it lies; or a folder of videos, each with its captions in a
-    .json or .txt of its name."""
+    """A manifest of LV-Bench (.jsonl), beside whose videos it lies; a folder of videos, each with its captions in a
+    .json or .txt of its name; or a folder of WebDataset shards, tar files of such pairs."""
     fps: int = 8
     """Frames a second to train on."""
     height: int = 64
@@ -86,7 +87,9 @@ def read_videos(source: Path) -> VideoSplit:
         FileNotFoundError: If there is no such thing, or a video has no captions.
         ValueError: If captions are not valid, or there are fewer than three videos.
     """
-    if source.is_dir():
+    if source.is_dir() and any(source.glob("*.tar")):
+        manifest, root = read_tars(source), source
+    elif source.is_dir():
         manifest = read_release(source)
         root = source / "Video_datasets" if (source / "Video_datasets").is_dir() else source
     else:
@@ -176,7 +179,7 @@ def _frames(path: Path, config: VideoConfig) -> "Iterator[UInt8[Tensor, '3 h w']
     import av
 
     try:
-        with av.open(str(path)) as container:
+        with opened_video(path) as file, av.open(file) as container:
             if not container.streams.video:
                 raise ValueError(f"{path}: has no video stream")
             shown, wanted, first, time = None, 0, None, 0.0

@@ -132,6 +132,18 @@ def test_a_reference_changes_no_draw():
     assert torch.equal(plain.latents, with_reference.latents)
 
 
+def test_estimated_context_is_part_of_the_loss():
+    stage = make_stage()
+    losses = []
+    for share in (0.0, 1.0):
+        config = replace(
+            RECIPES["default"](FILES), batch=GatherConfig(stories=8, early_share=0.0, estimated_share=share)
+        )
+        task = ModelTask(config=config, stage=stage, held_out=None, vae=None, encoder=None, preview=None)
+        losses.append(task.loss(small_model(), 0, step_generator(0, 3))[0].item())
+    assert losses[0] != losses[1]
+
+
 def test_a_roll_out_keeps_what_is_given_and_is_a_function_of_its_window():
     stage, model = make_stage(), small_model()
     window = Window.draw(stage.stories, 3, generator=step_generator(0, 0))

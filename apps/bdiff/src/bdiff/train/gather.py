@@ -36,6 +36,8 @@ class GatherConfig:
     """Probability that a context token is hidden (p_drop of BlockVid Alg. 1)."""
     context_noise: float = 0.3
     """Largest standard deviation of the noise on context latents, against errors that build up."""
+    estimated_share: float = 0.0
+    """Share of samples that see estimates of their context, see `bdiff.train.estimates`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

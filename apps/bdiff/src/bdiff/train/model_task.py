@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bdiff.defaults import Sampling, policy
+from bdiff.train.estimates import with_estimated_context
 from bdiff.train.fidelity import copies_velocity, fidelity_loss
 from bdiff.train.games import Game, Players, Stage
 from bdiff.train.gather import Batch, make_batch
@@ -57,14 +58,14 @@ class ModelTask:
     ) -> tuple[Float[Tensor, ""], Mapping[str, float]]:
         """Of a micro-batch: fidelity to real videos (+ Eq. 5), + weight * Self Forcing; in its steps, the judge's."""
         if self.game is None:
-            return self._fidelity(module, self._batch(self.stage.stories, generator))
+            return self._fidelity(module, self._training_batch(module, generator))
         assert isinstance(module, Players)
         if self.part(step) == _JUDGE:
             return self.game.judge_loss(module, generator)
         played, figures = self.game.player_loss(module, generator)
         loss = self.game.config.weight * played
         if self.config.fidelity_weight:
-            true, more = self._fidelity(module.model, self._batch(self.stage.stories, generator))
+            true, more = self._fidelity(module.model, self._training_batch(module.model, generator))
             loss = loss + self.config.fidelity_weight * true
             figures = {"fidelity": true.item(), **figures, **more}
         return loss, figures
@@ -111,6 +112,19 @@ class ModelTask:
     def _sampling(self) -> Sampling:
         """How previews are made: as the model will be sampled."""
         return replace(Sampling(latent_frames=self.stage.stories.frames_per_chunk), **self.config.sampling)
+
+    def _training_batch(self, model: ChunkDiT, generator: torch.Generator) -> Batch:
+        """A batch of the stories; some samples see what the model makes of their context."""
+        batch, config = self._batch(self.stage.stories, generator), self.config.batch
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.config.bfloat16):
+            return with_estimated_context(
+                model,
+                batch,
+                share=config.estimated_share,
+                context=config.context,
+                frames_per_chunk=self.stage.stories.frames_per_chunk,
+                generator=generator,
+            )
 
     def _batch(self, stories: StorySet, generator: torch.Generator) -> Batch:
         forcing = self.config.block_forcing

@@ -5,6 +5,7 @@ The order of the paper: `stage1` on many takes, `stage2` on long ones, then post
 whatever the gradient, which is much for a model that is nearly there.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 from bdiff.train.fidelity import BlockForcing
 from bdiff.train.games import Adversarial, Distillation
 from bdiff.train.gather import GatherConfig
+from bdiff.train.guards import GuardConfig
 from bdiff.train.model_config import ModelTrainConfig
 from bdiff.train.rollouts import RolloutConfig
 
@@ -67,6 +69,8 @@ def self_forcing(files: Files) -> ModelTrainConfig:
         _post_training(_started(files, "self_forcing", "stage2")),
         recipe="self_forcing",
         self_forcing=Adversarial(rollout=RolloutConfig(chunks=6, given=1, steps=4, last_chunks=3)),
+        # A judge that has nearly won has losses near 0, of which any other is a large multiple.
+        guard=GuardConfig(spike=math.inf),
     )
 
 

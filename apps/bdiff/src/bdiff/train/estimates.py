@@ -1,0 +1,58 @@
+"""Context as sampling will show it: not true chunks, but what the model makes of them."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from bdiff.train.gather import Batch
+from bdiff_core import Gather
+from forcing_losses import interpolate
+
+_LEAST, _MOST = 0.5, 0.93  # levels from which a chunk is still estimated as itself, its colours and its place
+
+
+@torch.no_grad()
+def with_estimated_context(
+    model: nn.Module, batch: Batch, *, share: float, context: int, frames_per_chunk: int, generator: torch.Generator
+) -> Batch:
+    """A batch in which some samples see estimates of their context instead of the truth.
+
+    A model that has only seen true chunks copies the softness of its own into the next one. Here each context chunk is
+    noised to a random level and estimated in one step, x_0 = x_t - t v, under the true chunks before it; what is
+    learned stays the true target. (Self Forcing does this with whole roll-outs; one step costs a forward pass.)
+
+    Args:
+        model: The model in training.
+        batch: From `make_batch`.
+        share: Of the samples, at least 0 and at most 1; 0 gives the batch back.
+        context: Places for context chunks.
+        frames_per_chunk: Latent frames of a chunk.
+        generator: Of the choice, the levels and the noise.
+    """
+    chosen = torch.rand(len(batch.latents), generator=generator) < share
+    if not chosen.any():
+        return batch
+    length = context * frames_per_chunk
+    clean, count = batch.latents[chosen, :, :length], int(chosen.sum())
+    per_chunk = _LEAST + (_MOST - _LEAST) * torch.rand(count, context, generator=generator)
+    levels = per_chunk.repeat_interleave(frames_per_chunk, dim=1)
+    noisy = interpolate(clean, torch.randn(clean.shape, generator=generator), levels)
+    velocity = model(
+        torch.cat([clean, noisy], dim=2),
+        torch.cat([torch.zeros_like(levels), levels], dim=1),
+        batch.text[chosen, :context].repeat(1, 2, 1, 1),
+        frames_per_chunk=frames_per_chunk,
+        gather=_twice(batch.gather, chosen, context),
+    )[:, :, length:]
+    latents = batch.latents.clone()
+    latents[chosen, :, :length] = noisy - levels[:, None, :, None, None] * velocity.float()
+    return replace(batch, latents=latents)
+
+
+def _twice(gather: Gather, chosen: Tensor, context: int) -> Gather:
+    """The context chunks clean, then noisy: each noisy one sees itself and the clean ones that its clean twin sees."""
+    seen = gather.visible[chosen, :context, :context]
+    own = torch.eye(context, dtype=torch.bool).expand_as(seen)
+    visible = torch.cat([torch.cat([seen, torch.zeros_like(own)], dim=2), torch.cat([seen & ~own, own], dim=2)], dim=1)
+    return Gather(slots=gather.slots[chosen, :context].repeat(1, 2), visible=visible)

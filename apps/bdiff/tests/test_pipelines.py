@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import weakref
+from fnmatch import fnmatch
 
 import av
 import pytest
@@ -220,6 +222,105 @@ def test_what_a_picture_does_not_fit_is_said_in_one_line(
     assert (stopped.value.code, error.count("\n")) == (2, 1)
     assert said in error
     assert not (tmp_path / "x").exists()
+
+
+def test_with_offload_the_encoders_are_gone_before_the_transformer_is_loaded(
+    of_pictures, picture, tmp_path, monkeypatch
+):
+    """One part after the other, and the same film as with all of them at once."""
+    from bdiff import models
+
+    alive, seen, load_transformer = [], [], models.load_transformer
+
+    def watched(load):
+        def watching(*args, **kwargs):
+            loaded = load(*args, **kwargs)
+            alive.append(weakref.ref(loaded[0] if isinstance(loaded, tuple) else loaded._encoder))
+            return loaded
+
+        return watching
+
+    def see(*args, **kwargs):
+        seen.append([ref() is not None for ref in alive])
+        return load_transformer(*args, **kwargs)
+
+    monkeypatch.setattr(models.UMT5TextEncoder, "load", watched(models.UMT5TextEncoder.load))
+    monkeypatch.setattr(models, "load_image_encoder", watched(models.load_image_encoder))
+    monkeypatch.setattr(models, "load_transformer", see)
+    board, films = Storyboard.from_prompts(["a cat at sea"]), {}
+    for offload in (None, False):
+        config = SampleConfig(
+            storyboard=board, out=tmp_path / str(offload), model=of_pictures["wan"], image=picture, offload=offload
+        )
+        parts = build(config)
+        assert not any(ref() for ref in alive[-2:])  # released before sampling in any case
+        assert sample(parts)["offload"] is (offload is None)
+        films[offload] = (config.out / "video.mp4").read_bytes()
+    assert seen[0] == [False, False]
+    assert films[None] == films[False]
+
+
+def test_an_autoencoder_on_demand_is_on_the_device_only_while_it_codes():
+    from bdiff.offload import OnDemand
+
+    class Watched:
+        latent_channels, spatial_stride, moves = 4, 8, []
+
+        def to(self, device):
+            self.moves.append(str(device))
+
+        def decode(self, latents, state=None):
+            self.moves.append("decode")
+            if state == "bad":
+                raise RuntimeError(state)
+            return latents, state
+
+        encode = decode
+
+    vae = OnDemand(Watched(), torch.device("cuda:1"))
+    assert (vae.device, vae.latent_channels, vae.spatial_stride) == (torch.device("cuda:1"), 4, 8)
+    assert Watched.moves == ["cpu"]
+    assert vae.decode("latents", "state") == ("latents", "state")
+    assert vae.encode("frames") == ("frames", None)
+    with pytest.raises(RuntimeError):
+        vae.decode("latents", "bad")
+    assert Watched.moves == ["cpu", *["cuda:1", "decode", "cpu"] * 3]
+
+
+def test_a_plan_counts_the_numbers_of_a_pipelines_parts(of_pictures, picture):
+    from bdiff.parts import write_script
+    from bdiff.plan import plan_run
+
+    board = Storyboard.from_prompts(["a cat at sea"])
+    config = SampleConfig(storyboard=board, model=of_pictures["wan"], image=picture, offload=False, dtype="bfloat16")
+    plan, made = plan_run(write_script(config), memory_limit=0), picture_parts("WanTransformer3DModel")
+    folders = {"autoencoder": "vae", "text encoder": "text_encoder", "image encoder": "image_encoder"}
+    for name, folder in folders.items():
+        assert plan.memory[name] == 2 * sum(p.numel() for p in made[folder].parameters())
+
+
+def test_a_repository_of_the_hub_is_fetched_with_what_a_pipeline_needs(wan, tmp_path, monkeypatch):
+    import huggingface_hub
+
+    from bdiff.models import local_folder
+
+    asked = []
+
+    def fetch(name, *, allow_patterns):
+        """As the hub's client does it, from a folder on disk."""
+        asked.append(name)
+        for file in filter(lambda file: file.is_file(), wan.rglob("*")):
+            path = file.relative_to(wan).as_posix()
+            if any(fnmatch(path, pattern) for pattern in allow_patterns):
+                (tmp_path / name / path).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(file, tmp_path / name / path)
+        return str(tmp_path / name)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    folder = local_folder("owner/wan")
+    build(SampleConfig(storyboard=Storyboard.from_prompts(["a fox"]), out=tmp_path / "x", model=folder))
+    assert asked == ["owner/wan"]
+    assert local_folder(folder) == folder
 
 
 def test_a_pipeline_of_two_transformers_is_refused(wan, tmp_path, capsys):

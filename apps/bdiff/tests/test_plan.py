@@ -78,5 +78,17 @@ def test_the_command(tiny_model, capsys):
     assert plan["peak"] == sum(plan["memory"].values())
 
 
+def test_offload_takes_the_largest_phase_and_not_the_sum(config):
+    from dataclasses import replace
+
+    together, apart = (plan_run(write_script(replace(config, offload=flag)), memory_limit=0) for flag in (False, True))
+    assert {"transformer", "text encoder", "autoencoder"} < set(together.memory)
+    assert set(apart.memory) == {"text encoder", "program"}  # the tiny model itself is far smaller
+    assert apart.memory.items() < together.memory.items()
+    sampling, text = {"transformer": 5}, {"text encoder": 7, "autoencoder": 1, "image encoder": 3}
+    assert set(planning._peak(sampling, text, offload=True)) == {"text encoder", "program"}
+    assert set(planning._peak({"transformer": 7}, text, offload=True)) == {"transformer", "autoencoder", "program"}
+
+
 def test_a_plan_that_fits_is_not_refused(config):
     assert refusal(plan_run(write_script(config), memory_limit=0)) is None

@@ -108,6 +108,11 @@ def _film_options(command: "Callable") -> "Callable":
                 "--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", show_default=True
             ),
             click.option(
+                "--offload/--no-offload",
+                default=None,
+                help="Load parts one after the other, and keep them off the device at rest. Default: for pipelines.",
+            ),
+            click.option(
                 "--attention",
                 type=click.Choice(defaults.ATTENTIONS),
                 default="auto",

@@ -1,6 +1,6 @@
 """What a film begins with: a picture or a video from outside, as the model at hand takes it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,9 +79,9 @@ def given_chunks(script: "Script", vae: Autoencoder, model: ModelConfig) -> Mapp
 
 
 def given_picture(
-    script: "Script", vae: Autoencoder, model: ModelConfig, encoder: ImageEncoder | None
+    script: "Script", vae: Autoencoder, model: ModelConfig, load_encoder: Callable[[], ImageEncoder | None]
 ) -> ImageCondition | None:
-    """What an image-to-video model is told of its picture; None for other models.
+    """What an image-to-video model is told of its picture; None for other models, which need no `load_encoder`.
 
     Raises:
         ValueError: If the picture cannot be read, or the model takes other channels than those of Wan's family.
@@ -90,6 +90,7 @@ def given_picture(
         return None
     sampling = script.sampling
     picture = read_picture(Path(script.image), height=sampling.height, width=sampling.width).to(vae.device)
+    encoder = load_encoder()
     condition = image_condition(
         picture[None],
         vae,

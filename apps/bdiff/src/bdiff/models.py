@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bdiff.defaults import Sampling
-from bdiff_core import ChunkDiT, SentenceTextEncoder, load_transformer, load_vae
+from bdiff_core import ChunkDiT, ModelConfig, SentenceTextEncoder, load_transformer, load_vae
 from bdiff_core.checkpoint import open_checkpoint
 from bdiff_core.wan import UMT5TextEncoder, WanVAE, load_image_encoder
 
@@ -39,6 +39,10 @@ class Autoencoder(Protocol):
     @property
     def device(self) -> torch.device:
         """Where it computes."""
+        ...
+
+    def to(self, device: torch.device | str) -> Any:
+        """Move it."""
         ...
 
     def decode(self, latents: Float[Tensor, "b c t h w"], state: Any = None) -> tuple[Float[Tensor, "b 3 T H W"], Any]:
@@ -102,22 +106,95 @@ def is_pipeline(folder: Path) -> bool:
     return (folder / _INDEX).is_file()
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    """A folder of either kind, from which each part is loaded when it is asked for.
+
+    Every method raises a ValueError if its part is missing or damaged, or does not fit the transformer.
+    """
+
+    folder: Path
+    dtype: torch.dtype
+    device: torch.device | str
+
+    @property
+    def config(self) -> ModelConfig:
+        """Of the transformer; read from headers alone."""
+        return open_checkpoint(self.folder / "transformer").config
+
+    def encoder(self) -> SentenceTextEncoder | UMT5TextEncoder:
+        """What encodes prompts."""
+        config, encoder = self.config, self._encoder()
+        if encoder.width != config.text_dim:
+            raise ValueError(f"{self.folder}: wants text of width {config.text_dim}, the encoder's is {encoder.width}")
+        return encoder
+
+    def vae(self) -> Autoencoder:
+        """What encodes and decodes pixels."""
+        own = not is_pipeline(self.folder)
+        vae = load_vae(self.folder, device=self.device) if own else WanVAE.load(self.folder / "vae", **self._where)
+        config, channels = self.config, vae.latent_channels
+        if own and config.in_channels != channels:
+            taken = f"the transformer takes {config.in_channels} channels, the autoencoder has {channels}"
+            raise ValueError(f"{self.folder}: {taken}")
+        if config.out_channels != channels:
+            given = f"the transformer gives {config.out_channels} channels, the autoencoder has {channels}"
+            raise ValueError(f"{self.folder}: {given}")
+        return vae
+
+    def image_encoder(self) -> ImageEncoder | None:
+        """What makes tokens of a picture; None for a model without them."""
+        if not is_pipeline(self.folder) or self.config.image_dim is None:
+            return None
+        model, processor = load_image_encoder(self.folder, **self._where)
+        return ImageEncoder(model=model, processor=processor)
+
+    def transformer(self) -> ChunkDiT:
+        """What denoises."""
+        return load_transformer(self.folder / "transformer", **self._where).eval()
+
+    def scheduler(self) -> Any:
+        """Of diffusers; None: the model has none."""
+        return _load_scheduler(self.folder) if is_pipeline(self.folder) else None
+
+    def check(self) -> None:
+        """Raise a ValueError if it is a pipeline that lacks a part, or one that cannot be run."""
+        if not is_pipeline(self.folder):
+            return
+        if missing := [part for part in _PARTS if not (self.folder / part).is_dir()]:
+            lacking = f"is a pipeline without {', '.join(missing)}/; expected {', '.join(_PARTS)}"
+            raise ValueError(f"{self.folder} {lacking}")
+        if any(_index(self.folder).get("transformer_2") or ()):
+            raise ValueError(
+                f"{self.folder} has two transformers, as Wan 2.2 does; expected a pipeline of Wan 2.1 or SkyReels-V2"
+            )
+
+    @property
+    def _where(self) -> dict[str, Any]:
+        return {"dtype": self.dtype, "device": self.device}
+
+    def _encoder(self) -> SentenceTextEncoder | UMT5TextEncoder:
+        length = self.config.text_length
+        if is_pipeline(self.folder):
+            return UMT5TextEncoder.load(self.folder, text_length=length, **self._where)
+        return SentenceTextEncoder(text_length=length)
+
+
 def load_model(folder: Path, *, dtype: torch.dtype, device: torch.device | str) -> Model:
     """All parts of a folder of either kind.
 
     Raises:
         ValueError: If a part is missing or damaged, or the parts do not fit each other.
     """
-    parts = _load_pipeline(folder, dtype, device) if is_pipeline(folder) else _load_own(folder, dtype, device)
-    width, wanted = parts.encoder.width, parts.transformer.config.text_dim
-    if width != wanted:
-        raise ValueError(f"{folder}: wants text of width {wanted}, the encoder's is {width}")
-    channels, config = parts.vae.latent_channels, parts.transformer.config
-    if config.out_channels != channels:
-        raise ValueError(
-            f"{folder}: the transformer gives {config.out_channels} channels, the autoencoder has {channels}"
-        )
-    return parts
+    source = Source(folder=folder, dtype=dtype, device=device)
+    source.check()
+    return Model(
+        vae=source.vae(),
+        transformer=source.transformer(),
+        encoder=source.encoder(),
+        image_encoder=source.image_encoder(),
+        scheduler=source.scheduler(),
+    )
 
 
 def native_sampling(folder: Path) -> Sampling:
@@ -132,7 +209,7 @@ def native_sampling(folder: Path) -> Sampling:
         return Sampling.of_model(folder)
     config = open_checkpoint(folder / "transformer").config
     chunk = {"cached": 3, "overlap": 5, "whole": 21}[config.native_mode]
-    kind = json.loads((folder / _INDEX).read_text(encoding="utf-8")).get("_class_name", "")
+    kind = _index(folder).get("_class_name", "")
     rate = 24 if config.native_mode == "overlap" or kind.startswith("SkyReels") else 16
     scheduler = json.loads((folder / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
     shift = float(scheduler.get("flow_shift", scheduler.get("shift", 1.0)))
@@ -152,38 +229,10 @@ def native_sampling(folder: Path) -> Sampling:
     return Sampling.of_model(folder, otherwise=native)
 
 
-def _load_own(folder: Path, dtype: torch.dtype, device: torch.device | str) -> Model:
-    vae = load_vae(folder, device=device)
-    transformer = load_transformer(folder / "transformer", dtype=dtype, device=device).eval()
-    if transformer.config.in_channels != vae.latent_channels:
-        raise ValueError(
-            f"{folder}: the transformer takes {transformer.config.in_channels} channels, the autoencoder has "
-            f"{vae.latent_channels}"
-        )
-    encoder = SentenceTextEncoder(text_length=transformer.config.text_length)
-    return Model(transformer=transformer, vae=vae, encoder=encoder)
-
-
-def _load_pipeline(folder: Path, dtype: torch.dtype, device: torch.device | str) -> Model:
-    if missing := [part for part in _PARTS if not (folder / part).is_dir()]:
-        raise ValueError(f"{folder} is a pipeline without {', '.join(missing)}/; expected {', '.join(_PARTS)}")
-    if any(json.loads((folder / _INDEX).read_text(encoding="utf-8")).get("transformer_2") or ()):
-        raise ValueError(
-            f"{folder} has two transformers, as Wan 2.2 does; expected a pipeline of Wan 2.1 or SkyReels-V2"
-        )
-    transformer = load_transformer(folder / "transformer", dtype=dtype, device=device).eval()
-    return Model(
-        transformer=transformer,
-        vae=WanVAE.load(folder / "vae", dtype=dtype, device=device),
-        encoder=UMT5TextEncoder.load(folder, text_length=transformer.config.text_length, dtype=dtype, device=device),
-        image_encoder=_load_image_encoder(folder, dtype, device) if transformer.config.image_dim else None,
-        scheduler=_load_scheduler(folder),
-    )
-
-
-def _load_image_encoder(folder: Path, dtype: torch.dtype, device: torch.device | str) -> ImageEncoder:
-    model, processor = load_image_encoder(folder, dtype=dtype, device=device)
-    return ImageEncoder(model=model, processor=processor)
+def _index(folder: Path) -> dict[str, Any]:
+    """What a pipeline says of itself."""
+    index: dict[str, Any] = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
+    return index
 
 
 def _load_scheduler(folder: Path) -> Any:

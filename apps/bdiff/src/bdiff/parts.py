@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,11 +12,13 @@ from torch import Tensor
 
 from bdiff import defaults
 from bdiff.given import check_picture, given_chunks, given_picture, given_video
-from bdiff.models import Autoencoder, Model, load_model, native_sampling
+from bdiff.models import Autoencoder, Source, is_pipeline, load_model, native_sampling
+from bdiff.offload import OnDemand, give_back
 from bdiff.record import digests
 from bdiff.script import Script, Take
-from bdiff_core import ChunkCondition, ChunkDiT, Storyboard, TextEncoder, count_chunks, plan_chunks
+from bdiff_core import ChunkCondition, ChunkDiT, ModelConfig, Storyboard, TextEncoder, count_chunks, plan_chunks
 from bdiff_core.backends import choose_attention
+from bdiff_core.checkpoint import open_checkpoint
 from bdiff_core.plan import chunk_shots
 from bdiff_core.wan import ImageCondition
 from kvbank import KVBank
@@ -70,6 +72,8 @@ class SampleConfig:
     """Where to compute."""
     dtype: Dtype = "float32"
     """What the transformer computes in."""
+    offload: bool | None = None
+    """Load one part after the other, and keep each off the device while it is not needed; None: for pipelines."""
     attention: str = "auto"
     """What it attends by, one of `defaults.ATTENTIONS`."""
 
@@ -128,6 +132,7 @@ def write_script(config: SampleConfig) -> Script:
         init_video=video,
         device=config.device,
         dtype=config.dtype,
+        offload=is_pipeline(config.model) if config.offload is None else config.offload,
         attention=choose_attention(
             config.attention, device=torch.device(config.device), dtype=getattr(torch, config.dtype)
         ),
@@ -148,24 +153,44 @@ def load_parts(script: Script, out: Path) -> Parts:
     started = time.perf_counter()
     folder, sampling = Path(script.model), script.sampling
     device, dtype = torch.device(script.device), getattr(torch, script.dtype)
-    loaded = load_model(folder, dtype=dtype, device=device)
-    model, vae = loaded.transformer, loaded.vae
-    model.attention = script.attention
-    _check_size(model, vae, sampling, folder=folder)
-    _check_mode(loaded, sampling, folder=folder)
+    take = _taker(Source(folder=folder, dtype=dtype, device=device), offload=script.offload)
     with torch.no_grad():
+        plan = _plan(script, take("encoder"))
+        vae, scheduler = take("vae"), take("scheduler")
+        config = open_checkpoint(folder / "transformer").config
+        _check_size(config, vae, sampling, folder=folder)
+        _check_mode(config, scheduler, sampling, folder=folder)
+        condition = given_picture(script, vae, config, lambda: take("image_encoder"))
+        if script.offload and device.type != "cpu":
+            vae = OnDemand(vae, device)
+        model = take("transformer")
+        model.attention = script.attention
         return Parts(
             script=script,
             out=out,
             model=model,
             vae=vae,
             bank=KVBank(policy=defaults.policy(script.policy), rotate=model.rotate, seed=script.seed),
-            scheduler=loaded.scheduler,
-            plan=_plan(script, loaded.encoder),
-            prefix=given_chunks(script, vae, model.config),
-            condition=given_picture(script, vae, model.config, loaded.image_encoder),
+            scheduler=scheduler,
+            plan=plan,
+            prefix=given_chunks(script, vae, config),
+            condition=condition,
             seconds_to_load=time.perf_counter() - started,
         )
+
+
+def _taker(source: Source, *, offload: bool) -> Callable[[str], Any]:
+    """Gives a part by its name: loaded at that moment and not held, or else one of those that are all loaded first."""
+    source.check()
+    if not offload:
+        model = load_model(source.folder, dtype=source.dtype, device=source.device)
+        return lambda name: getattr(model, name)
+
+    def load(name: str) -> Any:
+        give_back()
+        return getattr(source, name)()
+
+    return load
 
 
 _OF_SAMPLING = ("steps", "guidance", "noise", "scale", "mode", "solver", "negative", "height", "width")
@@ -186,15 +211,15 @@ def _plan(script: Script, encoder: TextEncoder) -> list[ChunkCondition]:
     return [replace(condition, negative=negative) for condition in plan]
 
 
-def _check_size(model: ChunkDiT, vae: Autoencoder, sampling: defaults.Sampling, *, folder: Path) -> None:
-    for name, patch in zip(("height", "width"), model.config.patch_size[1:], strict=True):
+def _check_size(config: ModelConfig, vae: Autoencoder, sampling: defaults.Sampling, *, folder: Path) -> None:
+    for name, patch in zip(("height", "width"), config.patch_size[1:], strict=True):
         side, unit = getattr(sampling, name), vae.spatial_stride * patch
         if side % unit:
             raise ValueError(f"{folder}: {name} is {side}; expected a multiple of {unit}")
 
 
-def _check_mode(loaded: Model, sampling: defaults.Sampling, *, folder: Path) -> None:
-    native = loaded.transformer.config.native_mode
+def _check_mode(config: ModelConfig, scheduler: Any, sampling: defaults.Sampling, *, folder: Path) -> None:
+    native = config.native_mode
     if sampling.mode != native:
         logger.warning(
             "%s was trained for the %s mode and is made to run in the %s mode: expect worse videos",
@@ -202,5 +227,5 @@ def _check_mode(loaded: Model, sampling: defaults.Sampling, *, folder: Path) -> 
             native,
             sampling.mode,
         )
-    if sampling.solver == "scheduler" and loaded.scheduler is None:
+    if sampling.solver == "scheduler" and scheduler is None:
         raise ValueError(f"{folder} has no scheduler; expected --solver euler or renoise")

@@ -1,5 +1,6 @@
 """What a video will take, before anything is loaded: memory by part, work, and the least time on this machine."""
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -99,12 +100,11 @@ def plan_run(script: Script, *, memory_limit: int, share: float = 1.0) -> Plan:
     flops = branches * (passes * pass_flops(config, shape, context_tokens=context) + text_flops(config))
     memory = {
         "transformer": num_parameters(config) * dtype.itemsize,
-        "autoencoder and text": _other_weights(folder, dtype),
         "context of a chunk": branches * kv_bytes(config, context + tokens, dtype=dtype) if cached else 0,
         "memory of the past": min(memory_limit, kept * chunks),
         "activations": _activations(config, branches * tokens, dtype),
-        "program": round(_OTHER),
     }
+    memory = _peak(memory, _other_weights(folder, dtype), offload=script.offload)
     return Plan(
         parameters=num_parameters(config),
         chunks=len(script.takes),
@@ -134,12 +134,38 @@ def _context_chunks(script: Script) -> int:
     return min(most, bound) if bound else most
 
 
-def _other_weights(folder: Path, dtype: torch.dtype) -> int:
-    """Bytes of what is loaded beside the transformer, by the files' sizes."""
+def _peak(sampling: dict[str, int], others: dict[str, int], *, offload: bool) -> dict[str, int]:
+    """What is held at once: everything, or with offload that of the largest phase."""
+    program = {"program": round(_OTHER)}
+    if not offload:
+        return sampling | others | program
+    text = {"text encoder": others["text encoder"]}
+    pictures = {name: size for name, size in others.items() if name not in text}
+    decoding = {"autoencoder": others["autoencoder"]}
+    return max((sampling | decoding, text, pictures), key=lambda phase: sum(phase.values())) | program
+
+
+def _other_weights(folder: Path, dtype: torch.dtype) -> dict[str, int]:
+    """Bytes of what is loaded beside the transformer, by the headers of the files."""
     if not is_pipeline(folder):
-        return sum(file.stat().st_size for file in folder.glob("*.safetensors")) * 2 + 90_000_000  # MiniLM
-    files = [file for part in ("vae", "text_encoder") for file in (folder / part).glob("*.safetensors")]
-    return sum(file.stat().st_size for file in files) * dtype.itemsize // 2
+        size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+        return {"autoencoder": 2 * size, "text encoder": 90_000_000}  # stored in half precision; MiniLM
+    parts = {"autoencoder": "vae", "text encoder": "text_encoder", "image encoder": "image_encoder"}
+    return {
+        name: dtype.itemsize * sum(_stored_numbers(file) for file in (folder / part).glob("*.safetensors"))
+        for name, part in parts.items()
+    }
+
+
+def _stored_numbers(file: Path) -> int:
+    """How many numbers a file holds; of a damaged one, which its loader will name, at most so many."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="pt") as opened:
+            return sum(math.prod(opened.get_slice(name).get_shape()) for name in opened.keys())  # noqa: SIM118
+    except SafetensorError:
+        return file.stat().st_size
 
 
 def _activations(config: ModelConfig, tokens: int, dtype: torch.dtype) -> int:
@@ -209,7 +235,9 @@ def refusal(plan: Plan) -> str | None:
     largest = max(plan.memory, key=lambda name: plan.memory[name])
     remedy = {
         "transformer": "--dtype bfloat16 halves it",
-        "autoencoder and text": "--dtype bfloat16 halves it",
+        "autoencoder": "--dtype bfloat16 halves it",
+        "text encoder": "--offload holds it only while prompts are encoded, --dtype bfloat16 halves it",
+        "image encoder": "--offload holds it only while the picture is encoded, --dtype bfloat16 halves it",
         "context of a chunk": "a smaller --height and --width, or another --policy",
         "memory of the past": "a smaller --memory-limit",
         "activations": "a smaller --height and --width",

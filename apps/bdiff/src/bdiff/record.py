@@ -118,6 +118,7 @@ class Record:
             "sampling": {name: getattr(sampling, name) for name in sampling.__slots__},
             "device": script.device,
             "dtype": script.dtype,
+            "offload": script.offload,
             "attention": script.attention,
             "title": script.title,
             "prompts": [take.prompt for take in script.takes],

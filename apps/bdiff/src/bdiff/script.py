@@ -41,6 +41,8 @@ class Script:
     """What the first takes show instead of being made."""
     device: str = "cpu"
     dtype: str = "float32"
+    offload: bool = False
+    """Parts are loaded one after the other."""
     attention: str = "sdpa"
     """The kernel, by its own name: `auto` could be another one when the run goes on."""
 

@@ -42,7 +42,9 @@ def make(config, began):
 @pytest.fixture(scope="module")
 def processes():
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["bdiff.sample", "bdiff_core", "vde_metrics"])
+    # Imports that a run makes when it needs them take ten times as long as the film.
+    late = ["sentence_transformers", "transformers.models.bert.modeling_bert", "av", "PIL.Image"]
+    context.set_forkserver_preload(["bdiff.sample", "bdiff_core", "vde_metrics", *late])
     return context
 
 

@@ -1,0 +1,100 @@
+"""Estimated context is what the model itself makes of a chunk, under the true chunks before it."""
+
+import pytest
+import torch
+
+from bdiff.train.estimates import with_estimated_context
+from bdiff.train.gather import GatherConfig, make_batch
+from bdiff.train.run import step_generator
+from bdiff.train.stories import StorySet
+from bdiff_core import ChunkDiT, ModelConfig
+from forcing_losses import interpolate
+from kvbank import SemanticSparse
+from noisesched import chunk_levels
+
+CHUNKS, FRAMES, CONTEXT = 9, 2, 4
+CONFIG = ModelConfig(
+    in_channels=2, out_channels=2, dim=12, num_heads=2, ffn_dim=16, num_layers=2, text_dim=6, text_length=4, freq_dim=8
+)
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    made = ChunkDiT(CONFIG)
+    for parameter in made.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return made
+
+
+@pytest.fixture(scope="module")
+def made():
+    generator = torch.Generator().manual_seed(0)
+    stories = StorySet(
+        latents=torch.randn(3, CHUNKS * FRAMES, 2, 4, 4, generator=generator).half(),
+        caption=torch.arange(CHUNKS).remainder(3).expand(3, -1),
+        tokens=torch.randn(3, 4, 6, generator=generator).half(),
+        embedding=torch.eye(3),
+    )
+    config = GatherConfig(stories=12, copies=2, text_dropout=0.0, token_drop=0.3, context_noise=0.0)
+    return make_batch(
+        stories,
+        chunk_levels(CHUNKS, level_min=0.5, level_max=0.83),
+        SemanticSparse(),
+        config=config,
+        tokens_per_chunk=8,
+        generator=step_generator(1, 0),
+    )
+
+
+def estimated(model, batch, share):
+    return with_estimated_context(
+        model, batch, share=share, context=CONTEXT, frames_per_chunk=FRAMES, generator=step_generator(2, 0)
+    )
+
+
+def reference(model, batch, *, generator):
+    """Every context chunk of every sample by a pass of its own: the true chunks before it, then itself with noise."""
+    torch.rand(len(batch.latents), generator=generator)
+    length = CONTEXT * FRAMES
+    clean = batch.latents[:, :, :length]
+    levels = 0.5 + 0.43 * torch.rand(len(clean), CONTEXT, generator=generator)
+    noise = torch.randn(clean.shape, generator=generator)
+    out = clean.clone()
+    for row in range(len(clean)):
+        absent = CONTEXT - int((batch.gather.slots[row, :CONTEXT] < 0).sum())
+        for chunk in range(absent, CONTEXT):
+            own = slice(chunk * FRAMES, (chunk + 1) * FRAMES)
+            level = levels[row, chunk].expand(1, FRAMES)
+            noisy = interpolate(clean[row : row + 1, :, own], noise[row : row + 1, :, own], level)
+            latents = torch.cat([clean[row : row + 1, :, absent * FRAMES : chunk * FRAMES], noisy], dim=2)
+            told = torch.cat([torch.zeros(1, (chunk - absent) * FRAMES), level], dim=1)
+            text = batch.text[row : row + 1, absent : chunk + 1]
+            velocity = model(latents, told, text, frames_per_chunk=FRAMES)[:, :, -FRAMES:]
+            out[row, :, own] = (noisy - levels[row, chunk] * velocity)[0]
+    return out
+
+
+def test_every_estimate_is_a_pass_over_the_true_past_and_the_noisy_chunk(model, made):
+    got = estimated(model, made, 1.0)
+    with torch.no_grad():
+        expected = reference(model, made, generator=step_generator(2, 0))
+    present = (made.gather.slots[:, :CONTEXT] < 0).repeat_interleave(FRAMES, 1)[:, None, :, None, None]
+    difference = (got.latents[:, :, : CONTEXT * FRAMES] - expected) * present
+    assert present.sum() > 20
+    assert (expected - made.latents[:, :, : CONTEXT * FRAMES]).abs().mean() > 0.1
+    assert difference.abs().max() < 1e-4
+
+
+def test_targets_and_what_is_learned_stay_as_they_were(model, made):
+    got = estimated(model, made, 1.0)
+    assert torch.equal(got.latents[:, :, CONTEXT * FRAMES :], made.latents[:, :, CONTEXT * FRAMES :])
+    assert got.clean is made.clean
+    assert got.gather is made.gather
+    assert not got.latents.requires_grad
+
+
+def test_the_share_says_how_many_samples_are_changed(model, made):
+    assert estimated(model, made, 0.0) is made
+    changed = (estimated(model, made, 0.5).latents != made.latents).flatten(1).any(1)
+    assert 2 <= int(changed.sum()) <= 10

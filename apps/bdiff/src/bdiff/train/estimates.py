@@ -28,16 +28,16 @@ def with_estimated_context(
         share: Of the samples, at least 0 and at most 1; 0 gives the batch back.
         context: Places for context chunks.
         frames_per_chunk: Latent frames of a chunk.
-        generator: Of the choice, the levels and the noise.
+        generator: Of the choice, the levels and the noise; on the CPU, wherever the batch is.
     """
     chosen = torch.rand(len(batch.latents), generator=generator) < share
     if not chosen.any():
         return batch
-    length = context * frames_per_chunk
+    length, device = context * frames_per_chunk, batch.latents.device
     clean, count = batch.latents[chosen, :, :length], int(chosen.sum())
     per_chunk = _LEAST + (_MOST - _LEAST) * torch.rand(count, context, generator=generator)
-    levels = per_chunk.repeat_interleave(frames_per_chunk, dim=1)
-    noisy = interpolate(clean, torch.randn(clean.shape, generator=generator), levels)
+    levels = per_chunk.repeat_interleave(frames_per_chunk, dim=1).to(device)
+    noisy = interpolate(clean, torch.randn(clean.shape, generator=generator).to(device), levels)
     velocity = model(
         torch.cat([clean, noisy], dim=2),
         torch.cat([torch.zeros_like(levels), levels], dim=1),
@@ -53,6 +53,6 @@ def with_estimated_context(
 def _twice(gather: Gather, chosen: Tensor, context: int) -> Gather:
     """The context chunks clean, then noisy: each noisy one sees itself and the clean ones that its clean twin sees."""
     seen = gather.visible[chosen, :context, :context]
-    own = torch.eye(context, dtype=torch.bool).expand_as(seen)
+    own = torch.eye(context, dtype=torch.bool, device=seen.device).expand_as(seen)
     visible = torch.cat([torch.cat([seen, torch.zeros_like(own)], dim=2), torch.cat([seen & ~own, own], dim=2)], dim=1)
     return Gather(slots=gather.slots[chosen, :context].repeat(1, 2), visible=visible)

@@ -115,8 +115,9 @@ class ModelTask:
 
     def _training_batch(self, model: ChunkDiT, generator: torch.Generator) -> Batch:
         """A batch of the stories; some samples see what the model makes of their context."""
-        batch, config = self._batch(self.stage.stories, generator), self.config.batch
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.config.bfloat16):
+        config, device = self.config.batch, next(model.parameters()).device
+        batch = self._batch(self.stage.stories, generator).to(device)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.config.bfloat16):
             return with_estimated_context(
                 model,
                 batch,

@@ -1,5 +1,7 @@
+import contextlib
 import dataclasses
-from types import SimpleNamespace
+import sys
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
@@ -16,11 +18,11 @@ PASSES = ("bidirectional", "chunks", "context", "context and chunks", "gather")
 pytestmark = pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 
 
-@pytest.fixture(scope="module")
+@contextlib.contextmanager
 def uncompiled():
-    """FlexAttention as torch runs it without a compiler: each shape would take one a minute."""
+    """FlexAttention as torch runs it without a compiler, which would take a while for each kind of pass."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(backends, "_flex_kernel", lambda: flex_attention)
+        patch.setattr(backends, "_flex_kernel", lambda *, dynamic: flex_attention)
         yield
 
 
@@ -68,19 +70,19 @@ def make_pass(kind, *, chunks=3, chunk_tokens=5, num_past=7, head_dim=20, seed=0
     seed=st.integers(0, 2**16),
 )
 def test_a_kernel_equals_the_explicit_softmax(
-    uncompiled, softmax, relative, name, kind, chunks, chunk_tokens, num_past, head_dim, seed
+    softmax, relative, name, kind, chunks, chunk_tokens, num_past, head_dim, seed
 ):
     sizes = {"chunks": chunks, "chunk_tokens": chunk_tokens, "num_past": num_past, "head_dim": head_dim}
     q, k, v, visibility, seen = make_pass(kind, **sizes, seed=seed)
-    with torch.no_grad():
+    with uncompiled(), torch.no_grad():
         assert relative(BACKENDS[name].attend(q, k, v, visibility), softmax(q, k, v, seen)) < 1e-5
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's compiler uses what torch deprecates
 def test_compiled_flex_equals_the_explicit_softmax(plain_errors, softmax, relative):
-    for num_past in (7, 150):
-        q, k, v, visibility, seen = make_pass("context and chunks", chunk_tokens=50, num_past=num_past)
+    for kind, num_past in (("context and chunks", 7), ("context and chunks", 150), ("gather", 0)):
+        q, k, v, visibility, seen = make_pass(kind, chunk_tokens=50, num_past=num_past)
         with torch.no_grad():
             assert relative(BACKENDS["flex"].attend(q, k, v, visibility), softmax(q, k, v, seen)) < 1e-5
 
@@ -106,19 +108,19 @@ def velocities(model, video, *, chunks, frames):
     }
 
 
-def test_a_model_gives_the_same_velocity_by_another_kernel(uncompiled, config, random_model, film, relative):
+def test_a_model_gives_the_same_velocity_by_another_kernel(config, random_model, film, relative):
     model, video = random_model(config), film(config, chunks=3, frames=2)
     video.tokens = config.num_tokens(2, 4, 6)
     found = {}
     for name in ("sdpa", "flex"):
         model.attention = name
-        with torch.no_grad():
+        with uncompiled(), torch.no_grad():
             found[name] = velocities(model, video, chunks=3, frames=2)
     for kind in PASSES:
         assert 0 < relative(found["flex"][kind], found["sdpa"][kind]) < 1e-5, kind
 
 
-def test_layers_that_see_alike_share_a_block_mask(uncompiled, config, random_model, film, monkeypatch):
+def test_layers_that_see_alike_share_a_block_mask(config, random_model, film, monkeypatch):
     model, video, made = random_model(config), film(config, chunks=3, frames=2), []
     create = torch.nn.attention.flex_attention.create_block_mask
     monkeypatch.setattr(
@@ -127,7 +129,7 @@ def test_layers_that_see_alike_share_a_block_mask(uncompiled, config, random_mod
         lambda *args, **sizes: made.append(sizes["KV_LEN"]) or create(*args, **sizes),
     )
     model.attention = "flex"
-    with torch.no_grad():
+    with uncompiled(), torch.no_grad():
         model(video.latents, video.levels, video.prompts, frames_per_chunk=2)
     assert made == [3 * config.num_tokens(2, 4, 6)]
 
@@ -138,13 +140,13 @@ def test_flex_skips_chunks_that_no_query_of_a_block_sees():
     assert (block_mask.to_dense()[0, 0] > 0).tolist() == torch.ones(4, 4).tril().bool().tolist()
 
 
-def test_one_graph_holds_a_pass_by_flex(plain_errors, uncompiled, config, random_model, film):
+def test_one_graph_holds_a_pass_by_flex(plain_errors, config, random_model, film):
     model = random_model(dataclasses.replace(config, num_layers=1))
     video = film(config, chunks=2, frames=2)
     args, options = (video.latents, video.levels, video.prompts), {"frames_per_chunk": 2}
     expected = model(*args, **options)
     model.attention = "flex"
-    with torch.no_grad():
+    with uncompiled(), torch.no_grad():
         found = torch.compile(model, fullgraph=True, backend="eager")(*args, **options)
     torch.testing.assert_close(found, expected)
 
@@ -160,7 +162,8 @@ def test_auto_takes_the_best_kernel_that_lacks_nothing(monkeypatch):
     anywhere = {"devices": None, "dtypes": None, "package": "torch"}
     for name in ("xformers", "flash"):
         monkeypatch.setitem(BACKENDS, name, dataclasses.replace(BACKENDS[name], **anywhere))
-        assert choose_attention("auto", device=CPU, dtype=torch.float32) == name
+        assert choose_attention("auto", device=CPU, dtype=torch.bfloat16) == name
+        assert choose_attention("auto", device=CPU, dtype=torch.float32) == "sdpa"
 
 
 @pytest.mark.parametrize(
@@ -215,6 +218,61 @@ def test_flash_refuses_masks():
     q, k, v, visibility, _ = make_pass("gather")
     with pytest.raises(ValueError, match="'flash' knows no masks, which a gather is: take 'sdpa'"):
         BACKENDS["flash"].attend(q, k, v, visibility)
+
+
+@pytest.fixture
+def stand_ins(monkeypatch):
+    """The two functions that need a GPU, on the CPU: layouts `b n heads dh`, alignment as xformers asks for it."""
+
+    def memory_efficient_attention(q, k, v, attn_bias=None, scale=None):
+        assert all(y.shape[-1] % 8 == 0 and y.stride(-1) == 1 for y in (q, k, v))
+        if attn_bias is not None:
+            assert attn_bias.shape == (q.shape[0], q.shape[2], q.shape[1], k.shape[1])
+            assert all(stride % 8 == 0 for stride in attn_bias.stride()[:-1])
+        scores = torch.einsum("bnhd,bmhd->bhnm", q, k) * (q.shape[-1] ** -0.5 if scale is None else scale)
+        scores = scores if attn_bias is None else scores + attn_bias
+        return torch.einsum("bhnm,bmhd->bnhd", scores.softmax(-1), v)
+
+    def flash_attn_func(q, k, v):
+        scores = torch.einsum("bnhd,bmhd->bhnm", q, k) * q.shape[-1] ** -0.5
+        return torch.einsum("bhnm,bmhd->bnhd", scores.softmax(-1), v)
+
+    for path, function in (
+        ("xformers.ops", memory_efficient_attention),
+        ("flash_attn.flash_attn_interface", flash_attn_func),
+    ):
+        module = ModuleType(path)
+        setattr(module, function.__name__, function)
+        monkeypatch.setitem(sys.modules, path.partition(".")[0], ModuleType(path.partition(".")[0]))
+        monkeypatch.setitem(sys.modules, path, module)
+
+
+@pytest.mark.parametrize("name", ["xformers", "flash"])
+@pytest.mark.parametrize("kind", PASSES)
+@pytest.mark.parametrize("head_dim", [16, 20])
+def test_what_needs_a_gpu_is_called_as_it_asks(stand_ins, softmax, relative, name, kind, head_dim):
+    if name == "flash" and kind == "gather":
+        pytest.skip("flash-attn knows no masks")
+    q, k, v, visibility, seen = make_pass(kind, head_dim=head_dim)
+    assert relative(BACKENDS[name].attend(q, k, v, visibility), softmax(q, k, v, seen)) < 1e-5
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", ["flex", "xformers", "flash"])
+def test_a_kernel_of_a_gpu_has_the_gradients_of_sdpa(plain_errors, relative, name):
+    dtype, found = torch.bfloat16, []
+    try:
+        choose_attention(name, device=torch.device("cuda"), dtype=dtype)
+    except ValueError as error:
+        pytest.skip(str(error))
+    for kernel in ("sdpa", name):
+        q, k, v, visibility, _ = make_pass("context and chunks", head_dim=64, device="cuda", dtype=dtype)
+        inputs = [y.requires_grad_() for y in (q, k, v)]
+        BACKENDS[kernel].attend(*inputs, visibility).float().square().sum().backward()
+        found.append([y.grad.float() for y in inputs])
+    for other, expected in zip(found[1], found[0], strict=True):
+        assert relative(other, expected) < 3e-2
 
 
 @pytest.mark.gpu

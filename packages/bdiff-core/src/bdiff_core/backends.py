@@ -59,7 +59,8 @@ def flex(
     needs_gradients = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
     if q.device.type == "cpu" and needs_gradients:
         raise ValueError("attention 'flex' has no gradients on the CPU: run under torch.no_grad(), or take 'sdpa'")
-    return _flex_kernel()(q, k, v, block_mask=_block_mask(q, k, visibility))
+    kernel = _flex_kernel(dynamic=visibility.mask is None)
+    return kernel(q, k, v, block_mask=_block_mask(q, k, visibility))
 
 
 def xformers(
@@ -71,11 +72,15 @@ def xformers(
     """Attention by xformers' memory-efficient kernels."""
     from xformers.ops import memory_efficient_attention
 
-    bias = None if visibility.mask is None else _aligned(visibility.mask.to(q.dtype)).expand(-1, q.shape[1], -1, -1)
+    bias, (heads, width) = None, (q.shape[1], q.shape[3])
+    if visibility.mask is not None:
+        keys = visibility.mask.shape[3]
+        bias = _widened(visibility.mask.to(q.dtype))[..., :keys].expand(-1, heads, -1, -1)
 
     def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        q, k, v = (y.transpose(1, 2) for y in (q, k, v))
-        return memory_efficient_attention(q, k, v, attn_bias=bias).transpose(1, 2)
+        q, k, v = (_widened(y.transpose(1, 2)) for y in (q, k, v))
+        y = memory_efficient_attention(q, k, v, attn_bias=bias, scale=width**-0.5)
+        return y[..., :width].transpose(1, 2)
 
     return _by_chunk(attend, q, k, v, chunk_tokens=visibility.chunk_tokens)
 
@@ -93,7 +98,7 @@ def flash(
     """
     if visibility.mask is not None:
         raise ValueError("attention 'flash' knows no masks, which a gather is: take 'sdpa', 'flex' or 'xformers'")
-    from flash_attn import flash_attn_func
+    from flash_attn.flash_attn_interface import flash_attn_func
 
     def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return flash_attn_func(*(y.transpose(1, 2) for y in (q, k, v))).transpose(1, 2)
@@ -136,7 +141,7 @@ BACKENDS: dict[str, Backend] = {
     ),
     "flash": Backend(
         attend=flash,
-        package="flash_attn",
+        package="flash_attn.flash_attn_interface",
         install="pip install flash-attn --no-build-isolation",
         devices=("cuda",),
         dtypes=(torch.float16, torch.bfloat16),
@@ -146,14 +151,16 @@ BACKENDS: dict[str, Backend] = {
 """Attention kernels by name, see `choose_attention`."""
 
 # Not flex: it compiles its kernels first and has nothing to skip in a pass over one chunk. Who gains by it asks for it.
-_BEST_FIRST = ("flash", "xformers", "sdpa")
+# In full precision torch has the same kernels as xformers.
+_BEST_IN_HALF = ("flash", "xformers", "sdpa")
 
 
 def choose_attention(name: str, *, device: torch.device, dtype: torch.dtype) -> str:
     """The name of the attention kernel to use, which is then sure to be there.
 
     Args:
-        name: `sdpa`, `flex`, `xformers`, `flash`; or `auto`: flash or else xformers where they can run, else sdpa.
+        name: `sdpa`, `flex`, `xformers`, `flash`; or `auto`: in half precision flash or else xformers where they
+            can run, otherwise sdpa.
         device: Where the model computes.
         dtype: What it computes in.
 
@@ -161,7 +168,8 @@ def choose_attention(name: str, *, device: torch.device, dtype: torch.dtype) -> 
         ValueError: If there is no such kernel, or it lacks something here.
     """
     if name == "auto":
-        return next(best for best in _BEST_FIRST if _problem(best, device, dtype) is None)
+        best = _BEST_IN_HALF if dtype in (torch.float16, torch.bfloat16) else ("sdpa",)
+        return next(known for known in best if _problem(known, device, dtype) is None)
     if name not in BACKENDS:
         raise ValueError(f"attention is {name!r}; expected one of {', '.join(('auto', *BACKENDS))}")
     if problem := _problem(name, device, dtype):
@@ -233,18 +241,22 @@ def _by_chunk(
     return torch.cat(rows, dim=2)
 
 
-def _aligned(mask: Float[Tensor, "b 1 n n"]) -> Float[Tensor, "b 1 n n"]:
-    """The same numbers, each row beginning at a multiple of 8, as xformers wants it."""
-    n = mask.shape[-1]
-    return F.pad(mask, (0, -n % 8))[..., :n]
+def _widened(x: Tensor) -> Tensor:
+    """With zeros behind, so that each row begins at a multiple of 8, as the kernels of xformers want it."""
+    missing = -x.shape[-1] % 8
+    return F.pad(x, (0, missing)) if missing else x
 
 
 @functools.cache
-def _flex_kernel() -> Callable[..., Tensor]:
-    """FlexAttention, compiled once for all lengths: contexts grow, and each length would be compiled anew."""
+def _flex_kernel(*, dynamic: bool) -> Callable[..., Tensor]:
+    """FlexAttention, compiled once for all lengths or for each.
+
+    Contexts grow, and each length would be compiled anew. Masks are those of training, where all passes are alike; a
+    mask of any size is what torch 2.13 cannot compile on the CPU.
+    """
     from torch.nn.attention.flex_attention import flex_attention
 
-    return torch.compile(flex_attention, dynamic=True)
+    return torch.compile(flex_attention, dynamic=dynamic)
 
 
 def _block_mask(q: Tensor, k: Tensor, visibility: Visibility) -> Any:

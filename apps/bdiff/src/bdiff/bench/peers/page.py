@@ -22,7 +22,8 @@ PLAN = {
     "asynchronous": "the same windows, causal over chunks, each chunk {lag} steps behind the one before",
     "anyflow": "`AnyFlowFARPipeline`: chunk by chunk under a cache of the last 2 chunks whole and all earlier ones in "
     "tokens of 4 x 4 latents; after each chunk all frames so far are encoded again to fill the cache, and cached keys "
-    "are rotated at every step. Attention is flex attention, the only one it takes",
+    "are rotated at every step. Attention is flex attention, the only one it takes; blocks are not "
+    "compiled on a CPU, for which torch's compiler has no code for its complex rotations",
 }
 """How each goes about it."""
 

@@ -132,6 +132,7 @@ def _transformer(kind: str, config: PeersConfig, shape: Shape) -> Any:
     """A transformer of diffusers with our weights; what only it has keeps its own random ones."""
     import diffusers
 
+    logging.getLogger("diffusers").setLevel(logging.ERROR)
     sizes = shape.config
     if sizes.image_dim is not None or sizes.fps_embedding or not sizes.qk_norm:
         raise ValueError(f"{kind} is compared on text-to-video shapes alone")
@@ -155,7 +156,8 @@ def _transformer(kind: str, config: PeersConfig, shape: Shape) -> Any:
     if strange:
         raise RuntimeError(f"{kind} does not take our weights: {', '.join(strange[:3])}")
     theirs = theirs.to(device=config.device, dtype=getattr(torch, config.dtype)).eval()
-    if config.compile:
+    # The compiler has no code for the complex numbers with which AnyFlow rotates, least of all on a CPU.
+    if config.compile and (kind.startswith("SkyReels") or config.device != "cpu"):
         theirs.compile_repeated_blocks()
     return theirs
 
@@ -163,7 +165,6 @@ def _transformer(kind: str, config: PeersConfig, shape: Shape) -> Any:
 def _pipeline(kind: str, transformer: Any, scheduler: Any) -> Any:
     import diffusers
 
-    logging.getLogger("diffusers").setLevel(logging.ERROR)
     none = {"tokenizer": None, "text_encoder": None, "vae": None}
     pipeline = getattr(diffusers, kind)(transformer=transformer, scheduler=scheduler, **none)
     pipeline.set_progress_bar_config(disable=True)

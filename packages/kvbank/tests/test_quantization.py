@@ -43,7 +43,7 @@ def layer_of(seed, tokens, dh, *, dtype=torch.float32, heads=2, shift=0.0):
 
 
 def laid_out(parts, tokens):
-    shown = ShownLayer(parts=parts, tokens=tokens, weights=(1.0,) * len(parts))
+    shown = ShownLayer(parts=parts, picked=(None,) * len(parts), tokens=tokens, weights=(1.0,) * len(parts))
     return shown.lay_out(*Rooms().make(shown.shapes))
 
 

@@ -19,7 +19,7 @@ _PATH = click.Path(path_type=Path)
     "parts",
     type=click.Choice(("overhead", "throughput", "peak", "exactness", "video")),
     multiple=True,
-    help="What to measure; repeat it. Default: all. Throughput and peak need 20 GB of memory.",
+    help="What to measure; repeat it. Default: all. Throughput and peak need 10 GB of memory.",
 )
 @click.option("--num-chunks", type=click.IntRange(6), help="Of the films measured.  [default: 25]")
 @click.option("--repeats", type=click.IntRange(2), help="Times that speeds are measured.  [default: 9]")

@@ -82,7 +82,8 @@ class ChunkWriter:
             stored.append(self._as_stored(whole, tokens))
             if self.summarizes:
                 summaries.append(LayerSummary.of(whole))
-            kept.append(range(whole.num_tokens) if tokens is None else array("i", tokens.tolist()))
+            everything = tokens is None or len(tokens) == whole.num_tokens
+            kept.append(range(whole.num_tokens) if everything else array("i", tokens.tolist()))
             num_tokens.append(whole.num_tokens)
         before = [each for each in held if each < index]
         return WrittenChunk(

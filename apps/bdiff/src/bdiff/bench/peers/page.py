@@ -19,7 +19,7 @@ PLAN = {
     "synchronous": "`SkyReelsV2DiffusionForcingPipeline`: windows of {window} chunks denoised in step; the first "
     "{overlap} frames of a window are the last of the one before, encoded again at every step. Chunks count as there "
     "when their window is done, though the pipeline hands out nothing before the whole film",
-    "asynchronous": "the same windows, causal over chunks, each chunk {lag} steps behind the one before",
+    "asynchronous": "the same windows, causal over chunks, each chunk {lag} behind the one before",
     "anyflow": "`AnyFlowFARPipeline`: chunk by chunk under a cache of the last 2 chunks whole and all earlier ones in "
     "tokens of 4 x 4 latents; after each chunk all frames so far are encoded again to fill the cache, and cached keys "
     "are rotated at every step. Attention is flex attention, the only one it takes; blocks are not "
@@ -59,7 +59,8 @@ def _setting(figures: Mapping[str, Any]) -> str:
     machine, config = figures["machine"], figures["config"]
     diffusers = f", diffusers {machine['diffusers']}" if machine["diffusers"] else ""
     compiled = ", blocks compiled" if config["compile"] else ""
-    commit = f", commit {machine['commit'][:12]}" if machine["commit"] else ""
+    commit, _, dirty = (machine["commit"] or "").partition("-")
+    commit = f", commit {commit[:12]}{' with changes' if dirty else ''}" if commit else ""
     return (
         f"{machine['device']}, {machine['threads']} threads, {config['dtype']}{compiled}; Python {machine['python']}, "
         f"torch {machine['torch']}{diffusers}, bdiff {machine['bdiff']}{commit}. "
@@ -141,7 +142,7 @@ def _methods(shape: Mapping[str, Any], figures: Mapping[str, Any]) -> str:
         "context": shape["context"],
         "window": shape["context"] + 1,
         "overlap": 4 * shape["chunk"]["frames"] - 3,
-        "lag": shape["lag"],
+        "lag": f"{shape['lag']} step{'s' * (shape['lag'] != 1)}",
     }
     return "\n".join(f"- **{NAMES[name]}**: {PLAN[name].format(**numbers)}." for name in shape["contestants"])
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from bdiff.bench.lvbench import LVBenchConfig, bench_lvbench, find_videos, lvbench_parts
+from bdiff.bench.lvbench import LVBenchConfig, bench_lvbench, find_videos
+from bdiff.bench.lvbench_page import lvbench_parts
 from bdiff.cli import cli
 from bdiff.files import write_whole
 

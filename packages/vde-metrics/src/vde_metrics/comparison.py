@@ -211,6 +211,13 @@ def _errors(name: str, group: Sequence[DriftReport], error: ErrorKind) -> list[t
     ]
 
 
+def bootstrap_mean(
+    values: Sequence[float], *, confidence: float = CONFIDENCE, draws: int = DRAWS, seed: int = 0
+) -> Estimate:
+    """The mean of finite or infinite values, one a video, with its bootstrap interval."""
+    return _mean(values, _Bootstrap(confidence=confidence, draws=draws, seed=seed))
+
+
 def _mean(values: Sequence[float], bootstrap: _Bootstrap) -> Estimate:
     given = np.array(values, dtype=np.float64)
     return bootstrap.estimate(float(given.mean()), bootstrap.means(given), len(given))

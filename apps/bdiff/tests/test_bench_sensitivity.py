@@ -36,6 +36,8 @@ def test_faults_spare_the_first_chunk_and_grow(clip, fault):
     changes = [(frames.float() - clip.frames.float()).abs().mean().item() for frames in made]
     if fault == "frozen frames":  # all frames of this clip are equally unlike each other
         assert [still(frames) for frames in made] == sorted({still(frames) for frames in made})
+    elif fault == "background swap":
+        assert [exchanges(frames, clip) for frames in made] == sorted({exchanges(frames, clip) for frames in made})
     elif fault != "jitter":  # which draws its moves at random
         assert all(a <= b for a, b in pairwise(changes))
     assert changes[-1] > 0
@@ -43,6 +45,12 @@ def test_faults_spare_the_first_chunk_and_grow(clip, fault):
     early = (made[-1][10:20].float() - clip.frames[10:20].float()).abs().mean()
     assert late > early
     assert torch.equal(made[-1], with_fault(clip, fault, 1.0, num_chunks=4).frames)
+
+
+def exchanges(frames, clip):
+    """How often the picture in a corner changes from that of the clip to another one or back."""
+    own = [torch.equal(frame[:4, :4], shown[:4, :4]) for frame, shown in zip(frames, clip.frames, strict=True)]
+    return sum(before != after for before, after in pairwise(own))
 
 
 def still(frames):

@@ -139,7 +139,12 @@ def _subject_swap(clip: Clip, amounts: Float[Tensor, " t"], draw: torch.Generato
 
 
 def _background_swap(clip: Clip, amounts: Float[Tensor, " t"], draw: torch.Generator) -> Tensor:
-    return _blend(clip, amounts, where=~clip.subject)
+    """The background is exchanged for that of the other film and back, more and more often: at last in every frame.
+
+    The metric asks whether the background stands still: one that melts slowly, or is exchanged once, it hardly sees.
+    """
+    swapped = amounts.cumsum(0).floor() % 2
+    return _blend(clip, swapped, where=~clip.subject)
 
 
 def _blend(clip: Clip, amounts: Float[Tensor, " t"], *, where: Tensor) -> Tensor:

@@ -22,8 +22,8 @@ def bench_group() -> None:
 
 
 bench_group.add_command(drift_command, "drift")
-bench_group.add_command(bench_peers_command)
 bench_group.add_command(bench_kv_command)
+bench_group.add_command(bench_peers_command)
 
 
 @bench_group.command("world")

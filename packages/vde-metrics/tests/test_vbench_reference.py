@@ -40,7 +40,7 @@ def musiq(tmp_path_factory):
     torch.manual_seed(0)
     network = arch.MUSIQ(pretrained=False).eval()
     path = tmp_path_factory.mktemp("musiq") / vbench.MUSIQ_FILE
-    torch.save({"params": network.state_dict()}, path)
+    torch.save(network.state_dict(), path)
     return path, network
 
 

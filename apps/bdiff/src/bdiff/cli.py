@@ -57,7 +57,7 @@ def _film_options(command: "Callable") -> "Callable":
                 "--prompt", "prompts", multiple=True, help="Instead of a storyboard; repeat it for more shots."
             ),
             click.option("--seconds", type=Positive(_DAY), help="Length of what is made. Default: the storyboard's."),
-            click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True),
+            click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=defaults.SEED, show_default=True),
             click.option(
                 "--policy",
                 type=click.Choice(defaults.POLICIES),

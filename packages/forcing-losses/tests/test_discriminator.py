@@ -59,7 +59,8 @@ def test_levels_and_conditions_change_the_verdict():
     discriminator, x = video_discriminator(condition_dim=5), videos(1, 3, 4, 2, 2)
     one, other = videos(1, 5), videos(1, 5, seed=2)
     clean = discriminator(x, condition=one)
-    assert torch.equal(clean, discriminator(x, level=torch.zeros(1, 4), condition=one))
+    # equal up to the last bit: kernels may sum in another order from one call to the next
+    torch.testing.assert_close(clean, discriminator(x, level=torch.zeros(1, 4), condition=one), rtol=1e-12, atol=0.0)
     assert not torch.allclose(clean, discriminator(x, level=torch.full((1, 1), 0.3), condition=one))
     assert not torch.allclose(clean, discriminator(x, condition=other))
     late = torch.tensor([[0.0, 0.0, 0.0, 0.9]])

@@ -210,7 +210,8 @@ class CausalVAE(nn.Module):
         mean = patches.mean(0)
         values, vectors = torch.linalg.eigh(torch.cov((patches - mean).T))
         channels = self.config.latent_channels
-        scale, vectors = values[-channels:].clamp(min=1e-12).sqrt(), vectors[:, -channels:]
+        # an eighth of a grey level at least: empty directions of flat videos would overflow half precision
+        scale, vectors = values[-channels:].clamp(min=1e-6).sqrt(), vectors[:, -channels:]
         self.linear_encoder.weight.copy_((vectors / scale).T[:, :, None, None])
         self.linear_encoder.bias.copy_(-(vectors / scale).T @ mean)
         self.linear_decoder.weight.copy_((vectors * scale)[:, :, None, None])

@@ -48,8 +48,9 @@ def region_errors(
 
 def palette(frames: Float[Tensor, "3 t h w"], masks: Bool[Tensor, "regions t h w"]) -> Float[Tensor, "regions 3"]:
     """Mean colour of each region, in [0, 1]; nan where a region has no pixels."""
-    total = torch.einsum("cthw,rthw->rc", (frames + 1) / 2, masks.to(frames.dtype))
-    return total / masks.sum((1, 2, 3))[:, None]
+    # in float64: sums over a hundred thousand pixels lose the fifth digit in float32
+    total = torch.einsum("cthw,rthw->rc", (frames.double() + 1) / 2, masks.double())
+    return (total / masks.sum((1, 2, 3))[:, None]).to(frames.dtype)
 
 
 def palette_distance(one: Float[Tensor, "regions 3"], other: Float[Tensor, "regions 3"]) -> float:

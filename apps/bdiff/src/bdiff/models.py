@@ -7,6 +7,7 @@ Two kinds of folder are read, local or as repositories of the hub: our own (``tr
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -106,7 +107,7 @@ def is_pipeline(folder: Path) -> bool:
     return (folder / _INDEX).is_file()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Source:
     """A folder of either kind, from which each part is loaded when it is asked for.
 
@@ -117,9 +118,9 @@ class Source:
     dtype: torch.dtype
     device: torch.device | str
 
-    @property
+    @cached_property
     def config(self) -> ModelConfig:
-        """Of the transformer; read from headers alone."""
+        """Of the transformer; read once, from headers alone."""
         return open_checkpoint(self.folder / "transformer").config
 
     def encoder(self) -> SentenceTextEncoder | UMT5TextEncoder:

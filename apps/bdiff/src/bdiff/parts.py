@@ -18,7 +18,6 @@ from bdiff.record import digests
 from bdiff.script import Script, Take
 from bdiff_core import ChunkCondition, ChunkDiT, ModelConfig, Storyboard, TextEncoder, count_chunks, plan_chunks
 from bdiff_core.backends import choose_attention
-from bdiff_core.checkpoint import open_checkpoint
 from bdiff_core.plan import chunk_shots
 from bdiff_core.wan import ImageCondition
 from kvbank import KVBank
@@ -153,11 +152,12 @@ def load_parts(script: Script, out: Path) -> Parts:
     started = time.perf_counter()
     folder, sampling = Path(script.model), script.sampling
     device, dtype = torch.device(script.device), getattr(torch, script.dtype)
-    take = _taker(Source(folder=folder, dtype=dtype, device=device), offload=script.offload)
+    source = Source(folder=folder, dtype=dtype, device=device)
+    take = _taker(source, offload=script.offload)
     with torch.no_grad():
         plan = _plan(script, take("encoder"))
         vae, scheduler = take("vae"), take("scheduler")
-        config = open_checkpoint(folder / "transformer").config
+        config = source.config
         _check_size(config, vae, sampling, folder=folder)
         _check_mode(config, scheduler, sampling, folder=folder)
         condition = given_picture(script, vae, config, lambda: take("image_encoder"))

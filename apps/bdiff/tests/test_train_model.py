@@ -159,10 +159,18 @@ def test_a_killed_run_ends_where_an_unbroken_one_does(run_config, monkeypatch):
         train_model(broken)
     monkeypatch.undo()
     train_model(broken)
+    stopped = replace(run_config, out=run_config.out.with_name("stopped"))
+    seen = []
+    early = train_model(stopped, watch=lambda fraction: seen.append(fraction) or fraction >= 0.5)
+    assert (early.steps, early.finished, seen) == (2, False, [0.25, 0.5])
+    assert not (stopped.out / "transformer").exists()
+    assert train_model(stopped, watch=lambda fraction: fraction == 1).finished
+    gone_on = torch.load(stopped.out / "checkpoint.pt", weights_only=True)
     whole, resumed = (torch.load(out / "checkpoint.pt", weights_only=True) for out in (run_config.out, broken.out))
     assert whole["step"] == resumed["step"] == 4
     for name, value in whole["model"].items():
         assert torch.equal(value, resumed["model"][name]), name
+        assert torch.equal(value, gone_on["model"][name]), name
     for name in ("transformer/model.safetensors", "curve.png", "preview.png", "recipe.json", "log.jsonl"):
         assert (broken.out / name).stat().st_size > 0
 

@@ -14,7 +14,7 @@ from bdiff.train.fidelity import BlockForcing, copies_velocity, fidelity_loss
 from bdiff.train.games import Adversarial, AdversarialGame, Distillation, DistillationGame, Stage
 from bdiff.train.gather import GatherConfig, make_batch
 from bdiff.train.model_config import ModelTrainConfig
-from bdiff.train.model_task import ModelTask
+from bdiff.train.model_task import ModelTask, films_generator
 from bdiff.train.recipes import RECIPES, Files
 from bdiff.train.rollouts import RolloutConfig, Window, roll_out
 from bdiff.train.run import fit, step_generator
@@ -181,7 +181,7 @@ def test_player_and_judge_take_turns_and_a_killed_run_goes_on_exactly(tmp_path, 
             return task.loss(module, step, generator)
 
         config = RunConfig(out=tmp_path / out, max_steps=steps, learning_rate=1e-3, checkpoint_minutes=0, ema_decay=0.0)
-        fit(players, config, Task(loss=loss, part=task.part, batch_name=task.batch_name))
+        fit(players, config, Task(loss=loss, part=task.part, draws=task.draws, batch_name=task.batch_name))
         return before, players.state_dict()
 
     before, after = run("judge", steps=1)
@@ -206,6 +206,21 @@ def test_a_player_whose_fidelity_counts_minimises_the_sum():
     assert loss.item() == pytest.approx(expected, rel=1e-5)
 
 
+def test_a_player_sees_the_real_videos_that_as_many_steps_without_a_judge_see():
+    players, game = next(games())
+    task = make_task(game.config, game, fidelity_weight=1.0)
+    plain = replace(task, config=replace(task.config, self_forcing=None), game=None)
+    turns = game.config.judge_steps + 1
+    for turn in range(3):
+        step = turn * turns + game.config.judge_steps
+        assert task.draws(step) == plain.draws(turn) == turn
+        _, figures = task.loss(players, step, step_generator(0, task.draws(step)))
+        alone, _ = plain.loss(players.model, turn, step_generator(0, turn))
+        assert figures["fidelity"] == alone.item()
+    drawn = [task.draws(step) for step in range(6 * turns)]
+    assert len(set(drawn)) == len(drawn)
+
+
 def test_a_batch_is_named_by_its_stories_and_chunks():
     stage = make_stage()
     config = replace(RECIPES["default"](FILES), batch=stage.batch)
@@ -222,7 +237,7 @@ def test_a_batch_is_named_by_its_stories_and_chunks():
     assert named == {"stories": list(made.stories), "chunks": list(made.targets)}
     _, game = next(games())
     film = make_task(game.config, game).batch_name(4, step_generator(0, 4))
-    window = Window.draw(stage.stories, 3, generator=step_generator(0, 4))
+    window = Window.draw(stage.stories, 3, generator=films_generator(step_generator(0, 4)))
     assert film["stories"] == [window.story]
     assert film["chunks"] == [window.start, window.start + 1, window.start + 2]
 

@@ -100,8 +100,27 @@ class Sampling:
             raise ValueError(f"{file}: no valid sampling settings: {error}") from None
 
 
-def policy(name: str) -> "Policy":
-    """A memory policy by name; all but `full` show at most four chunks, as the shipped model was trained."""
+def policy(name: str, *, coverage: float | None = None) -> "Policy":
+    """A memory policy by name; all but `full` show at most four chunks, as the shipped model was trained.
+
+    Args:
+        name: One of `POLICIES`.
+        coverage: Share of the attention that the kept tokens of a chunk cover, in (0, 1]; None: the policy's own.
+
+    Raises:
+        ValueError: If there is no such policy, or it keeps all tokens and a coverage is given.
+    """
+    found = _policy(name)
+    if coverage is None:
+        return found
+    import kvbank
+
+    if not isinstance(found, kvbank.SemanticSparse | kvbank.DynamicSparse):
+        raise ValueError(f"coverage is {coverage:g}; policy {name} keeps all tokens, leave the coverage away")
+    return replace(found, coverage=coverage)
+
+
+def _policy(name: str) -> "Policy":
     import kvbank
 
     match name:

@@ -14,7 +14,7 @@ from bdiff.train.model_config import ModelTrainConfig
 from bdiff.train.model_task import ModelTask
 from bdiff.train.ranks import torchrun
 from bdiff.train.run import fit
-from bdiff.train.run_config import RunConfig, RunResult, Task
+from bdiff.train.run_config import RunConfig, RunResult, Task, WatchFunction
 from bdiff.train.stories import StorySet
 from bdiff_core import (
     CausalVAE,
@@ -28,15 +28,20 @@ from bdiff_core import (
 from noisesched import chunk_levels
 
 
-def train_model(config: ModelTrainConfig) -> RunResult:
+def train_model(config: ModelTrainConfig, *, watch: WatchFunction | None = None) -> RunResult:
     """Train a transformer, or go on training it, and write its weights in half precision.
 
     Also written: ``log.jsonl``, ``curve.png``, ``preview.png`` (truth above a generated story), ``recipe.json``,
     the checkpoint to go on from and, where the model wants to be sampled in a way of its own, ``sampling.json`` and the
     autoencoder. Started by torchrun, it is trained by all its processes together.
 
+    Args:
+        config: The training.
+        watch: Told how far it is after each step, in place of a progress bar; True ends it early with a checkpoint to
+            go on from, and no weights are written.
+
     Returns:
-        Steps, seconds and the loss on held-out stories.
+        Steps, seconds, the loss on held-out stories, and whether the training is over.
     """
     with torchrun() as ranks:
         vae = load_vae(config.vae)
@@ -67,10 +72,12 @@ def train_model(config: ModelTrainConfig) -> RunResult:
                 evaluate=task.evaluate,
                 orthogonal=_matrices(model) if config.orthogonal_learning_rate else [],
                 part=task.part,
+                draws=task.draws,
+                watch=watch,
                 batch_name=task.batch_name,
             ),
         )
-        if ranks.is_first:
+        if ranks.is_first and result.finished:
             _write_model(config, model, vae)
         ranks.wait()
     return result
@@ -89,7 +96,7 @@ def _stage(config: ModelTrainConfig, model: ChunkDiT, stories: StorySet) -> Stag
         levels=chunk_levels(
             stories.num_chunks, config.schedule, level_min=config.level_min, level_max=config.level_max
         ),
-        policy=policy(config.policy),
+        policy=policy(config.policy, coverage=config.coverage),
         batch=config.batch,
         tokens_per_chunk=model.config.num_tokens(stories.frames_per_chunk, *stories.latents.shape[-2:]),
         bfloat16=config.bfloat16,

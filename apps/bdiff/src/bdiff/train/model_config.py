@@ -53,6 +53,9 @@ class ModelTrainConfig:
     """Level of the last chunk."""
     policy: str = "semantic"
     """Which past chunks a target sees, by its name in `bdiff.defaults.policy`."""
+    coverage: float | None = None
+    """Share of attention that the tokens kept in the model's own films cover; None: the policy's. Gathers drop tokens
+    at random instead, see `GatherConfig.token_drop`."""
     batch: GatherConfig = field(default_factory=GatherConfig)
     """Sizes and probabilities of a batch."""
     micro_batches: int = 1
@@ -91,7 +94,7 @@ class ModelTrainConfig:
             raise ValueError(
                 f"num_stories is {self.num_stories}; expected 1 to {HELD_OUT}, where held-out stories begin"
             )
-        policy(self.policy)
+        policy(self.policy, coverage=self.coverage)
         if self.chunks_per_story < 2:
             raise ValueError(f"chunks_per_story is {self.chunks_per_story}; expected at least 2")
         if isinstance(self.self_forcing, Distillation) and self.start_from is None:

@@ -30,6 +30,9 @@ logger = logging.getLogger(__name__)
 _PLAYER, _JUDGE = "model.", "judge."
 """Beginnings of the parameter names of `Players`."""
 
+_JUDGE_DRAWS = 2**40
+"""Numbers by which a judge's steps draw begin here, far from those of the player's."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelTask:
@@ -53,6 +56,13 @@ class ModelTask:
         turn = step % (self.game.config.judge_steps + 1)
         return _PLAYER if turn == self.game.config.judge_steps else _JUDGE
 
+    def draws(self, step: int) -> int:
+        """The player's steps draw as the same number of steps without a judge would: the same real videos."""
+        if self.game is None:
+            return step
+        turn, place = divmod(step, self.game.config.judge_steps + 1)
+        return turn if place == self.game.config.judge_steps else _JUDGE_DRAWS + step
+
     def loss(
         self, module: nn.Module, step: int, generator: torch.Generator
     ) -> tuple[Float[Tensor, ""], Mapping[str, float]]:
@@ -60,9 +70,10 @@ class ModelTask:
         if self.game is None:
             return self._fidelity(module, self._training_batch(module, generator))
         assert isinstance(module, Players)
+        films = films_generator(generator)
         if self.part(step) == _JUDGE:
-            return self.game.judge_loss(module, generator)
-        played, figures = self.game.player_loss(module, generator)
+            return self.game.judge_loss(module, films)
+        played, figures = self.game.player_loss(module, films)
         loss = self.game.config.weight * played
         if self.config.fidelity_weight:
             true, more = self._fidelity(module.model, self._training_batch(module.model, generator))
@@ -76,7 +87,7 @@ class ModelTask:
             batch = self._batch(self.stage.stories, generator)
             return {"stories": list(batch.stories), "chunks": list(batch.targets)}
         chunks = self.game.config.rollout.chunks
-        window = Window.draw(self.stage.stories, chunks, generator=generator)
+        window = Window.draw(self.stage.stories, chunks, generator=films_generator(generator))
         return {"stories": [window.story], "chunks": list(range(window.start, window.start + chunks)), "film": True}
 
     def evaluate(self, module: nn.Module) -> Mapping[str, float]:
@@ -150,3 +161,8 @@ class ModelTask:
             motion=self.config.motion_weight,
             block_forcing=self.config.block_forcing,
         )
+
+
+def films_generator(generator: torch.Generator) -> torch.Generator:
+    """The generator of a micro-batch's films, beside that of its real videos: neither depends on the other's draws."""
+    return torch.Generator().manual_seed(generator.initial_seed() ^ 1)

@@ -49,10 +49,10 @@ def fit(model: nn.Module, config: RunConfig, task: Task) -> RunResult:
     keep_freed_memory()
     run = _Run(model, config, task)
     run.resume()
-    done = False
-    with _progress_line(silent=not run.ranks.is_first) as line:
+    done = paused = False
+    with _progress_line(silent=not run.ranks.is_first or task.watch is not None) as line:
         bar = line.add_task("training", total=1.0, note="")
-        while not done and run.fraction() < 1:
+        while not done and not paused and run.fraction() < 1:
             _advance(line, bar, run, run.step(task.loss))
             over = run.fraction() >= 1
             if over:
@@ -60,11 +60,17 @@ def fit(model: nn.Module, config: RunConfig, task: Task) -> RunResult:
             if task.evaluate and (over or run.due("evaluate", config.evaluate_minutes)):
                 run.evaluate(task.evaluate)
                 done = task.good_enough is not None and task.good_enough(run.progress.evaluation)
-            if over or done or run.due("checkpoint", config.checkpoint_minutes):
+            paused = run.watched() and not over
+            if over or done or paused or run.due("checkpoint", config.checkpoint_minutes):
                 run.save()
     run.log.close()
     run.average.copy_to(model)
-    return RunResult(steps=run.progress.step, seconds=run.progress.seconds, evaluation=run.progress.evaluation)
+    return RunResult(
+        steps=run.progress.step,
+        seconds=run.progress.seconds,
+        evaluation=run.progress.evaluation,
+        finished=done or not paused,
+    )
 
 
 def step_generator(seed: int, step: int, micro_batch: int = 0) -> torch.Generator:
@@ -120,6 +126,13 @@ class _Run:
         self._last[what] = self.progress.seconds
         return True
 
+    def watched(self) -> bool:
+        """Tell the first rank's watch how far the run is; whether it is to end here."""
+        watch = self.task.watch
+        if watch is None:
+            return False
+        return bool(self.ranks.from_first(watch(self.fraction()) if self.ranks.is_first else False))
+
     def step(self, loss: LossFunction) -> float:
         started = time.perf_counter()
         progress, config = self.progress, self.config
@@ -147,12 +160,13 @@ class _Run:
     def _gradients(self, loss: LossFunction) -> tuple[list[float], dict[str, float]]:
         """Add up the gradients of this rank's micro-batches; the losses of all, and the means of their figures."""
         config, step, total = self.config, self.progress.step, self.config.micro_batches
+        drawn = self.task.draws(step)
         own = range(self.ranks.index, total, self.ranks.count)
         self.trainee.train()
         losses, figures = torch.zeros(total, dtype=torch.float64), {}
         for number in own:
             self.trainee.exchange_gradients(number == own[-1])
-            value, told = self.trainee(loss, step, step_generator(config.seed, step, number))
+            value, told = self.trainee(loss, step, step_generator(config.seed, drawn, number))
             (value / len(own)).backward()
             losses[number] = value.item()
             for name, figure in told.items():
@@ -174,14 +188,15 @@ class _Run:
     def _refuse(self, losses: Sequence[float], norm: float, why: str) -> None:
         """Say which batch it was, and give up if there were too many."""
         step, config = self.progress.step, self.config
+        drawn = self.task.draws(step)
         value = math.fsum(losses) / len(losses)
         micro_batches = [
             {
                 "seed": config.seed,
-                "step": step,
+                "step": drawn,
                 "micro_batch": number,
                 "loss": f"{one:.6g}",
-                **self.task.batch_name(step, step_generator(config.seed, step, number)),
+                **self.task.batch_name(step, step_generator(config.seed, drawn, number)),
             }
             for number, one in enumerate(losses)
         ]

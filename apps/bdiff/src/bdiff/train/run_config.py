@@ -18,6 +18,9 @@ LossFunction = Callable[[nn.Module, int, torch.Generator], tuple[Float[Tensor, "
 """``loss(model, step, generator)`` gives the loss of a micro-batch and figures for the log; it draws from the generator
 alone."""
 
+WatchFunction = Callable[[float], bool]
+"""``watch(fraction)`` is told after each step how much of the run is done; True ends it early, to be gone on with."""
+
 EvaluateFunction = Callable[[nn.Module], Mapping[str, float]]
 """``evaluate(model)`` gives figures for the log; the model holds the averaged weights meanwhile."""
 
@@ -103,6 +106,8 @@ class RunResult:
     """Trained in all, resumed parts together."""
     evaluation: dict[str, float] = field(default_factory=dict)
     """Figures of the last evaluation."""
+    finished: bool = True
+    """Whether the run is over; False: it was ended early, and the same command goes on from its checkpoint."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,5 +124,9 @@ class Task:
     """Weights to train with `Muon` instead of AdamW."""
     part: Callable[[int], str] = lambda step: ""
     """Which part of the model a step trains, by the beginning of parameter names; gradients of others are dropped."""
+    draws: Callable[[int], int] = lambda step: step
+    """By which number a step draws: where parts take turns, each may count its own steps."""
+    watch: WatchFunction | None = None
+    """In place of a progress bar; on the first rank, whose word counts."""
     batch_name: Callable[[int, torch.Generator], Mapping[str, object]] = lambda step, generator: {}
     """What a micro-batch consists of, for people; given what `loss` is given, it draws what `loss` draws."""

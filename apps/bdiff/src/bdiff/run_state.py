@@ -28,6 +28,9 @@ from bdiff.script import Script
 FORMAT = 1
 _DECODER_EVERY = 16
 """Chunks that keep the decoder's state: a re-roll decodes at most so many chunks again."""
+_BLOCK = 16_384
+"""Pictures fill blocks of so many bytes. Each new length of a tensor that is written costs the process 4 kB for good
+(ctypes keeps a type for it), which in an hour of chunks would be more than all else that stays."""
 
 
 class RunStateError(ValueError):
@@ -97,7 +100,7 @@ class RunState:
         """Keep a finished chunk; when this returns it is on disk."""
         tensors = {
             "latents": chunk.latents.cpu().contiguous(),
-            "packets": torch.frombuffer(bytearray(b"".join(chunk.packets)), dtype=torch.uint8),
+            "packets": _padded(b"".join(chunk.packets)),
             "lengths": torch.tensor([len(packet) for packet in chunk.packets]),
             "thumbnail": chunk.thumbnail.contiguous(),
         }
@@ -228,6 +231,11 @@ class StoredLatents(Mapping[int, Tensor]):
 
     def __len__(self) -> int:
         return self._num_chunks
+
+
+def _padded(data: bytes) -> UInt8[Tensor, " n"]:
+    """The bytes, and zeros up to a whole number of blocks."""
+    return torch.frombuffer(bytearray(data.ljust(-(-len(data) // _BLOCK) * _BLOCK, b"\0")), dtype=torch.uint8)
 
 
 def _save(file: Path, tensors: dict[str, Tensor], note: dict[str, Any]) -> None:

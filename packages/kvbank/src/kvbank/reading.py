@@ -15,6 +15,7 @@ from kvbank.quantization import StoredLayer
 from kvbank.recall import LayerKV, RecallTrace
 from kvbank.rooms import Rooms, Shape
 from kvbank.seeds import seeded_generator
+from kvbank.token_set import TokenSet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,8 +24,8 @@ class ChunkRecord:
 
     num_tokens: tuple[int, ...]
     """Tokens of each layer before selection."""
-    kept: tuple[Sequence[int], ...]
-    """Which of them each layer stored: a range for all, else an array of int32."""
+    kept: tuple[range | TokenSet, ...]
+    """Which of them each layer stored: a range for all."""
     metadata: dict[str, Any]
     """What the writer attached, and notes added since."""
 
@@ -196,7 +197,7 @@ def traced(read: ReadRecord, records: Mapping[int, ChunkRecord], *, drop: float,
     """The read in token ids of the chunks as they were written, before salient tokens were kept."""
     kept = []
     for layer, picked in enumerate(read.picked):
-        stored = [records[chunk].kept[layer] for chunk in read.chunks]
+        stored = [_ids(records[chunk].kept[layer]) for chunk in read.chunks]
         shown = shown_tokens(picked, [len(each) for each in stored], drop=drop, seed=seed, index=index, layer=layer)
         kept.append(
             tuple(
@@ -209,3 +210,7 @@ def traced(read: ReadRecord, records: Mapping[int, ChunkRecord], *, drop: float,
         for i, chunk in enumerate(read.chunks)
     )
     return RecallTrace(index=index, shares=shares, kept=tuple(kept), **read.fields)
+
+
+def _ids(kept: range | TokenSet) -> Sequence[int]:
+    return kept if isinstance(kept, range) else kept.ids()

@@ -9,6 +9,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from kvbank.reading import ChunkRecord, ReadRecord
+from kvbank.token_set import TokenSet
 
 
 def chunk_entry(record: ChunkRecord) -> dict[str, Any]:
@@ -22,13 +23,16 @@ def chunk_entry(record: ChunkRecord) -> dict[str, Any]:
 
 def chunk_ids(record: ChunkRecord) -> Int[Tensor, " ids"] | None:
     """The tokens that it kept, layer after layer; None if it kept all."""
-    return _joined([kept for kept in record.kept if isinstance(kept, array)])
+    return _joined([kept.ids() for kept in record.kept if isinstance(kept, TokenSet)])
 
 
 def chunk_record(entry: dict[str, Any], ids: Int[Tensor, " ids"] | None) -> ChunkRecord:
     """The other way round from `chunk_entry` and `chunk_ids`."""
     parts = _parted(entry["kept"], ids)
-    kept = tuple(range(total) if part is None else part for total, part in zip(entry["num_tokens"], parts, strict=True))
+    kept = tuple(
+        range(total) if part is None else TokenSet.of(part, total)
+        for total, part in zip(entry["num_tokens"], parts, strict=True)
+    )
     return ChunkRecord(num_tokens=tuple(entry["num_tokens"]), kept=kept, metadata=entry["metadata"])
 
 

@@ -1,6 +1,5 @@
 """From the layers of a chunk to what a bank stores of them."""
 
-from array import array
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 
@@ -15,6 +14,7 @@ from kvbank.recall import LayerKV, LayerLike, gather_tokens
 from kvbank.salience import salient_tokens
 from kvbank.seeds import seeded_generator
 from kvbank.settings import Settings
+from kvbank.token_set import TokenSet
 
 Rotate = Callable[[Tensor, Tensor], Tensor]
 
@@ -83,7 +83,7 @@ class ChunkWriter:
             if self.summarizes:
                 summaries.append(LayerSummary.of(whole))
             everything = tokens is None or len(tokens) == whole.num_tokens
-            kept.append(range(whole.num_tokens) if everything else array("i", tokens.tolist()))
+            kept.append(range(whole.num_tokens) if everything else TokenSet.of(tokens, whole.num_tokens))
             num_tokens.append(whole.num_tokens)
         before = [each for each in held if each < index]
         return WrittenChunk(

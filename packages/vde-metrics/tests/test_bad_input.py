@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 from fractions import Fraction
 
 import av
@@ -74,26 +75,83 @@ def test_what_is_no_video_is_named_in_one_line(capsys, tmp_path, tools):
         assert message in lines[0]
 
 
-def test_a_file_that_breaks_off_is_measured_with_a_warning(capsys, tmp_path, tools):
+def remuxed(path, source, *, keep=lambda number: True, shift=0, damage=(), **options):
+    """The packets of another file: some left out, some overwritten with zeros, all so many ticks earlier."""
+    with av.open(str(source)) as given, av.open(str(path), "w", container_options=options) as target:
+        stream = target.add_stream_from_template(given.streams.video[0])
+        packets = [packet for packet in given.demux(video=0) if packet.dts is not None]
+        for number, packet in enumerate(packets):
+            if not keep(number):
+                continue
+            copy = av.Packet(bytes(packet.size) if number in damage else bytes(packet))
+            copy.pts, copy.dts, copy.time_base = packet.pts - shift, packet.dts - shift, packet.time_base
+            copy.duration, copy.is_keyframe, copy.stream = packet.duration, packet.is_keyframe, stream
+            target.mux(copy)
+    return path
+
+
+def decoded(path):
+    """Number of frames that come out."""
+    return sum(1 for _ in VideoFile.probe(path).frames())
+
+
+def test_a_file_that_breaks_off_is_measured_as_far_as_it_goes_with_a_warning(capsys, tmp_path, tools):
     frames = tools.panning(64, 32, 48).numpy()
-    fast = encode(tmp_path / "whole.mp4", frames, options={"g": "4", "bf": "0"})
-    with (
-        av.open(str(fast)) as source,
-        av.open(str(tmp_path / "fast.mp4"), "w", container_options={"movflags": "faststart"}) as target,
-    ):
-        stream = target.add_stream_from_template(source.streams.video[0])
-        for packet in source.demux(video=0):
-            if packet.dts is not None:
-                packet.stream = stream
-                target.mux(packet)
-    cut = tmp_path / "cut.mp4"
-    cut.write_bytes((tmp_path / "fast.mp4").read_bytes()[: fast.stat().st_size * 2 // 3])
-    code, out, lines = run(capsys, cut, "--json", "--num-chunks", 4)
-    if code == 0:
-        assert 8 < json.loads(out)["num_frames"] < 62
-        assert "the header promises 64 frames, but only" in lines[0]
-    else:
-        assert "cannot be decoded" in lines[0]
+    whole = encode(tmp_path / "whole.mp4", frames, options={"g": "4"})
+    fast = remuxed(tmp_path / "fast.mp4", whole, movflags="faststart").read_bytes()
+    for share in (0.9, 0.97):
+        cut = tmp_path / "cut.mp4"
+        cut.write_bytes(fast[: int(len(fast) * share)])
+        code, out, lines = run(capsys, cut, "--json", "--num-chunks", 4)
+        assert code == 0
+        count = json.loads(out)["num_frames"]
+        assert 8 < count == decoded(cut) < 62
+        (line,) = lines
+        assert f"the header promises 64 frames, but only {count} can be decoded; the file is cut off" in line
+
+
+def test_the_beginning_that_an_edit_list_hides_does_not_count(capsys, tmp_path, tools):
+    whole = encode(tmp_path / "whole.mp4", tools.panning(40, 32, 48).numpy(), options={"g": "8"})
+    with av.open(str(whole)) as container:
+        ticks = int(5 / 8 / container.streams.video[0].time_base)
+    edited = remuxed(tmp_path / "edited.mp4", whole, shift=ticks)
+    code, out, lines = run(capsys, edited, "--json", "--num-chunks", 4)
+    assert (code, lines) == (0, [])  # nothing is cut off or damaged
+    assert json.loads(out)["num_frames"] == decoded(edited) == 35
+
+
+def test_where_packets_and_frames_differ_in_number_the_frames_count(tmp_path, tools):
+    """A film cut before its first key frame: some packets are there, but there is nothing to decode them from."""
+    frames = tools.panning(40, 32, 48).numpy()
+    whole = encode(tmp_path / "whole.mkv", frames, options={"g": "8", "bf": "0"})
+    assert VideoFile.probe(whole).count_packets() == decoded(whole) == 40
+    headless = remuxed(tmp_path / "headless.mkv", whole, keep=lambda number: number >= 5)
+    video = VideoFile.probe(headless)
+    assert video.count_packets() == 35
+    count = decoded(headless)
+    assert count < 35
+    report = measure(headless, num_chunks=4)
+    assert report.num_frames == count
+    same = measure(list(video.frames()), num_chunks=4, fps=report.fps, name=report.video)
+    assert report == replace(same, source=report.source)
+    with pytest.raises(ValueError, match=f"{count} frames are too few for 35 chunks"):
+        measure(headless, num_chunks=35)  # as many as there are packets
+
+
+def test_what_is_damaged_in_the_middle_is_left_out_with_a_warning(tmp_path, tools):
+    whole = encode(tmp_path / "whole.mov", tools.panning(40, 32, 48).numpy(), codec="png", pix_fmt="rgb24")
+    damaged = remuxed(tmp_path / "damaged.mov", whole, damage={7, 21, 22})
+    with pytest.warns(RuntimeWarning, match="^the header promises 40 frames, but only 37 can be decoded"):
+        assert measure(damaged, num_chunks=4).num_frames == 37
+
+
+def test_an_unknown_codec_is_named_in_one_line(capsys, tmp_path, tools):
+    good = encode(tmp_path / "good.mp4", tools.panning(NUM_FRAMES, 32, 48).numpy())
+    strange = tmp_path / "strange.mp4"
+    strange.write_bytes(good.read_bytes().replace(b"avc1", b"zzzz").replace(b"avcC", b"zzzC"))
+    code, out, lines = run(capsys, strange)
+    assert (code, out) == (2, "")
+    assert lines == [f"vde: {strange}: cannot be decoded as video (unknown codec)"]
 
 
 def test_the_rate_may_vary(tmp_path, tools):

@@ -1,4 +1,7 @@
 import json
+import os
+import re
+import stat
 import subprocess
 import sys
 
@@ -51,6 +54,10 @@ def test_text_is_the_markdown_report(capsys, film):
         (["x.mp4", "--num-chunks", "many"], "not a valid int"),
         (["x.mp4", "--html", "no/such/folder/page.html"], "folder no/such/folder does not exist"),
         (["x.mp4", "--frobnicate"], "--frobnicate"),
+        (["x.mp4", "--html", "."], "is a directory"),
+        (["x.mp4", "--markdown", ""], "expected the name of a file"),
+        ([""], "the name of a video is empty"),
+        (["x.mp4", "--device", "banana"], "x.mp4: device is 'banana', which torch cannot use here"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(capsys, args, message):
@@ -164,9 +171,59 @@ def test_saved_reports_are_read_and_those_of_other_encoders_refused(capsys, film
     code, out, err = run(capsys, "--compare", ours, theirs, "--json")
     assert (code, out) == (2, "")
     assert "was measured with flow DIS fast" in one_line(err)
-    theirs.write_text("[{}]")
-    code, _, err = run(capsys, theirs)
-    assert (code, "is no drift report" in one_line(err)) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ([], []),
+        ([], [{}]),
+        (["weights"], "cubic"),
+        (["chunk_frames"], [0, 24]),
+        (["chunk_frames"], [0, 9, 9, 12, 24]),
+        (["still_pairs"], [0.0]),
+        (["metrics"], {}),
+        (["metrics", "clarity", "scores"], [1.0, 2.0]),
+        (["metrics", "clarity", "scores"], [None] * 4),
+        (["metrics", "clarity", "vde"], "nan"),
+        (["metrics", "clarity", "worst_chunk"], 4),
+    ],
+)
+def test_what_no_measurement_wrote_is_refused(capsys, film, tmp_path, path, value):
+    report = measure(film, num_chunks=4).to_dict()
+    if path:
+        place = report
+        for key in path[:-1]:
+            place = place[key]
+        place[path[-1]] = value
+    saved = tmp_path / "saved.json"
+    saved.write_text(json.dumps(report if path else value))
+    code, out, err = run(capsys, saved)
+    assert (code, out) == (2, "")
+    assert re.search(f"^vde: {saved}: (is no drift report|holds no reports)", one_line(err))
+
+
+def test_an_output_is_whole_or_not_there(capsys, film, tmp_path):
+    page = tmp_path / "page.html"
+    page.write_text("yesterday's")
+    assert run(capsys, film, "--html", page, "--metric", "clarity")[0] == 0
+    assert page.read_text().endswith("</html>\n")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE, text=True)
+    assert run(capsys, film, "--markdown", pipe, "--metric", "clarity")[0] == 0
+    assert reader.communicate(timeout=60)[0].startswith("## film.mp4")
+    assert stat.S_ISFIFO(pipe.stat().st_mode)  # a file in its place would have been a surprise
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["page.html", "pipe"]
+
+
+def test_a_model_without_videos_is_named(capsys, film):
+    code, _, err = run(capsys, "--compare", film, "none.mp4", "--metric", "clarity")
+    assert code == 2
+    assert err.splitlines() == [
+        "vde: none.mp4: no such file",
+        "vde: none.mp4: none of its videos could be measured, so nothing is compared",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -195,7 +195,7 @@ def test_chunks_too_short_for_a_metric_are_refused_before_decoding():
         pytest.fail("decoded")
         yield
 
-    with pytest.raises(ValueError, match="motion: chunk 0 has 1 frames but needs at least 2"):
+    with pytest.raises(ValueError, match="motion: chunk 0 has 1 frame but needs at least 2"):
         measure(frames(), num_frames=12)
     with pytest.raises(ValueError, match="motion_smoothness: chunk 1 has 2 frames"):
         measure(frames(), num_frames=12, metrics=[Motion(form="smoothness")], chunk_frames=[0, 6, 8, 12])

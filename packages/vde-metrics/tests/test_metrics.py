@@ -193,7 +193,7 @@ def test_metrics_share_the_flow_of_a_batch(tools):
 
 def test_too_short_chunks():
     frames = noise(2, 16, 16, 3)
-    with pytest.raises(ValueError, match="motion: a chunk has 1 frames but needs at least 2"):
+    with pytest.raises(ValueError, match="motion: a chunk has 1 frame but needs at least 2"):
         Motion().score(frames[:1])
     with pytest.raises(ValueError, match="motion_smoothness: a chunk has 2 frames but needs at least 3"):
         Motion(form="smoothness").score(frames)

@@ -66,7 +66,8 @@ class Cut:
 
 def check_weights(num_chunks: int, weights: Weights) -> None:
     """Refuse unknown weights, and those that are all 0."""
-    if not any(chunk_weights(num_chunks, weights)) and num_chunks == 2:
+    chunk_weights(2, weights)  # of unknown ones it says what there is
+    if num_chunks == 2 and weights == "log":
         raise ValueError("log weights of 2 chunks are all 0; use weights='linear' or at least 3 chunks")
 
 
@@ -89,7 +90,8 @@ def chunk_boundaries(num_frames: int, num_chunks: int) -> list[int]:
         raise ValueError(f"num_chunks is {num_chunks}; drift needs at least 2 chunks")
     if num_frames < num_chunks:
         fix = f"take num_chunks={num_frames} or fewer" if num_frames >= 2 else "drift needs 2 frames or more"
-        raise ValueError(f"{num_frames} frames are too few for {num_chunks} chunks; {fix}")
+        frames = "1 frame is" if num_frames == 1 else f"{num_frames} frames are"
+        raise ValueError(f"{frames} too few for {num_chunks} chunks; {fix}")
     return [round(i * num_frames / num_chunks) for i in range(num_chunks + 1)]
 
 

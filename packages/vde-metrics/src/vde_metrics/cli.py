@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from vde_metrics.selection import Selected
 
 
+OUTPUT = click.Path(dir_okay=False, writable=True, path_type=Path)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Settings:
     """How every video is measured."""
@@ -84,8 +87,8 @@ def split_models(context: click.Context, parameter: click.Parameter, given: tupl
 @click.option("--cache", type=click.Path(path_type=Path), metavar="FOLDER", help="Keep the features of frames here.")
 @click.option("--compare", is_flag=True, help="Each argument is a model: compare the mean errors of their videos.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: an object for one video, an array for several.")
-@click.option("--markdown", type=click.Path(path_type=Path), metavar="FILE", help="Also write the text to a file.")
-@click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Also write a page with curves.")
+@click.option("--markdown", type=OUTPUT, metavar="FILE", help="Also write the text to a file.")
+@click.option("--html", type=OUTPUT, metavar="FILE", help="Also write a page with curves.")
 @click.version_option(version("vde-metrics"), prog_name="vde")
 def command(videos: tuple[str, ...], **options: Any) -> None:
     """Measure how much long videos drift, chunk by chunk.
@@ -97,6 +100,8 @@ def command(videos: tuple[str, ...], **options: Any) -> None:
     outputs = {name: options.pop(name) for name in ("markdown", "html")}
     compares, as_json = options.pop("compare"), options.pop("as_json")
     for name, path in outputs.items():
+        if path is not None and not path.name:
+            raise click.ClickException(f"--{name}: expected the name of a file")
         if path is not None and not path.resolve().parent.is_dir():
             raise click.ClickException(f"--{name}: the folder {path.parent} does not exist")
     arguments = tuple(dict.fromkeys(videos)) if compares else videos
@@ -115,9 +120,7 @@ def command(videos: tuple[str, ...], **options: Any) -> None:
         with _one_line():
             comparison = None
             if compares:
-                from vde_metrics.comparison import compare
-
-                comparison = compare(groups)
+                comparison = _compared(groups)
             _write(reports, groups, comparison, as_json=as_json, single=len(chosen) == 1, **outputs)
     if failed:
         raise click.exceptions.Exit(2)
@@ -230,6 +233,14 @@ def _grouped(
     return groups
 
 
+def _compared(groups: "Mapping[str, Sequence[DriftReport]]") -> "Comparison":
+    from vde_metrics.comparison import compare
+
+    if empty := [label for label, group in groups.items() if not group]:
+        raise click.ClickException(f"{empty[0]}: none of its videos could be measured, so nothing is compared")
+    return compare(groups)
+
+
 def _write(
     reports: "Sequence[DriftReport]",
     groups: "Mapping[str, Sequence[DriftReport]]",
@@ -262,10 +273,17 @@ def _json(reports: "Sequence[DriftReport]", comparison: "Comparison | None", *, 
 
 
 def _write_whole(path: Path, text: str) -> None:
-    """A file that appears complete or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    """A file that appears complete or not at all; into what is no file, such as a pipe, the text is written."""
+    is_special = path.exists() and not path.is_file()
+    target = path if is_special else path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        target.write_text(text, encoding="utf-8")
+        if target != path:
+            os.replace(target, path)
+    except OSError as error:
+        if target != path:
+            target.unlink(missing_ok=True)
+        raise click.ClickException(f"{path}: cannot be written ({error.strerror})") from error
 
 
 @contextmanager

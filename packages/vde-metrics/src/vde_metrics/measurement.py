@@ -15,7 +15,7 @@ from vde_metrics.motion import Motion
 from vde_metrics.protocols import Metric, ProtocolMetric, ThinnedMetric
 from vde_metrics.report import DriftReport, MetricDrift
 from vde_metrics.scoring import BATCH_FRAMES, models, settings
-from vde_metrics.sources import FileSource, FrameSource, open_source
+from vde_metrics.sources import FileSource, FrameSource, open_source, with_count
 from vde_metrics.stillness import Stillness
 from vde_metrics.tracks import Plan, chunk_scores
 
@@ -73,40 +73,44 @@ def measure(
     check_weights(cut.announced, weights)  # before an hour of decoding
     source = open_source(video, num_frames=num_frames, fps=fps)
     store = feature_store(source, cache)
-    count = _frame_count(source, cut, store)
-    boundaries, plans = _planned(checked, cut, count=count, fps=source.fps, weights=weights)
-    found = chunk_scores(
-        source,
-        plans=[*plans, Plan(metric=Stillness(), boundaries=boundaries)],
-        num_frames=count,
-        batch_frames=batch_frames,
-        cache=store,
-        pictures=_middles(boundaries) if thumbnails else (),
-        on_frames=on_frames,
-    )
-    drifts = [_drift(metric, row, weights, protocol) for metric, row in zip(checked, found.scores[:-1], strict=True)]
-    return DriftReport(
-        video=name or source.name,
-        fps=source.fps,
-        height=found.size[0],
-        width=found.size[1],
-        chunk_frames=tuple(boundaries),
-        weights=weights,
-        metrics=tuple(drifts),
-        still_pairs=tuple(found.scores[-1]),
-        protocol=protocol,
-        source=source.notes,
-        versions=package_versions(),
-        thumbnails=found.thumbnails,
-    )
+
+    def report(count: int) -> DriftReport:
+        boundaries, plans = _planned(checked, cut, count=count, fps=source.fps, weights=weights)
+        found = chunk_scores(
+            source,
+            plans=[*plans, Plan(metric=Stillness(), boundaries=boundaries)],
+            num_frames=count,
+            batch_frames=batch_frames,
+            cache=store,
+            pictures=_middles(boundaries) if thumbnails else (),
+            on_frames=on_frames,
+        )
+        rows = zip(checked, found.scores[:-1], strict=True)
+        return DriftReport(
+            video=name or source.name,
+            fps=source.fps,
+            height=found.size[0],
+            width=found.size[1],
+            chunk_frames=tuple(boundaries),
+            weights=weights,
+            metrics=tuple(_drift(metric, row, weights, protocol) for metric, row in rows),
+            still_pairs=tuple(found.scores[-1]),
+            protocol=protocol,
+            source=source.notes,
+            versions=package_versions(),
+            thumbnails=found.thumbnails,
+        )
+
+    known = _known_count(cut, store)
+    return with_count(source, report) if known is None else report(known)
 
 
-def _frame_count(source: FrameSource | FileSource, cut: Cut, store: FeatureCache | None) -> int:
-    """Number of frames: as the caller's boundaries, the cache or the source say."""
+def _known_count(cut: Cut, store: FeatureCache | None) -> int | None:
+    """Number of frames as the caller's boundaries or the cache say; None if the source must be asked."""
     known = store.size() if store is not None else None
-    if cut.num_frames is None:
-        return known[0] if known is not None else source.num_frames()
-    if known is not None and known[0] != cut.num_frames:
+    if known is None or cut.num_frames is None:
+        return cut.num_frames if known is None else known[0]
+    if known[0] != cut.num_frames:
         relation = "more" if known[0] > cut.num_frames else "fewer"
         raise ValueError(f"the video has {known[0]} frames, {relation} frames than the {cut.num_frames} announced")
     return cut.num_frames

@@ -35,8 +35,9 @@ def make_metric(name: str, models: Mapping[str, str], *, fps: float | None = Non
 
     Raises:
         FileNotFoundError: if weights are not there; says which file goes where.
-        ValueError: if weights that have no default are not given.
+        ValueError: if weights that have no default are not given, or torch has no such device here.
     """
+    _check_device(device)
     makers: dict[str, Callable[[], Metric]] = {
         "clarity": _clarity,
         "motion": _motion,
@@ -51,6 +52,19 @@ def make_metric(name: str, models: Mapping[str, str], *, fps: float | None = Non
         "dynamic-degree": lambda: _dynamic_degree(models, fps, device),
     }
     return makers[name]()
+
+
+def _check_device(device: str) -> None:
+    """Refuse a device that torch does not know or cannot use on this machine."""
+    if device == "cpu":
+        return
+    import torch
+
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch asserts that it was built with CUDA
+        reason = str(error).split("\n")[0]
+        raise ValueError(f"device is {device!r}, which torch cannot use here ({reason})") from error
 
 
 def _clarity() -> "Metric":

@@ -1,10 +1,12 @@
 """Reports read back from the JSON that they were written to."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from vde_metrics.drift import Protocol, Weights
 from vde_metrics.report import DriftReport, MetricDrift
 
 
@@ -22,16 +24,19 @@ def load_reports(path: str | Path) -> list[DriftReport]:
         found = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(found, dict) and "reports" in found:
             found = found["reports"]
-        return [report_from(one) for one in (found if isinstance(found, list) else [found])]
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        reports = [report_from(one) for one in (found if isinstance(found, list) else [found])]
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path}: is no JSON ({error})") from error
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{path}: is no drift report ({error!r}); expected what `vde --json` writes") from error
+    if not reports:
+        raise ValueError(f"{path}: holds no reports")
+    return reports
 
 
 def report_from(plain: Mapping[str, Any]) -> DriftReport:
     """The report of which `DriftReport.to_dict` gives these values; thumbnails are not among them."""
-    return DriftReport(
+    report = DriftReport(
         video=str(plain["video"]),
         fps=None if plain["fps"] is None else float(plain["fps"]),
         height=int(plain["height"]),
@@ -44,6 +49,28 @@ def report_from(plain: Mapping[str, Any]) -> DriftReport:
         source=dict(plain["source"]),
         versions=dict(plain["versions"]),
     )
+    _check(report)
+    return report
+
+
+def _check(report: DriftReport) -> None:
+    """Refuse what no measurement gives, and what tables and charts rely on."""
+    if report.num_chunks < 2 or list(report.chunk_frames) != sorted(set(report.chunk_frames)):
+        raise ValueError(f"chunk_frames is {report.chunk_frames}")
+    if report.weights not in get_args(Weights) or report.protocol not in get_args(Protocol):
+        raise ValueError(f"weights is {report.weights!r} and protocol {report.protocol!r}")
+    if not report.metrics:
+        raise ValueError("metrics is empty")
+    if len(report.still_pairs) != report.num_chunks:
+        raise ValueError(f"still_pairs has {len(report.still_pairs)} values for {report.num_chunks} chunks")
+    for metric in report.metrics:
+        known = [score for score in metric.scores if score is not None]
+        if len(metric.scores) != report.num_chunks or not known or not all(map(math.isfinite, known)):
+            raise ValueError(f"scores of {metric.name} are {metric.scores} for {report.num_chunks} chunks")
+        if any(map(math.isnan, (metric.vde, metric.vde_normalized, metric.slope))):
+            raise ValueError(f"{metric.name} has an error that is no number")
+        if metric.worst_chunk not in (None, *range(report.num_chunks)):
+            raise ValueError(f"worst_chunk of {metric.name} is {metric.worst_chunk!r}")
 
 
 def _metric(name: str, values: Mapping[str, Any]) -> MetricDrift:

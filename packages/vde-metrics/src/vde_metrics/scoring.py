@@ -90,8 +90,8 @@ def check_length(metric: FrameMetric, num_frames: int, *, chunk: str) -> None:
     """Refuse a chunk in which no frame can count."""
     if num_frames <= metric.lead:
         raise ValueError(
-            f"{metric.name}: {chunk} has {num_frames} frames but needs at least {metric.lead + 1}; "
-            "take fewer or longer chunks"
+            f"{metric.name}: {chunk} has {num_frames} frame{'s' * (num_frames != 1)} but needs at least "
+            f"{metric.lead + 1}; take fewer or longer chunks"
         )
 
 

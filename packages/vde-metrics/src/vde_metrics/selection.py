@@ -52,6 +52,8 @@ def group_labels(arguments: Iterable[str]) -> dict[str, str]:
 
 
 def _paths(argument: str) -> list[Path]:
+    if not argument:
+        raise FileNotFoundError("the name of a video is empty; '.' is the folder you are in")
     path = Path(argument)
     if path.is_dir():
         inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())

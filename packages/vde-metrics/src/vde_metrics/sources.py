@@ -1,15 +1,17 @@
 """Where the frames of a measurement come from: a file, or the caller."""
 
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from jaxtyping import UInt8
 from torch import Tensor
 
 from vde_metrics.video import VideoFile, written_frames
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,7 +66,7 @@ class FileSource:
         """Their number, by decoding the file once."""
         count = self.file.count_frames()
         if not count:
-            raise ValueError(f"{self.file.path}: has no frames")
+            raise ValueError(f"{self.file.path}: has no frames that can be decoded")
         return count
 
     def frames(self) -> Iterator[UInt8[Tensor, "h w 3"]]:
@@ -81,3 +83,22 @@ def open_source(video: Any, *, num_frames: int | None, fps: float | None) -> Fra
     if not isinstance(video, Iterable):
         raise TypeError(f"video is a {type(video).__name__}; expected a path or an iterable of frames")
     return FrameSource(given=written_frames(video), length=num_frames, fps=fps)
+
+
+def with_count(source: FrameSource | FileSource, run: Callable[[int], T]) -> T:
+    """What ``run`` makes of the number of frames.
+
+    Decoding a file only to count its frames costs as much as half of a measurement. So the packets are counted, and
+    where ``run`` fails with their number, as it must if it meets another number of frames, the file is decoded to count
+    them after all.
+    """
+    guess = source.file.count_packets() if isinstance(source, FileSource) else None
+    if guess is None:
+        return run(source.num_frames())
+    try:
+        return run(guess)
+    except ValueError:
+        count = source.num_frames()
+        if count == guess:
+            raise
+    return run(count)

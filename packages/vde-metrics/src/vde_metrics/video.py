@@ -13,6 +13,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 if TYPE_CHECKING:
+    from av import Packet, VideoFrame
     from av.container import InputContainer
 
 
@@ -52,29 +53,67 @@ class VideoFile:
             announced = stream.frames
         return cls(path=path, fps=fps, source=source, announced_frames=announced)
 
+    def count_packets(self) -> int | None:
+        """Number of packets: that of the frames, as a rule, and found without decoding them.
+
+        None where it is sure to be another: packets are broken or not to be shown, or the header promises more.
+        """
+        count = 0
+        with _open(self.path) as container:
+            for packet in container.demux(video=0):
+                if packet.is_corrupt or packet.is_discard:
+                    return None
+                count += packet.size > 0
+        return count if count and self.announced_frames in (0, count) else None
+
     def count_frames(self) -> int:
         """Number of frames, by decoding: the header's number is often missing or wrong.
 
-        Warns where it promises clearly more, which is how a file looks that was cut off or is damaged.
+        Warns of a file that was cut off or is damaged: packets cannot be decoded, or the header promises clearly more.
         """
+        count = damaged = hidden = 0
         with _open(self.path) as container:
-            count = sum(1 for _ in container.decode(video=0))
-        if 0 < count < self.announced_frames - MISSING_TOLERANCE:
+            for packet in container.demux(video=0):
+                hidden += packet.is_discard
+                frames = _decoded(packet)
+                count, damaged = (count, damaged + 1) if frames is None else (count + len(frames), damaged)
+        promised = self.announced_frames - hidden
+        if count and (damaged or count < promised - MISSING_TOLERANCE):
+            promise = (
+                f"the header promises {promised} frames, but only {count}" if promised > count else f"{count} frames"
+            )
             warnings.warn(
-                f"the header promises {self.announced_frames} frames, but only {count} can be decoded; the file is cut "
-                "off or damaged, and the rest is measured",
+                f"{promise} can be decoded; the file is cut off or damaged, and the rest is measured",
                 RuntimeWarning,
                 stacklevel=2,
             )
         return count
 
     def frames(self) -> Iterator[UInt8[Tensor, "h w 3"]]:
-        """RGB frames in order, turned as a player would show them; alpha is left out, 10 bits become 8."""
+        """RGB frames in order, turned as a player would show them; alpha is left out, 10 bits become 8.
+
+        What cannot be decoded is left out, as in `count_frames`.
+        """
         with _open(self.path) as container:
-            for frame in container.decode(video=0):
-                pixels = frame.to_ndarray(format="rgb24")
-                turns = round(frame.rotation / 90) % 4
-                yield torch.from_numpy(np.rot90(pixels, turns).copy() if turns else pixels)
+            for packet in container.demux(video=0):
+                for frame in _decoded(packet) or ():
+                    pixels = frame.to_ndarray(format="rgb24")
+                    turns = round(frame.rotation / 90) % 4
+                    yield torch.from_numpy(np.rot90(pixels, turns).copy() if turns else pixels)
+
+
+def _decoded(packet: "Packet") -> "list[VideoFrame] | None":
+    """The frames that a packet completes; None if it is damaged.
+
+    Decoding frame by frame in threads (``thread_type`` AUTO) would lose frames around damage, as many as there are
+    threads: figures must not depend on the machine. A decoder's own threads and those of slices do not.
+    """
+    import av
+
+    try:
+        return packet.decode()
+    except av.error.InvalidDataError:
+        return None
 
 
 @contextmanager
@@ -90,7 +129,8 @@ def _open(path: Path) -> "Iterator[InputContainer]":
         with av.open(str(path), metadata_errors="replace") as container:
             if not container.streams.video or container.format.name == "tty":  # text files decode as teletype art
                 raise ValueError(f"{path}: has no video stream")
-            container.streams.video[0].thread_type = "AUTO"
+            if container.streams.video[0].codec_context is None:
+                raise ValueError(f"{path}: cannot be decoded as video (unknown codec)")
             yield container
     except av.error.FFmpegError as error:
         raise ValueError(f"{path}: cannot be decoded as video ({error.strerror})") from error

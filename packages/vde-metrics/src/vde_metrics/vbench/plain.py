@@ -7,7 +7,7 @@ from typing import Any
 from vde_metrics.measurement import checked_metrics, feature_store
 from vde_metrics.protocols import Metric
 from vde_metrics.scoring import BATCH_FRAMES
-from vde_metrics.sources import open_source
+from vde_metrics.sources import open_source, with_count
 from vde_metrics.tracks import Plan, chunk_scores
 
 
@@ -39,8 +39,11 @@ def plain_scores(
     checked = checked_metrics(metrics, "released")
     source = open_source(video, num_frames=num_frames, fps=fps)
     store = feature_store(source, cache)
+
+    def scores(count: int) -> dict[str, float | None]:
+        plans = [Plan(metric=metric, boundaries=(0, count)) for metric in checked]
+        found = chunk_scores(source, plans=plans, num_frames=count, batch_frames=batch_frames, cache=store)
+        return {metric.name: row[0] for metric, row in zip(checked, found.scores, strict=True)}
+
     known = store.size() if store is not None else None
-    count = known[0] if known is not None else source.num_frames()
-    plans = [Plan(metric=metric, boundaries=(0, count)) for metric in checked]
-    found = chunk_scores(source, plans=plans, num_frames=count, batch_frames=batch_frames, cache=store)
-    return {metric.name: row[0] for metric, row in zip(checked, found.scores, strict=True)}
+    return with_count(source, scores) if known is None else scores(known[0])

@@ -1,0 +1,15 @@
+"""Formulas of the site: a ```math block (LaTeX, which GitHub renders too) as MathML, which browsers draw by themselves.
+
+No script and no font is loaded for them. Zensical is told of `block` in zensical.toml.
+"""
+
+from typing import Any
+
+from latex2mathml.converter import convert
+from markdown import Markdown
+
+
+def block(source: str, language: str, css_class: str, options: dict[str, Any], md: Markdown, **more: Any) -> str:
+    """The MathML of a fenced block, one displayed formula a paragraph; the signature is that of SuperFences."""
+    formulas = (" ".join(formula.split()) for formula in source.split("\n\n"))
+    return "".join(f'<p class="{css_class}">{convert(formula, display="block")}</p>' for formula in formulas if formula)

@@ -12,12 +12,12 @@ def chunk(number, *, seconds=1.0, anonymous=100):
     return {"chunk": number, "seconds": seconds, "anonymous_bytes": anonymous, "memory_bytes": 7 * number}
 
 
-def test_growth_is_that_after_the_settled_chunk():
-    chunks = [
-        chunk(n, anonymous=100 if n < 10 else 200 + (n == 25), seconds=2.0 if n >= 30 else 1.0) for n in range(40)
-    ]
+def test_growth_is_that_after_the_settled_chunks():
+    sizes = [100] * 10 + [200] * 9 + [900] * 2 + [300] * 9 + [210] * 10
+    chunks = [chunk(n, anonymous=sizes[n], seconds=2.0 if n >= 30 else 1.0) for n in range(40)]
     found = summarize(chunks, settled=10)
-    assert found["anonymous_growth"] == pytest.approx(1 / 200)
+    assert found["anonymous_growth"] == pytest.approx(10 / 200)
+    assert found["anonymous_bytes"]["most"] == 900
     assert found["late_over_early"] == 2.0
     assert found["memory_bytes"] == 7 * 39
 

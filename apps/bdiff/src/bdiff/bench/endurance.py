@@ -93,18 +93,19 @@ def bench_endurance(config: EnduranceConfig) -> dict[str, Any]:
 
 
 def summarize(chunks: list[dict[str, Any]], *, settled: int) -> dict[str, Any]:
-    """Growth of memory after the settled chunk, and the last chunks' time over that of the settled ones."""
+    """The last chunks' time and memory over those of as many chunks once the film is settled: medians."""
     seconds = [chunk["seconds"] for chunk in chunks]
     resident = [chunk["anonymous_bytes"] for chunk in chunks]
     early, late = (statistics.median(part) for part in (seconds[settled : 2 * settled], seconds[-settled:]))
+    little, much = (statistics.median(part) for part in (resident[settled : 2 * settled], resident[-settled:]))
     return {
         "chunks": len(chunks),
         "seconds_a_chunk": statistics.median(seconds),
         "early_seconds": early,
         "late_seconds": late,
         "late_over_early": late / early,
-        "anonymous_bytes": {"settled": resident[settled], "last": resident[-1], "most": max(resident[settled:])},
-        "anonymous_growth": max(resident[settled:]) / max(1, resident[settled]) - 1,
+        "anonymous_bytes": {"early": little, "late": much, "most": max(resident[settled:])},
+        "anonymous_growth": much / max(1, little) - 1,
         "memory_bytes": chunks[-1]["memory_bytes"],
     }
 
@@ -123,9 +124,10 @@ def endurance_page(summary: dict[str, Any], *, picture: str) -> str:
         f"the same over chunks {settled} to {2 * settled - 1}": f"{summary['early_seconds']:.3f}",
         f"the same over the last {settled}": f"{summary['late_seconds']:.3f}",
         "late over early": f"**{summary['late_over_early']:.3f}**",
-        f"anonymous memory at chunk {settled}": f"{resident['settled'] / 1e6:.0f} MB",
-        "at most after that": f"{resident['most'] / 1e6:.0f} MB",
+        f"anonymous memory, median over chunks {settled} to {2 * settled - 1}": f"{resident['early'] / 1e6:.0f} MB",
+        f"the same over the last {settled} chunks": f"{resident['late'] / 1e6:.0f} MB",
         "growth": f"**{100 * summary['anonymous_growth']:.1f}%**",
+        "anonymous memory at most": f"{resident['most'] / 1e6:.0f} MB",
         "keys and values of the past at the end": f"{summary['memory_bytes'] / 1e6:.0f} MB",
         "state of the run on disk": f"{summary['state_bytes'] / 1e6:.0f} MB",
         "video": f"{video['seconds'] / 60:.1f} minutes, {video['frames']} frames",

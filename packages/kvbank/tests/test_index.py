@@ -125,6 +125,8 @@ def test_mistakes_are_named(kind):
         index.add(2, torch.ones(3))
     with pytest.raises(ValueError, match="embedding has 3 numbers; the index holds embeddings of 2"):
         index.search(torch.ones(3))
+    with pytest.raises(ValueError, match="count is -1; expected at least 0"):
+        index.search(torch.ones(2), -1)
     with pytest.raises(ValueError, match="NaN or infinity"):
         index.add(2, torch.tensor([math.nan, 1.0]))
     assert len(index) == 2
@@ -151,6 +153,20 @@ def test_a_chunk_that_was_removed_is_never_found(kind):
         assert min(found) >= 180
 
 
+@pytest.mark.parametrize("spec", ["ivf4,nprobe=1", "hnsw2,ef=1", "hnsw8"])
+def test_as_many_are_found_as_were_asked_for_however_many_were_removed(spec):
+    generator = torch.Generator().manual_seed(0)
+    index, vectors = FaissIndex(spec), torch.randn(600, 16, generator=generator)
+    for chunk, vector in enumerate(vectors):
+        index.add(chunk, vector)
+    for chunk in range(600):
+        if chunk % 60:
+            index.remove(chunk)
+    for query in vectors[1:20]:
+        for count in (1, 5, 9):
+            assert len(index.search(query, count)) == count
+
+
 def test_ivf_is_trained_once_there_are_enough_prompts_and_looks_at_some_lists_only():
     index, exact = FaissIndex("ivf4,nprobe=1"), ExactIndex()
     generator = torch.Generator().manual_seed(0)
@@ -175,6 +191,6 @@ def test_a_prompt_of_many_chunks_does_not_crowd_out_others():
 
 def test_a_spec_says_what_is_missing():
     assert [FaissIndex(spec).spec for spec in ("flat", "ivf16", "hnsw32,ef=100")] == ["flat", "ivf16", "hnsw32,ef=100"]
-    for spec in ("", "ivf", "ivf0", "hnsw32,nprobe=3", "flat,ef=3", "pq8"):
+    for spec in ("", "ivf", "ivf0", "hnsw1", "hnsw32,nprobe=3", "flat,ef=3", "pq8"):
         with pytest.raises(ValueError, match=f'spec is \'{spec}\'; expected "flat", "ivf1024,nprobe=32" or'):
             FaissIndex(spec)

@@ -184,9 +184,9 @@ def test_memory_of_a_packed_window_is_constant(make_layers):
 
 def test_a_store_moves_packed_layers_packed(make_layers):
     class Spy(MemoryStore):
-        def put(self, chunk, layers):
+        def put(self, chunk, layers, **how):
             assert all(isinstance(layer, PackedLayer) and layer.key.dtype == torch.uint8 for layer in layers)
-            super().put(chunk, layers)
+            super().put(chunk, layers, **how)
 
     bank = KVBank(policy=DynamicSparse(2, 0.9), quantization=Int8(), store=Spy(device="cpu"))
     for chunk in range(3):

@@ -202,14 +202,14 @@ def test_prefetch_does_not_wait(tmp_path, monkeypatch):
 
 def test_what_prefetch_finds_damaged_is_said_by_the_read(tmp_path):
     store = lowered(tmp_path)
-    file = next(tmp_path.rglob("000001.safetensors"))
+    file = next(tmp_path.rglob("000001-*.safetensors"))
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
     store.prefetch([1])
-    with pytest.raises(DamageError, match=r"000001\.safetensors is damaged"):
+    with pytest.raises(DamageError, match=r"000001-1\.safetensors is damaged"):
         store.get(1)
-    with pytest.raises(DamageError, match=r"000001\.safetensors is damaged"):
+    with pytest.raises(DamageError, match=r"000001-1\.safetensors is damaged"):
         store.get(1, home=False)
 
 
@@ -261,6 +261,73 @@ def test_mistakes_are_named(tmp_path):
             call(4)
     with pytest.raises(ValueError, match="host_budget is -1"):
         TieredStore(host_budget=-1)
+
+
+@pytest.mark.parametrize("where", [{"disk_budget": 10**6}, {"disk_folder": "elsewhere"}])
+def test_a_disk_that_a_bank_in_a_folder_would_not_use_is_refused(tmp_path, where):
+    with pytest.raises(ValueError, match="disk_folder and disk_budget are for a bank in memory"):
+        KVBank(policy=Full(), store=TieredStore(**where)).open(tmp_path / "bank")
+    assert not (tmp_path / "bank").exists()
+    KVBank(policy=Full()).open(tmp_path / "bank").close()
+    with pytest.raises(ValueError, match="disk_folder and disk_budget are for a bank in memory"):
+        KVBank.load(tmp_path / "bank", store=TieredStore(**where))
+    KVBank.load(tmp_path / "bank").close()  # it was let go
+
+
+@pytest.mark.parametrize("policy", [Full(), Sink(1, 4), SemanticSparse(top_l=1, num_recent=2, coverage=None)])
+@pytest.mark.parametrize("room", [0, 2])
+def test_a_write_that_finds_no_room_changes_nothing(tmp_path, policy, room):
+    how = {"disk_budget": room * A_CHUNK, "disk_folder": tmp_path} if room else {}
+    store = TieredStore(device_budget=0, host_budget=A_CHUNK, num_recent=1, **how)
+    bank, twin = KVBank(policy=policy, store=store), KVBank(policy=policy)
+    for chunk in range(2 + room):
+        write(bank, chunk)
+        write(twin, chunk)
+    before, tiers = told(bank, bank.next_index), store.tier_bytes
+    assert before == told(twin, twin.next_index)
+    with pytest.raises((ValueError, OSError), match=r"there is no disk for more|exceeds it"):
+        bank.write(bank.next_index, tiny_layers(50), embedding=embedding(0))
+    assert (told(bank, bank.next_index), store.tier_bytes) == (before, tiers)
+    for each in (bank, twin):  # what replaces something finds room
+        write(each, 1, take=1)
+    assert told(bank, 2) == told(twin, 2)
+    assert len(list(tmp_path.rglob("*.safetensors"))) == list(map(store.tier, bank.chunks)).count("disk")
+
+
+def test_a_replaced_chunk_is_still_there_if_its_successor_finds_no_room(tmp_path):
+    store = TieredStore(device_budget=0, host_budget=A_CHUNK, num_recent=0, disk_budget=A_CHUNK, disk_folder=tmp_path)
+    for chunk in range(2):
+        store.put(chunk, tiny_layers(chunk))
+    assert (store.tier(0), store.tier(1)) == ("disk", "host")
+    large = tiny_layers(9, tokens=20)
+    with pytest.raises(OSError, match="chunk 0 exceeds it"):
+        store.put(0, large, instead_of=[0])
+    assert torch.equal(store.get(0)[0].key, tiny_layers(0)[0].key)
+    store.put(0, tiny_layers(5), instead_of=[0])
+    assert torch.equal(store.get(0)[0].key, tiny_layers(5)[0].key)
+    assert len(list(tmp_path.rglob("*.safetensors"))) == list(map(store.tier, (0, 1))).count("disk")
+
+
+def test_damage_found_by_a_rewind_closes_the_bank(tmp_path):
+    store = TieredStore(device_budget=0, host_budget=0, num_recent=2)
+    bank = KVBank(policy=Full(), store=store).open(tmp_path)
+    for chunk in range(5):
+        write(bank, chunk)
+    bank.close()
+    bank = KVBank.load(tmp_path, store=TieredStore(device_budget=0, host_budget=0, num_recent=2))
+    file = next((tmp_path / "segments").glob("000001-*"))
+    whole = file.read_bytes()
+    file.write_bytes(whole[:100])
+    with pytest.raises(DamageError, match="000001"):
+        bank.write(2, tiny_layers(77), embedding=embedding(2))
+    with pytest.raises(ValueError, match="is closed"):
+        bank.write(2, tiny_layers(77), embedding=embedding(2))
+    file.write_bytes(whole)
+    twin = KVBank(policy=Full())
+    for chunk in range(2):
+        write(twin, chunk)
+    twin.write(2, tiny_layers(77), embedding=embedding(2))
+    assert told(KVBank.load(tmp_path), 3)[3] == told(twin, 3)[3]
 
 
 @pytest.mark.usefixtures("unhooked")

@@ -132,6 +132,13 @@ class KVBank:
                 iterator is consumed layer by layer.
             embedding: Of the chunk's prompt; may be None if the policy does not compare prompts.
             metadata: Anything JSON, kept beside the chunk; it adds to what `annotate` said of it before.
+
+        Raises:
+            ValueError: If the chunk is not the next one nor an earlier one, has no layers, other shapes than those
+                before it, no embedding or queries where they are needed, or exceeds the memory of the store.
+            OSError: With the name of the file, if a disk is full or cannot be written.
+            DamageError: If a chunk that a rewind makes recent again comes damaged from the folder. It has the new chunk
+                then, and the bank is closed: mend the file, then load it.
         """
         if not 0 <= index <= self.next_index:
             raise ValueError(f"chunk {index} cannot be written now; the next is {self.next_index}, in order from 0")
@@ -143,7 +150,11 @@ class KVBank:
         signature = checked_signature(index, chunk.layers, self._signature if index else ())
         if self._folder is not None:
             self._folder.write(chunk)
-        self._take(chunk)
+        try:
+            self._take(chunk)
+        except BaseException:
+            self.close()  # the folder has the chunk already: only a bank that is loaded from it agrees with it
+            raise
         self._signature = signature
         if self._folder is not None:
             self._folder.sweep()
@@ -238,10 +249,14 @@ class KVBank:
 
         Raises:
             DamageError: If a file of the folder is not what was written.
-            ValueError: If this bank is not empty, or the folder is open already or holds one made in another way.
+            ValueError: If this bank is not empty, or its store has a disk of its own, or the folder is open already or
+                holds a bank made in another way.
+            OSError: With the name of the file, if it cannot be written.
         """
         if self.next_index or self._state.plans or self._folder is not None:
             raise ValueError("only a new bank can be put into a folder; KVBank.save writes one that is in use")
+        if isinstance(self._store, TieredStore):
+            self._store.check_lendable()
         path = Path(folder)
         if not BankFolder.holds_bank(path):
             self._folder = BankFolder.create(path, self._settings, fsync=fsync)
@@ -277,6 +292,7 @@ class KVBank:
         Raises:
             DamageError: If a file is not what was written.
             ValueError: If it is no bank, needs a policy, or is open already.
+            FileNotFoundError: If there is nothing.
         """
         path = Path(path)
         if not path.is_dir():
@@ -330,16 +346,17 @@ class KVBank:
             self._signature = tuple(map(layer_signature, self._store.get(self.chunks[-1])))
 
     def _take(self, chunk: WrittenChunk) -> None:
-        """Hold a chunk that is written, and let go of what it replaces and what nobody can see any more."""
-        for each in self._state.rewind(chunk.index):
-            self._store.remove(each)
+        """Hold a chunk that is written instead of those that it replaces and those that nobody can see any more."""
+        gone = [each for each in self.chunks if each >= chunk.index or each in chunk.frees]
+        if chunk.index in chunk.frees:
+            for each in gone:
+                self._store.remove(each)
+        else:
+            self._store.put(chunk.index, chunk.layers, instead_of=gone)
+        self._state.rewind(chunk.index)
         self._state.add(chunk.index, chunk.record, embedding=chunk.embedding, summaries=chunk.summaries)
         for each in chunk.frees:
             self._state.free(each)
-            if each != chunk.index:
-                self._store.remove(each)
-        if chunk.index not in chunk.frees:
-            self._store.put(chunk.index, chunk.layers)
 
     def _keys(self, chunk: int, layer: int) -> Float[Tensor, "branches heads tokens dh"]:
         """Stored keys of one layer of a chunk, where they are held."""

@@ -50,6 +50,11 @@ class _Vectors:
                 f"embedding has {vector.numel()} numbers; the index holds embeddings of {self._matrix.shape[1]}"
             )
 
+    def check_search(self, query: Float[Tensor, " d"], count: int | None) -> None:
+        self.check_width(query)
+        if count is not None and count < 0:
+            raise ValueError(f"count is {count}; expected at least 0, or None for all chunks")
+
     def add(self, chunk: int, vector: Float[Tensor, " d"]) -> None:
         self.check_width(vector)
         if chunk in self._rows:
@@ -114,7 +119,7 @@ class ExactIndex:
     def search(self, embedding: Float[Tensor, " d"], count: int | None = None) -> dict[int, float]:
         """Cosine similarity of the `count` nearest chunks (None: of all), best first, ties newest first."""
         query = _unit_vector(embedding)
-        self._vectors.check_width(query)
+        self._vectors.check_search(query, count)
         return self._vectors.search(query, count)
 
     def __len__(self) -> int:
@@ -122,7 +127,7 @@ class ExactIndex:
 
 
 class FaissIndex:
-    """The same search by FAISS, exact or approximate.
+    """The same search by FAISS on the CPU, exact or approximate.
 
     What FAISS finds is scored again as `ExactIndex` does, so that what both find has the same numbers in the same
     order. A prompt that many chunks share is held once, so they tie here too. Chunks are added and removed one by one,
@@ -178,7 +183,7 @@ class FaissIndex:
     def search(self, embedding: Float[Tensor, " d"], count: int | None = None) -> dict[int, float]:
         """Cosine similarity of the `count` nearest chunks (None: of all), best first, ties newest first."""
         query = _unit_vector(embedding)
-        self._vectors.check_width(query)
+        self._vectors.check_search(query, count)
         if count is None or count >= len(self) or not self._neighbours.ready:
             return self._vectors.search(query, count)
         if count == 0:
@@ -191,8 +196,10 @@ class FaissIndex:
             enough = next((i for i in range(len(found)) if sum(map(len, found[: i + 1])) >= count), None)
             # All that could tie with the last one wanted must be there before the ties are decided.
             settled = enough is not None and scores[enough] - scores[-1] > _NOISE
-            if settled or fetched == total or (len(found) < fetched and enough is not None):
+            if settled or fetched == total or len(found) < fetched:
                 break
+        if enough is None:  # the lists searched, or the graph between what was removed, had no more
+            return self._vectors.search(query, count)
         return self._vectors.ranked([chunk for sharing in found for chunk in sharing], query, count)
 
     def __len__(self) -> int:

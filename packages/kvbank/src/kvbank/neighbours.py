@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-_SPEC = re.compile(r"(?:(flat)|(ivf)([1-9]\d*)(?:,nprobe=([1-9]\d*))?|(hnsw)([1-9]\d*)(?:,ef=([1-9]\d*))?)")
+# A graph of one link a prompt would end the process.
+_SPEC = re.compile(r"(?:(flat)|(ivf)([1-9]\d*)(?:,nprobe=([1-9]\d*))?|(hnsw)([2-9]|[1-9]\d+)(?:,ef=([1-9]\d*))?)")
 _PROMPTS_PER_LIST = 39  # below this FAISS warns that centroids are poorly placed
 
 

@@ -65,15 +65,13 @@ class BankState:
             keys=keys,
         )
 
-    def rewind(self, index: int) -> list[int]:
-        """As if chunk `index` had never been written, nor anything after it; which of these chunks were held."""
-        held = [chunk for chunk in self.chunks if chunk >= index]
-        for chunk in held:
+    def rewind(self, index: int) -> None:
+        """As if chunk `index` had never been written, nor anything after it."""
+        for chunk in [chunk for chunk in self.chunks if chunk >= index]:
             self.free(chunk)
         for chunk in range(index, self.next_index):
             del self.records[chunk]
             self.reads.pop(chunk + 1, None)
-        return held
 
     def add(
         self,

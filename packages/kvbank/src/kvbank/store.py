@@ -17,8 +17,14 @@ class Store(Protocol):
     def nbytes(self) -> int:
         """Bytes of keys, values and positions held."""
 
-    def put(self, chunk: int, layers: tuple[StoredLayer, ...]) -> None:
-        """Hold a chunk; it must not be held already."""
+    def put(self, chunk: int, layers: tuple[StoredLayer, ...], *, instead_of: Sequence[int] = ()) -> None:
+        """Hold a chunk, and let go of others once it is held; if this raises, nothing has changed.
+
+        Args:
+            chunk: Its number; not held already, or one of `instead_of`.
+            layers: As they are stored.
+            instead_of: Held chunks, which take no room any more when it comes.
+        """
 
     def get(self, chunk: int, *, home: bool = True) -> tuple[StoredLayer, ...]:
         """The layers of a held chunk, on the device they came from or else where they are; not to be modified."""
@@ -51,14 +57,24 @@ class MemoryStore:
         """Bytes of keys, values and positions held; copies under way by `prefetch` are not counted."""
         return sum(layer.nbytes for layers in self._layers.values() for layer in layers)
 
-    def put(self, chunk: int, layers: tuple[StoredLayer, ...]) -> None:
-        """Hold a chunk; it must not be held already."""
-        if chunk in self._layers:
+    def put(self, chunk: int, layers: tuple[StoredLayer, ...], *, instead_of: Sequence[int] = ()) -> None:
+        """Hold a chunk, and let go of others once it is held; if this raises, nothing has changed.
+
+        Args:
+            chunk: Its number; not held already, or one of `instead_of`.
+            layers: As they are stored.
+            instead_of: Held chunks.
+        """
+        for each in instead_of:
+            self._check_held(each)
+        if chunk in self._layers and chunk not in instead_of:
             raise ValueError(f"chunk {chunk} is held already; remove it first")
         home = layers[0].key.device
         if self._device is not None and self._device != home:
             pin = self._device.type == "cpu" and home.type == "cuda"
             layers = tuple(moved_layer(layer, self._device, pin=pin) for layer in layers)
+        for each in instead_of:
+            self.remove(each)
         self._layers[chunk], self._home[chunk] = layers, home
 
     def get(self, chunk: int, *, home: bool = True) -> tuple[StoredLayer, ...]:

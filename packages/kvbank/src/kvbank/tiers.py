@@ -1,6 +1,7 @@
 """A store of three tiers: the device of the model, host memory, and disk."""
 
 import errno
+import itertools
 import shutil
 import tempfile
 import weakref
@@ -52,7 +53,8 @@ class TieredStore:
         device_budget: Bytes on the device of the model; None: no limit.
         host_budget: Bytes in host memory, pinned for a model on a CUDA device; None: no limit. For a model on the CPU
             both tiers are the same memory, and the limit is their sum.
-        disk_budget: Bytes in `disk_folder`; None: no limit. A chunk beyond it is refused.
+        disk_budget: Bytes in `disk_folder`; None: no limit. A chunk beyond it is refused. A bank in a folder takes
+            neither: all that it holds is there.
         disk_folder: Where to put what exceeds the host budget, in a folder that is made for it and removed with the
             store. It does not outlive the process; a bank in a folder does.
         num_recent: How many of the newest chunks never leave the device; as many as the policy always shows.
@@ -88,6 +90,7 @@ class TieredStore:
         self._reads = 0
         self._lent: Mapping[int, Segment] | None = None
         self._own: Path | None = None
+        self._numbers = itertools.count()
         self._thread: ThreadPoolExecutor | None = None
         self._coming: dict[int, Future[tuple[StoredLayer, ...]]] = {}
 
@@ -108,22 +111,45 @@ class TieredStore:
         """Where a chunk is read from."""
         return self._found(chunk).tier
 
-    def put(self, chunk: int, layers: tuple[StoredLayer, ...]) -> None:
-        """Hold a chunk on its device, and bring the tiers within their budgets.
+    def put(self, chunk: int, layers: tuple[StoredLayer, ...], *, instead_of: Sequence[int] = ()) -> None:
+        """Hold a chunk on its device instead of others, and bring the tiers within their budgets.
+
+        If this raises, nothing has changed.
+
+        Args:
+            chunk: Its number; not held already, or one of `instead_of`.
+            layers: As they are stored.
+            instead_of: Held chunks, which count for no budget any more.
 
         Raises:
             ValueError: If it is held already, or host memory is full and there is no disk.
-            OSError: If the disk, or its budget, is full; the chunk is then not held.
+            OSError: If the disk, or its budget, is full.
+            DamageError: If the file of a chunk that is among the newest again is not what was written.
         """
-        if chunk in self._held:
+        gone = {each: self._found(each) for each in instead_of}
+        if chunk in self._held and chunk not in gone:
             raise ValueError(f"chunk {chunk} is held already; remove it first")
-        nbytes = sum(layer.nbytes for layer in layers)
-        self._held[chunk] = _Held(home=layers[0].key.device, nbytes=nbytes, tier="device", layers=layers)
+        before = self._held.copy()
+        places = [(held, held.tier, held.layers, held.segment) for held in before.values()]
+        for each in gone:
+            self._forget_coming(each)
+            del self._held[each]
+        new = _Held(
+            home=layers[0].key.device, nbytes=sum(layer.nbytes for layer in layers), tier="device", layers=layers
+        )
+        self._held[chunk] = new
         try:
             self._balance()
-        except (OSError, ValueError):
-            self.remove(chunk)
+        except BaseException:
+            self._delete(new)
+            self._held = before
+            for held, tier, kept, segment in places:
+                if held.segment is not segment:
+                    self._delete(held)
+                held.tier, held.layers, held.segment = tier, kept, segment
             raise
+        for held in gone.values():
+            self._delete(held)
 
     def get(self, chunk: int, *, home: bool = True) -> tuple[StoredLayer, ...]:
         """The layers of a held chunk, on the device they came from or else where they are; not to be modified.
@@ -158,13 +184,21 @@ class TieredStore:
     def remove(self, chunk: int) -> None:
         """Let go of a held chunk."""
         held = self._found(chunk)
-        if chunk in self._coming:
-            future = self._coming.pop(chunk)
-            if not future.cancel():
-                wait([future])
+        self._forget_coming(chunk)
         del self._held[chunk]
-        if self._own is not None and held.segment is not None:
-            held.segment.path.unlink(missing_ok=True)
+        self._delete(held)
+
+    def check_lendable(self) -> None:
+        """Refuse what would have no effect in a bank that lives in a folder.
+
+        Raises:
+            ValueError: If the store has a disk of its own, or a budget for it.
+        """
+        if self._disk_folder is not None or self._budgets["disk"] is not None:
+            raise ValueError(
+                "disk_folder and disk_budget are for a bank in memory; one in a folder keeps every chunk there: "
+                "leave them out"
+            )
 
     def lend(
         self,
@@ -179,7 +213,11 @@ class TieredStore:
             segments: Of every chunk that will be held, when it is put; they are checked.
             held: Bytes of the chunks that are held from the start, by number.
             home: The device of these.
+
+        Raises:
+            ValueError: If the store has a disk of its own, or a budget for it.
         """
+        self.check_lendable()
         self._lent = segments
         for chunk, nbytes in (held or {}).items():
             self._held[chunk] = _Held(
@@ -191,6 +229,16 @@ class TieredStore:
                 checked=True,
             )
         self._balance()
+
+    def _forget_coming(self, chunk: int) -> None:
+        future = self._coming.pop(chunk, None)
+        if future is not None and not future.cancel():
+            wait([future])
+
+    def _delete(self, held: _Held) -> None:
+        """The file of a chunk, if it is the store's own."""
+        if self._own is not None and held.segment is not None:
+            held.segment.path.unlink(missing_ok=True)
 
     def _found(self, chunk: int) -> _Held:
         if chunk not in self._held:
@@ -270,4 +318,6 @@ class TieredStore:
             self._disk_folder.mkdir(parents=True, exist_ok=True)
             self._own = Path(tempfile.mkdtemp(prefix="kvbank-", dir=self._disk_folder))
             weakref.finalize(self, shutil.rmtree, self._own, ignore_errors=True)
-        return write_segment(self._own / f"{chunk:06d}.safetensors", held.layers, force=False)
+        # The file of a chunk that this one replaces may still be there.
+        name = f"{chunk:06d}-{next(self._numbers)}.safetensors"
+        return write_segment(self._own / name, held.layers, force=False)

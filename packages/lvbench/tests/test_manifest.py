@@ -96,10 +96,12 @@ GOOD = {"video": "a.mp4", "chunks": ["A (0s - 3s)", {"start": 4, "end": 7.5, "ca
         ({"video": "/a.mp4"}, "video is '/a.mp4'; expected a path below"),
         ({"video": "../a.mp4"}, "expected a path below"),
         ({"video": None}, "video is None"),
+        ({"video": "."}, "expected a path below"),
         ({"chunks": []}, "chunks is []; expected a list"),
         ({"chunks": ["A"]}, "chunk 0: 'A' does not end with a range"),
         ({"chunks": [{"start": 0, "end": 1}]}, "chunk 0: expected start, end and caption"),
         ({"chunks": [{"start": "0", "end": 1, "caption": "A"}]}, "chunk 0: start is '0'; expected seconds"),
+        ({"chunks": [{"start": 0, "end": 10**400, "caption": "A"}]}, "chunk 0: end is 1000"),
         ({"chunks": [{"start": 0, "end": 1, "caption": 5}]}, "chunk 0: caption is 5; expected text"),
         ({"chunks": ["A (0s - 3s)", "B (1s - 5s)"]}, "chunk 1: the range starts at 1 seconds"),
         ({"object_class": "cars"}, "object_class is 'cars'; expected one of humans, animals, environment"),
@@ -113,6 +115,13 @@ def test_wrong_lines_are_named(tmp_path, changes, message):
     with pytest.raises(ValueError, match=re.escape(f"{path}, line 3")) as caught:
         Manifest.load(path)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("line", ["[" * 100_000, '{"chunks": ' + "9" * 5000 + "}", "{"])
+def test_lines_that_are_no_json_are_named(tmp_path, line):
+    (tmp_path / "m.jsonl").write_text("\n" + line)
+    with pytest.raises(ValueError, match=r"m.jsonl, line 2: (cannot be read as|not valid) JSON"):
+        Manifest.load(tmp_path / "m.jsonl")
 
 
 def test_wrong_files_are_named(tmp_path):

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -184,6 +185,8 @@ def _entry(line: str, where: str) -> ManifestEntry:
         found = json.loads(line)
     except json.JSONDecodeError as error:
         raise ValueError(f"{where}: not valid JSON: {error.msg.lower()} at column {error.colno}") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets in brackets in brackets
+        raise ValueError(f"{where}: cannot be read as JSON: {error}") from error
     if not isinstance(found, dict):
         raise ValueError(f"{where}: expected an object with video and chunks, got {line[:20]!r}")
     if unknown := [key for key in found if key not in KEYS]:
@@ -209,7 +212,7 @@ def _optional(found: Mapping[str, Any], key: str, where: str) -> str | None:
 
 def _video(value: Any, where: str) -> str:
     path = PurePosixPath(value) if isinstance(value, str) and value else None
-    if path is None or path.is_absolute() or ".." in path.parts or "\\" in value:
+    if path is None or not path.name or path.is_absolute() or ".." in path.parts or {"\\", "\0"} & set(value):
         raise ValueError(f"{where}: video is {value!r}; expected a path below the folder of videos, with / in it")
     return path.as_posix()
 
@@ -236,7 +239,7 @@ def _chunk(item: Any, where: str) -> CaptionedChunk:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _is_text(value: Any) -> bool:

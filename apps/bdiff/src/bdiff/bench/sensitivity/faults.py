@@ -29,12 +29,23 @@ CONTROLS = ("re-encoding", "scaling", "cropping")
 BLUR_SIGMA = 0.015
 """Of the shorter side."""
 NOISE_SIGMA = 30.0
-COLOUR_SHIFT = 0.5
+COLOUR_SHIFT = 0.6
 FLICKER = 0.3
-JITTER = 0.03
+JITTER = 0.04
 """Of the shorter side."""
 CROP = 4
 SCALE = 0.75
+FULL_STRENGTH = {
+    "blur": f"a Gaussian of {BLUR_SIGMA:.1%} of the shorter side",
+    "noise": f"a standard deviation of {NOISE_SIGMA:g} of 255",
+    "colour drift": f"red times {1 + COLOUR_SHIFT:g}, blue times {1 - COLOUR_SHIFT:g}",
+    "flicker": f"frame by frame {FLICKER:.0%} brighter and darker",
+    "frozen frames": "the film stands still",
+    "jitter": f"moves of up to {JITTER:.0%} of the shorter side either way",
+    "subject swap": "another film where the subject is",
+    "background swap": "another film around the subject in every other frame",
+}
+"""What strength 1 is, in words: that of the last frame."""
 
 
 def with_fault(clip: Clip, fault: str, strength: float, *, num_chunks: int, seed: int = 0) -> Clip:

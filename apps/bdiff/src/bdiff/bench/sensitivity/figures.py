@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bdiff.bench.sensitivity.faults import ANSWERS, CONTROLS, STRENGTHS
+from bdiff.bench.sensitivity.faults import ANSWERS, CONTROLS, FULL_STRENGTH, STRENGTHS
 
 NEEDED_SPEARMAN, NEEDED_RATIO = 0.9, 10.0
 
@@ -94,6 +94,7 @@ def sensitivity_parts(summary: Mapping[str, Any]) -> list[str]:
         "# Does the meter measure?",
         setting,
         stated,
+        "Strength 1: " + "; ".join(f"{fault}: {words}" for fault, words in FULL_STRENGTH.items()) + ".",
         "## The stated metric and its fault",
         f"Needed: a rank correlation of {NEEDED_SPEARMAN} of the response with the strength on every film, and in the "
         f"last chunk of the film of full strength {NEEDED_RATIO:g} times the response to re-encoding. What falls short "

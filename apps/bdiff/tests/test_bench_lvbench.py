@@ -66,7 +66,7 @@ def test_tables_show_the_models_of_the_folders(bench, tmp_path):
     assert "| Method | VDE Subject | VDE Background | VDE Motion | VDE Aesthetic | VDE Clarity |" in page
     assert "| steady | - | - | - | - | " in page
     assert "Dynamic Degree" in page
-    assert "1 videos of fading are missing, such as GOT-10k/0.mp4." in page
+    assert "Videos of fading that are missing: 1, such as GOT-10k/0.mp4." in page
     assert lvbench_parts(json.loads((tmp_path / "summary.json").read_text()))[0] == "# LV-Bench"
 
 
@@ -95,6 +95,25 @@ def test_the_split_and_a_single_model(bench, tmp_path):
     assert missing == {".": []}
     with pytest.raises(ValueError, match="holds none of the 5 videos of the split all"):
         find_videos(config(bench, tmp_path, videos=tmp_path))
+    alone = tmp_path / "alone.jsonl"
+    alone.write_text((bench / "manifest.jsonl").read_text().split("\n")[0])
+    with pytest.raises(ValueError, match="of 1 videos none is left for the split evaluation"):
+        find_videos(config(bench, tmp_path, manifest=alone, split="evaluation"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"metrics": ("sharpness",)}, "sharpness is no metric of the protocol paper"),
+        ({"metrics": ("subject-consistency",)}, "subject-consistency is no metric of the protocol paper"),
+        ({"plain": ("clarity",)}, "clarity is no metric of the protocol released"),
+        ({"device": "banana"}, "device is 'banana', which torch cannot use here"),
+    ],
+)
+def test_what_is_wrong_for_every_video_stops_before_the_first(bench, tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        bench_lvbench(config(bench, tmp_path, **changes))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_command_says_what_is_wrong_in_one_line(bench, tmp_path):

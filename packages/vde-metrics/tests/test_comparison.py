@@ -99,7 +99,7 @@ def test_infinite_errors_have_no_interval():
 def test_frozen_videos_are_named():
     found = compare({"ours": [report("a", 0.0, frozen=True)], "theirs": [report("a", 1.0)]})
     assert found.frozen == {"ours": 1, "theirs": 0}
-    assert "1 of the videos of ours are frozen" in found.to_markdown()
+    assert "Frozen videos of ours, in which nothing moves: 1." in found.to_markdown()
 
 
 def test_what_does_not_compare_is_refused():

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vde_metrics.named_metrics import DEFAULTS, MODELS, PAPER, RELEASED
+from vde_metrics.named_metrics import DEFAULTS, MODELS, PAPER, RELEASED, check_names
 
 if TYPE_CHECKING:
     from vde_metrics.comparison import Comparison
@@ -146,10 +146,8 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def _settings(options: dict[str, Any], *, thumbnails: bool) -> _Settings:
     names = tuple(dict.fromkeys(options.pop("names"))) or DEFAULTS[options["protocol"]]
-    known = PAPER if options["protocol"] == "paper" else RELEASED
-    if strangers := [name for name in names if name not in known]:
-        text = f"{strangers[0]} is no metric of the protocol {options['protocol']}; its metrics are {', '.join(known)}"
-        raise click.UsageError(text)
+    with _one_line():
+        check_names(names, options["protocol"])
     return _Settings(names=names, thumbnails=thumbnails, **options)
 
 

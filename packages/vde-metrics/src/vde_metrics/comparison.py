@@ -14,6 +14,8 @@ from vde_metrics.report import DriftReport, markdown_table, require_comparable
 ErrorKind = Literal["vde_normalized", "vde"]
 DRAWS = 10_000
 CONFIDENCE = 0.95
+FEW = 10
+"""Of fewer videos than this, a bootstrap sees too little of how they vary."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,7 +76,7 @@ class Comparison:
     metrics: tuple[MetricComparison, ...]
     """Metric by metric."""
     frozen: dict[str, int]
-    """How many videos of each model are frozen: their errors are 0 for no merit."""
+    """How many videos of each model are frozen: their errors are small for no merit."""
     settings: str
     """How the intervals were made."""
 
@@ -82,8 +84,8 @@ class Comparison:
     def remarks(self) -> tuple[str, ...]:
         """Sentences a reader needs beside the figures."""
         return tuple(
-            f"{count} of the videos of {label} are frozen: nothing moves in them, so nothing drifts. Their errors "
-            "pull the mean towards 0 and say nothing about quality."
+            f"Frozen videos of {label}, in which nothing moves: {count}. Their errors count in "
+            "the means, but are 0, or the noise of compression, and say nothing about quality."
             for label, count in self.frozen.items()
             if count
         )
@@ -150,7 +152,8 @@ def compare(
         frozen={label: sum(report.is_frozen for report in group) for label, group in groups.items()},
         settings=f"Mean {kind} over "
         + ", ".join(f"{len(group)} videos of {label}" for label, group in groups.items())
-        + f"; in brackets the {confidence:.0%} interval of {draws} bootstrap draws over videos.",
+        + f"; in brackets the {confidence:.0%} interval of {draws} bootstrap draws over videos."
+        + (" Of so few videos, intervals come out too narrow." if min(map(len, groups.values())) < FEW else ""),
     )
 
 

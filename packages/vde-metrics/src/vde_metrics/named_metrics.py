@@ -1,6 +1,6 @@
 """The metrics that the command knows by name."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +35,8 @@ def make_metric(name: str, models: Mapping[str, str], *, fps: float | None = Non
 
     Raises:
         FileNotFoundError: if weights are not there; says which file goes where.
-        ValueError: if weights that have no default are not given, or torch has no such device here.
+        ValueError: if there is no such metric, weights that have no default are not given, or torch has no such device
+            here.
     """
     _check_device(device)
     makers: dict[str, Callable[[], Metric]] = {
@@ -51,7 +52,17 @@ def make_metric(name: str, models: Mapping[str, str], *, fps: float | None = Non
         "imaging-quality": lambda: _imaging_quality(models, device),
         "dynamic-degree": lambda: _dynamic_degree(models, fps, device),
     }
+    if name not in makers:
+        raise ValueError(f"{name!r} is no metric; there are {', '.join(makers)}")
     return makers[name]()
+
+
+def check_names(names: Iterable[str], protocol: str) -> None:
+    """Refuse names that are no metrics of the protocol."""
+    known = PAPER if protocol == "paper" else RELEASED
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{name} is no metric of the protocol {protocol}; its metrics are {', '.join(known)}")
 
 
 def _check_device(device: str) -> None:

@@ -101,7 +101,7 @@ class DriftReport:
         """Sentences a reader needs beside the figures."""
         found = []
         if self.is_frozen:
-            found.append("The video is frozen: nothing moves, so nothing drifts. Its errors say nothing about quality.")
+            found.append("The video is frozen: nothing moves. Its errors, 0 or the noise of compression, are no merit.")
         elif self.frozen_chunks:
             found.append(f"Frozen chunks, in which nothing moves: {_listed(self.frozen_chunks)}.")
         for metric in self.metrics:

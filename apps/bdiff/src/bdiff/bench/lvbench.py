@@ -16,8 +16,11 @@ from bdiff.bench.jobs import append_lines, read_lines
 from bdiff.bench.lvbench_page import lvbench_parts
 from bdiff.bench.machine import describe_machine
 from bdiff.files import write_whole
+from vde_metrics.named_metrics import check_names
 
 SplitName = Literal["evaluation", "train", "all"]
+RATE = 24.0
+"""Frames per second that metrics are made with where none of them asks."""
 ONLY_MODEL = "."
 """The label where the folder of videos is itself the model's."""
 
@@ -58,6 +61,8 @@ class LVBenchConfig:
     def __post_init__(self) -> None:
         if not self.metrics:
             object.__setattr__(self, "metrics", DEFAULT_METRICS[self.protocol])
+        check_names(self.metrics, self.protocol)
+        check_names(self.plain, "released")
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -71,14 +76,16 @@ def bench_lvbench(config: LVBenchConfig, *, on_video: Callable[[int, int], None]
 
     Raises:
         FileNotFoundError: if the manifest or a model's weights are missing.
-        ValueError: if the manifest is wrong, no video is there, or the folder holds lines of other settings.
+        ValueError: if the manifest is wrong, no video is there, the folder holds lines of other settings, or torch
+            cannot use the device.
     """
     jobs, missing = find_videos(config)
+    meter = _Meter(config)
     path = config.out / "videos.jsonl"
     lines = _checked_lines(read_lines(path), config)
     done = {(line["method"], line["video"]) for line in lines}
     left = [job for job in jobs if (job.method, job.video) not in done]
-    for number, line in enumerate(append_lines(path, _measured(left, config)), 1):
+    for number, line in enumerate(append_lines(path, _measured(left, meter)), 1):
         lines.append(line)
         if on_video is not None:
             on_video(len(done) + number, len(done) + len(left))
@@ -108,6 +115,11 @@ def find_videos(config: LVBenchConfig) -> tuple[list[Job], dict[str, list[str]]]
     manifest = Manifest.load(config.manifest)
     split = manifest.split(config.seed)
     entries = {"evaluation": split.evaluation, "train": split.train, "all": manifest.entries}[config.split]
+    if not entries:
+        raise ValueError(
+            f"{config.manifest}: of {len(manifest.entries)} videos none is left for the split {config.split}; take "
+            "--split all"
+        )
     if not config.videos.is_dir():
         raise FileNotFoundError(f"{config.videos}: no such folder; expected a folder of videos for each model")
     folders = {ONLY_MODEL: config.videos}
@@ -122,8 +134,8 @@ def find_videos(config: LVBenchConfig) -> tuple[list[Job], dict[str, list[str]]]
             missing[method] = [entry.video for entry in entries if entry not in there]
     if not jobs:
         raise ValueError(
-            f"{config.videos}: holds none of the {len(entries)} videos of the split {config.split}, such as "
-            f"{entries[0].video if entries else 'any'}; expected <model>/{entries[0].video if entries else '...'}"
+            f"{config.videos}: holds none of the {len(entries)} videos of the split {config.split}; expected "
+            f"<model>/{entries[0].video} and others"
         )
     return jobs, missing
 
@@ -135,29 +147,30 @@ def _checked_lines(lines: list[dict[str, Any]], config: LVBenchConfig) -> list[d
     return lines
 
 
-def _measured(jobs: Sequence[Job], config: LVBenchConfig) -> Iterator[dict[str, Any]]:
-    meter = _Meter(config)
+def _measured(jobs: Sequence[Job], meter: "_Meter") -> Iterator[dict[str, Any]]:
     for job in jobs:
         try:
             found = {**meter.measure(job), "problem": None}
         except ValueError as error:  # of this video; the others are measured
             found = {"report": None, "plain": {}, "problem": str(error)}
-        yield {"method": job.method, "video": job.video, "identity": config.identity, **found}
+        yield {"method": job.method, "video": job.video, "identity": meter.config.identity, **found}
 
 
 class _Meter:
     """Measures videos one after the other; models are loaded once."""
 
     def __init__(self, config: LVBenchConfig) -> None:
-        self._config = config
+        self.config = config
         self._made: dict[tuple[Any, ...], list[Any]] = {}
+        for names in (config.metrics, config.plain):
+            self._named(names, fps=RATE)  # what is wrong with weights or device is wrong for every video
 
     def measure(self, job: Job) -> dict[str, Any]:
         """The drift report and VBench's plain scores of a video."""
         from vde_metrics import measure
         from vde_metrics.vbench import plain_scores
 
-        config = self._config
+        config = self.config
         cache = config.out / "features" if config.plain else None  # what both look at is computed once
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # infinite errors are in the figures
@@ -173,15 +186,18 @@ class _Meter:
         return {"report": report.to_dict(), "plain": plain}
 
     def _metrics(self, names: tuple[str, ...], job: Job) -> list[Any]:
-        from vde_metrics import make_metric
         from vde_metrics.video import VideoFile
 
-        key = (names, VideoFile.probe(job.path).fps)
-        if key not in self._made:
-            self._made[key] = [
-                make_metric(name, self._config.models, fps=key[1], device=self._config.device) for name in names
-            ]
-        return self._made[key]
+        return self._named(names, fps=VideoFile.probe(job.path).fps if "dynamic-degree" in names else RATE)
+
+    def _named(self, names: tuple[str, ...], *, fps: float | None) -> list[Any]:
+        from vde_metrics import make_metric
+
+        if (names, fps) not in self._made:
+            config = self.config
+            made = [make_metric(name, config.models, fps=fps, device=config.device) for name in names]
+            self._made[names, fps] = made
+        return self._made[names, fps]
 
 
 def summarise(

@@ -64,12 +64,12 @@ def _remarks(methods: Mapping[str, Any]) -> list[str]:
     for method, one in methods.items():
         if one["frozen"]:
             found.append(
-                f"**{one['frozen']} of the videos of {method} are frozen: nothing moves, so nothing drifts, and their "
-                "errors of 0 say nothing about quality.**"
+                f"**Frozen videos of {method}, in which nothing moves: {one['frozen']}. Their errors count in the "
+                "means, but are 0, or the noise of compression, and say nothing about quality.**"
             )
         for what, names in (("are missing", one["missing"]), ("could not be measured", list(one["problems"]))):
             if names:
-                found.append(f"{len(names)} videos of {method} {what}, such as {names[0]}.")
+                found.append(f"Videos of {method} that {what}: {len(names)}, such as {names[0]}.")
     return found
 
 

@@ -11,11 +11,13 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from bdiff.cli import main
 from bdiff.parts import SampleConfig, build, load_parts
 from bdiff.run_state import RunState
 from bdiff.sample import sample
@@ -81,6 +83,42 @@ def test_a_killed_run_goes_on_to_the_same_film(tiny_model, tmp_path, processes):
         assert not [path for path in out.rglob("*") if path.name.startswith(".") or path.suffix == ".pending"]
         shutil.rmtree(out)
     assert killed, "no process was killed in time: the test has shown nothing"
+
+
+def stop_then_die(config):
+    """In a process of its own: a film that is stopped, gone on with, and killed as soon as it has its last chunk."""
+    import torch
+
+    torch.set_num_threads(1)
+
+    def stop(state):
+        if state.done == 2:
+            raise KeyboardInterrupt
+
+    def die(state):
+        if state.done == state.total:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with suppress(KeyboardInterrupt):
+        sample(build(config), on_chunk=stop)
+    sample(load_parts(RunState(config.out).script(), config.out), fresh=False, on_chunk=die)
+
+
+def test_a_record_of_an_earlier_end_does_not_pass_for_the_end(tiny_model, tmp_path, processes):
+    config = SampleConfig(
+        storyboard=Storyboard.from_prompts(PROMPTS[:4]), out=tmp_path / "whole", model=tiny_model, steps=1, scale=1
+    )
+    sample(build(config))
+    killed = replace(config, out=tmp_path / "killed")
+    process = processes.Process(target=stop_then_die, args=(killed,))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    with pytest.raises(SystemExit) as ended:
+        main(["resume", str(killed.out)])
+    assert ended.value.code == 0
+    for name in ("video.mp4", "trace.json", "drift.json"):
+        assert (killed.out / name).read_bytes() == (config.out / name).read_bytes()
 
 
 @pytest.fixture

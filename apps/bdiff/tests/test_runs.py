@@ -206,6 +206,61 @@ def test_bad_input_is_one_line(whole, tmp_path, capsys, arguments, said):
     assert not any(tmp_path.iterdir())
 
 
+def fails_in_one_line(*arguments, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(list(map(str, arguments)))
+    error = capsys.readouterr().err.splitlines()
+    assert stopped.value.code == 2
+    return error
+
+
+def test_a_run_that_is_at_work_is_left_alone(whole, tmp_path, capsys):
+    run = tmp_path / "film"
+    shutil.copytree(whole, run)
+    (run / "run.json").unlink()  # or it would be called complete
+    half_written = run / "state" / "chunks" / ".000006.safetensors.tmp"
+    half_written.touch()
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    with RunState(run).held():
+        for arguments in (["resume", run], ["extend", run, "--prompt", "a fox asleep"]):
+            (error,) = fails_in_one_line(*arguments, capsys=capsys)
+            assert f"another process is at work on {run}; wait for it, or stop it" in error
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_a_damaged_chunk_ends_a_command_in_one_line(stopped, capsys):
+    run = stopped(2)
+    file = run / "state" / "chunks" / "000001.safetensors"
+    file.write_bytes(file.read_bytes()[:-3])
+    (error,) = fails_in_one_line("resume", run, capsys=capsys)
+    assert "000001.safetensors is damaged" in error
+    assert "delete it and all later chunks to make them again" in error
+    file.unlink()
+    with pytest.raises(SystemExit) as ended:
+        main(["resume", str(run)])
+    assert ended.value.code == 0
+
+
+def test_a_run_has_ended_only_when_all_is_told(config, whole, tmp_path, monkeypatch, capsys):
+    """Stopped while drift is measured, it is not complete, and what is missing needs no memory."""
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    run = tmp_path / "film"
+    with monkeypatch.context() as patched:
+        patched.setattr("bdiff.sample.write_drift", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            sample(build(replace(config, out=run)))
+    assert not (run / "run.json").exists()
+    monkeypatch.setattr("bdiff.sample.generate", None)
+    with pytest.raises(SystemExit) as ended:
+        main(["resume", str(run)])
+    assert (ended.value.code, "is complete" in capsys.readouterr().err) == (0, False)
+    assert bytes_of(run) == bytes_of(whole)
+    assert (run / "drift.json").read_bytes() == (whole / "drift.json").read_bytes()
+
+
 def test_a_run_whose_model_has_changed_is_refused(config, tiny_model, tmp_path, capsys):
     model, out = tmp_path / "model", tmp_path / "film"
     shutil.copytree(tiny_model, model)

@@ -42,7 +42,7 @@ def resume_command(run: Path, memory_limit: int, as_json: bool) -> None:
 
         state = RunState(run)
         script = state.script()
-        if state.num_chunks == len(script.takes) and (run / "run.json").exists():
+        if state.is_finished(script):
             click.echo(f"{run / 'video.mp4'} is complete: {len(script.takes)} chunks", err=True)
             return
         parts = _parts(script, run, state)
@@ -118,7 +118,9 @@ RUN_COMMANDS = (resume_command, reroll_command, extend_command, trace_command)
 
 def make_video(parts: "Parts", *, fresh: bool, memory_limit: int, as_json: bool) -> None:
     """Run the loop with a progress bar, and say what came of it."""
+    from bdiff.run_state import RunStateError
     from bdiff.sample import sample
+    from kvbank import DamageError
 
     folder = parts.out
     command = shlex.join(["bdiff", *sys.argv[1:]])
@@ -129,6 +131,8 @@ def make_video(parts: "Parts", *, fresh: bool, memory_limit: int, as_json: bool)
     except KeyboardInterrupt:
         click.echo(f"bdiff: stopped; bdiff resume {shlex.quote(str(folder))} goes on", err=True)
         sys.exit(130)
+    except (RunStateError, DamageError) as error:
+        raise click.ClickException(str(error)) from error
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise click.ClickException(

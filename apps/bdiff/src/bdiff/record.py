@@ -92,13 +92,13 @@ class Record:
         ]
 
     def write(self, folder: Path) -> dict[str, Any]:
-        """Writes run.json and the trace: trace.json, trace.svg and trace.md; returns what run.json holds."""
+        """Writes the trace (trace.json, trace.svg, trace.md) and then run.json; returns what that holds."""
         content = self.to_dict()
-        _write_json(folder / "run.json", content)
         timeless = [{k: v for k, v in chunk.items() if k != "seconds"} for chunk in self._chunks]
         trace = {"policy": repr(self._bank.policy), "chunks": timeless}
         _write_json(folder / "trace.json", trace)
         write_trace(trace, folder, fps=self._parts.sampling.fps)
+        _write_json(folder / "run.json", content)
         return content
 
     def to_dict(self) -> dict[str, Any]:

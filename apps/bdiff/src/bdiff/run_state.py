@@ -7,11 +7,13 @@ chunk is there as a whole or not at all. ``memory/`` is the `KVBank`; it may be 
 anew from the latents. ``given/`` holds the latents of a video that the film goes on from, until they are chunks.
 """
 
+import fcntl
 import json
 import os
 import shutil
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from bdiff.files import write_whole
 from bdiff.script import Script
 
 FORMAT = 1
+_LOCK = "lock"
 _DECODER_EVERY = 16
 """Chunks that keep the decoder's state: a re-roll decodes at most so many chunks again."""
 _BLOCK = 16_384
@@ -62,13 +65,31 @@ class RunState:
         self.folder = run / "state"
         self.memory = self.folder / "memory"
         """Folder of the bank."""
+        self.record = run / "run.json"
+        """Written last when the run ends."""
         self._chunks = self.folder / "chunks"
         self._given = self.folder / "given"
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """While nobody else works on the run.
+
+        Raises:
+            RunStateError: If another process does.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / _LOCK).open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RunStateError(f"another process is at work on {self.run}; wait for it, or stop it") from None
+            yield
 
     def begin(self, script: Script) -> None:
         """Make the folder, or take note of what is now to be made; throw away what a crash left half-written."""
         self._chunks.mkdir(parents=True, exist_ok=True)
         self.sweep()
+        self.record.unlink(missing_ok=True)  # of an earlier end
         write_whole(self.folder / "script.json", json.dumps({"format": FORMAT, **script.to_json()}, indent=2) + "\n")
 
     def script(self) -> Script:
@@ -87,6 +108,10 @@ class RunState:
             raise RunStateError(f"{self.run} holds no run to go on with; bdiff sample --out makes one") from None
         except (OSError, KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
             raise RunStateError(f"{file} cannot be read ({error}); make the video anew") from None
+
+    def is_finished(self, script: Script) -> bool:
+        """Whether the film and all that is told of it are there; the bank is only deleted then."""
+        return self.num_chunks == len(script.takes) and self.record.exists() and not self.memory.exists()
 
     @property
     def num_chunks(self) -> int:
@@ -198,8 +223,11 @@ class RunState:
 
     def clear(self) -> None:
         """Delete all of it."""
-        if self.folder.exists():
-            shutil.rmtree(self.folder)
+        for path in self.folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != _LOCK:
+                path.unlink()
 
     def sweep(self) -> None:
         """Delete what a crash left half-written."""

@@ -1,6 +1,7 @@
 """From a script to a video on disk: run the loop, keep what it yields, write the video and what is told of it."""
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -97,9 +98,24 @@ def sample(
         command: the command line, for the record.
         drift: whether to measure the drift of the finished video.
     """
+    state = RunState(parts.out)
+    with state.held():
+        return _sample(
+            parts, state, fresh=fresh, memory_limit=memory_limit, on_chunk=on_chunk, command=command, drift=drift
+        )
+
+
+def _sample(
+    parts: Parts,
+    state: RunState,
+    *,
+    fresh: bool,
+    memory_limit: int,
+    on_chunk: Callable[[Progress], None],
+    command: str,
+    drift: bool,
+) -> dict[str, Any]:
     out, sampling = parts.out, parts.sampling
-    state = RunState(out)
-    out.mkdir(parents=True, exist_ok=True)
     if fresh:
         state.clear()
     elif sampling.mode != "cached":  # what has no memory is made in one go
@@ -150,11 +166,9 @@ def sample(
     state.forget_memory()
     if sampling.mode == "cached":  # else a longer film is made anew, and begins with it again
         state.forget_given()
-    written = _tell(parts, state, record)
     if drift and len(parts.plan) > 1:
         record.drift = write_drift(path, out, boundaries=record.boundaries)
-        written = record.write(out)
-    return written
+    return _tell(parts, state, record)
 
 
 def _with_kept_video(parts: Parts, state: RunState) -> Parts:
@@ -167,7 +181,7 @@ def _with_kept_video(parts: Parts, state: RunState) -> Parts:
 
 
 def open_memory(parts: Parts, state: RunState, *, limit: int = MEMORY_LIMIT) -> KVBank:
-    """The bank of a run, on disk and up to the last chunk but one at least; made anew from the latents if need be."""
+    """The bank of a run, on disk; made anew from the latents if need be, so that the next chunk can be made."""
     try:
         bank = _open_bank(parts, state, limit)
     except DamageError:
@@ -178,10 +192,13 @@ def open_memory(parts: Parts, state: RunState, *, limit: int = MEMORY_LIMIT) -> 
         bank.close()
         state.forget_memory()
         bank = _open_bank(parts, state, limit)
-    if bank.next_index < done:
-        first = bank.next_index
-        for _ in _generate(parts, bank, first=first, last=done, prefix=state.latents(done), decoder=None):
-            pass
+    if bank.next_index < done < len(parts.plan):  # what is there already needs no memory
+        again = _generate(parts, bank, first=bank.next_index, last=done, prefix=state.latents(done), decoder=None)
+        try:
+            deque(again, maxlen=0)
+        except BaseException:
+            bank.close()
+            raise
     return bank
 
 

@@ -1,15 +1,16 @@
 """Visual appeal by a learned predictor (Eq. 23)."""
 
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float32, UInt8
 from torch import Tensor
 
+from vde_metrics.digest import short_digest
 from vde_metrics.frames import FrameBatch
 from vde_metrics.protocols import Encoder, Predictor
 from vde_metrics.scoring import MeanScorer, score_chunk, unit
@@ -26,20 +27,10 @@ class Aesthetic:
     predictor: Predictor
     """Judges frames."""
 
-    @property
-    def protocol(self) -> str:
-        """``paper``."""
-        return "paper"
-
-    @property
-    def name(self) -> str:
-        """``aesthetic``."""
-        return "aesthetic"
-
-    @property
-    def lead(self) -> int:
-        """0: every frame counts."""
-        return 0
+    protocol: ClassVar[str] = "paper"
+    name: ClassVar[str] = "aesthetic"
+    lead: ClassVar[int] = 0
+    """Every frame counts."""
 
     def features(self, batch: FrameBatch) -> Float32[Tensor, "t 1"]:
         """The predictor's score of each frame."""
@@ -79,9 +70,7 @@ class LaionAesthetic:
     @cached_property
     def name(self) -> str:
         """``laion-aesthetic``, the beginning of the sha256 of the layers' file, and the encoder."""
-        with self.path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()[:12]
-        return f"laion-aesthetic {digest} on {self.encoder.name}"
+        return f"laion-aesthetic {short_digest(self.path)} on {self.encoder.name}"
 
     @torch.no_grad()
     def predict(self, frames: UInt8[Tensor, "t h w 3"]) -> Float32[Tensor, " t"]:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -42,24 +43,14 @@ class Background:
     compensate_camera: bool = False
     """Subtract the camera's motion from the flow: a steady pan then counts as static. Not in the paper."""
 
+    protocol: ClassVar[str] = "paper"
+    name: ClassVar[str] = "background"
+    lead: ClassVar[int] = 0
+    """The pair that leads into a chunk counts."""
+
     def __post_init__(self) -> None:
         if not (math.isfinite(self.tolerance) and self.tolerance >= 0):
             raise ValueError(f"tolerance is {self.tolerance}; expected a share of the diagonal, such as 0.002")
-
-    @property
-    def protocol(self) -> str:
-        """``paper``."""
-        return "paper"
-
-    @property
-    def name(self) -> str:
-        """``background``."""
-        return "background"
-
-    @property
-    def lead(self) -> int:
-        """0: the pair that leads into a chunk counts."""
-        return 0
 
     def features(self, batch: FrameBatch) -> Float32[Tensor, "t 1"]:
         """Staticness of each frame, phi_t; NaN where there is no background or no frame before."""

@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
+from vde_metrics.digest import file_digest
+
 FORMAT = 1
 READ_FRAMES = 4096
 """Rows that are read together."""
@@ -26,8 +28,7 @@ class FeatureCache:
     """
 
     def __init__(self, folder: Path, video: Path, *, versions: Mapping[str, str]) -> None:
-        with video.open("rb") as file:
-            self.folder = folder / hashlib.file_digest(file, "sha256").hexdigest()
+        self.folder = folder / file_digest(video)
         self._versions = dict(versions)
 
     def path(self, name: str, key: str) -> Path:

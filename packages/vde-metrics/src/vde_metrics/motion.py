@@ -1,7 +1,7 @@
 """Motion energy and smoothness (Eq. 21)."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float32
@@ -29,6 +29,8 @@ class Motion:
     flow: OpticalFlow | None = None
     """The optical flow of ``energy``: ``DISFlow()`` unless given. ``smoothness`` has none."""
 
+    protocol: ClassVar[str] = "paper"
+
     def __post_init__(self) -> None:
         if self.form not in ("energy", "smoothness"):
             raise ValueError(f"form is {self.form!r}; expected 'energy' or 'smoothness'")
@@ -36,11 +38,6 @@ class Motion:
             raise ValueError("flow is a setting of form='energy'; smoothness computes no optical flow")
         if self.form == "energy" and self.flow is None:
             object.__setattr__(self, "flow", DISFlow())
-
-    @property
-    def protocol(self) -> str:
-        """``paper``."""
-        return "paper"
 
     @property
     def name(self) -> str:

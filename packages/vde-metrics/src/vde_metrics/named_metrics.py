@@ -39,11 +39,13 @@ def make_metric(name: str, models: Mapping[str, str], *, fps: float | None = Non
             here.
     """
     _check_device(device)
+    from vde_metrics import Background, Clarity, Motion
+
     makers: dict[str, Callable[[], Metric]] = {
-        "clarity": _clarity,
-        "motion": _motion,
-        "motion-smoothness": _motion_smoothness,
-        "background": _background,
+        "clarity": Clarity,
+        "motion": Motion,
+        "motion-smoothness": lambda: Motion(form="smoothness"),
+        "background": Background,
         "subject": lambda: _subject(models, device),
         "aesthetic": lambda: _aesthetic(models, device),
         "subject-consistency": lambda: _subject_consistency(models, device),
@@ -78,34 +80,8 @@ def _check_device(device: str) -> None:
         raise ValueError(f"device is {device!r}, which torch cannot use here ({reason})") from error
 
 
-def _clarity() -> "Metric":
-    from vde_metrics.clarity import Clarity
-
-    return Clarity()
-
-
-def _motion() -> "Metric":
-    from vde_metrics.motion import Motion
-
-    return Motion()
-
-
-def _motion_smoothness() -> "Metric":
-    from vde_metrics.motion import Motion
-
-    return Motion(form="smoothness")
-
-
-def _background() -> "Metric":
-    from vde_metrics.background import Background
-
-    return Background()
-
-
 def _subject(models: Mapping[str, str], device: str) -> "Metric":
-    from vde_metrics.efficientnet import EfficientNetLite0
-    from vde_metrics.pretrained import PretrainedEncoder
-    from vde_metrics.subject import Subject
+    from vde_metrics import EfficientNetLite0, PretrainedEncoder, Subject
 
     encoder: Encoder = (
         PretrainedEncoder(models["encoder"], device=device) if "encoder" in models else EfficientNetLite0(device=device)
@@ -114,8 +90,7 @@ def _subject(models: Mapping[str, str], device: str) -> "Metric":
 
 
 def _aesthetic(models: Mapping[str, str], device: str) -> "Metric":
-    from vde_metrics.aesthetic import Aesthetic, LaionAesthetic
-    from vde_metrics.pretrained import PretrainedEncoder
+    from vde_metrics import Aesthetic, LaionAesthetic, PretrainedEncoder
 
     head = _laion(models)
     clip = models.get("clip-l14") or models.get("encoder") or "openai/clip-vit-large-patch14"
@@ -147,8 +122,7 @@ def _background_consistency(models: Mapping[str, str], device: str) -> "Metric":
 
 
 def _aesthetic_quality(models: Mapping[str, str], device: str) -> "Metric":
-    from vde_metrics import vbench
-    from vde_metrics.aesthetic import LaionAesthetic
+    from vde_metrics import LaionAesthetic, vbench
 
     head = _laion(models)
     encoder = vbench.CLIP(models.get("clip-l14", vbench.CLIP_L14), device=device)

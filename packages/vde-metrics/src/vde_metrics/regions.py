@@ -2,7 +2,7 @@
 
 import hashlib
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -25,10 +25,7 @@ class GivenMasks:
             raise ValueError(f"masks has shape {tuple(masks.shape)}; expected (frames, height, width)")
         self._masks = masks
 
-    @property
-    def name(self) -> str:
-        """``given masks``."""
-        return "given masks"
+    name: ClassVar[str] = "given masks"
 
     @cached_property
     def digest(self) -> str:
@@ -70,10 +67,7 @@ class GivenBoxes:
             )
         self._boxes = found.cpu()
 
-    @property
-    def name(self) -> str:
-        """``given boxes``."""
-        return "given boxes"
+    name: ClassVar[str] = "given boxes"
 
     @property
     def digest(self) -> str:

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float32
@@ -23,15 +24,9 @@ FROZEN_SHARE = 0.95
 class Stillness:
     """Share of a chunk's neighbouring frames that show the same picture, 0 to 1."""
 
-    @property
-    def name(self) -> str:
-        """``stillness``."""
-        return "stillness"
-
-    @property
-    def lead(self) -> int:
-        """0: the scorer itself leaves out the pair that leads into a chunk."""
-        return 0
+    name: ClassVar[str] = "stillness"
+    lead: ClassVar[int] = 0
+    """The scorer itself leaves out the pair that leads into a chunk."""
 
     def features(self, batch: FrameBatch) -> Float32[Tensor, "t 1"]:
         """Mean luminance change from the frame before."""

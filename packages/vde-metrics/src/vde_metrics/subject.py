@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Float32, UInt8
@@ -37,24 +38,14 @@ class Subject:
     isolate: bool = True
     """Paint what a mask says is not the subject grey, so that the background does not count. Boxes cannot."""
 
+    protocol: ClassVar[str] = "paper"
+    name: ClassVar[str] = "subject"
+    lead: ClassVar[int] = 0
+    """Every frame counts."""
+
     def __post_init__(self) -> None:
         if not (math.isfinite(self.margin) and self.margin >= 0):
             raise ValueError(f"margin is {self.margin}; expected a share of the box, 0 or more")
-
-    @property
-    def protocol(self) -> str:
-        """``paper``."""
-        return "paper"
-
-    @property
-    def name(self) -> str:
-        """``subject``."""
-        return "subject"
-
-    @property
-    def lead(self) -> int:
-        """0: every frame counts."""
-        return 0
 
     def features(self, batch: FrameBatch) -> Float32[Tensor, "t d"]:
         """Embedding of the subject in each frame; NaN where there is none."""

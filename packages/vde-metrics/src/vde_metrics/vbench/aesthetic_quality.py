@@ -1,6 +1,7 @@
 """Aesthetic quality by LAION's linear predictor."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from jaxtyping import Float32
 from torch import Tensor
@@ -22,20 +23,10 @@ class AestheticQuality:
     predictor: Predictor
     """Judges frames on a scale of about 1 to 10."""
 
-    @property
-    def protocol(self) -> str:
-        """``released``."""
-        return "released"
-
-    @property
-    def name(self) -> str:
-        """``aesthetic_quality``."""
-        return "aesthetic_quality"
-
-    @property
-    def lead(self) -> int:
-        """0: every frame counts."""
-        return 0
+    protocol: ClassVar[str] = "released"
+    name: ClassVar[str] = "aesthetic_quality"
+    lead: ClassVar[int] = 0
+    """Every frame counts."""
 
     def features(self, batch: FrameBatch) -> Float32[Tensor, "t 1"]:
         """A tenth of the predictor's score of each frame."""

@@ -1,6 +1,7 @@
 """Subject and background consistency: how much frames look like their predecessor and like the first one."""
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float32
@@ -24,20 +25,10 @@ class SubjectConsistency:
     encoder: Encoder = field(default_factory=DINO)
     """DINO ViT-B/16 with VBench's preparation."""
 
-    @property
-    def protocol(self) -> str:
-        """``released``."""
-        return "released"
-
-    @property
-    def name(self) -> str:
-        """``subject_consistency``."""
-        return "subject_consistency"
-
-    @property
-    def lead(self) -> int:
-        """0: every frame counts."""
-        return 0
+    protocol: ClassVar[str] = "released"
+    name: ClassVar[str] = "subject_consistency"
+    lead: ClassVar[int] = 0
+    """Every frame counts."""
 
     def features(self, batch: FrameBatch) -> Float32[Tensor, "t d"]:
         """Features of the frames, of length 1."""
@@ -59,10 +50,7 @@ class BackgroundConsistency(SubjectConsistency):
     encoder: Encoder = field(default_factory=CLIP)
     """CLIP ViT-B/32 with VBench's preparation."""
 
-    @property
-    def name(self) -> str:
-        """``background_consistency``."""
-        return "background_consistency"
+    name: ClassVar[str] = "background_consistency"
 
 
 class ConsistencyScorer:

@@ -1,19 +1,19 @@
 """Dynamic degree by RAFT."""
 
-import hashlib
 import math
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float32, UInt8
 from torch import Tensor
 
+from vde_metrics.digest import short_digest
 from vde_metrics.protocols import OpticalFlow
 from vde_metrics.vbench.motion_smoothness import border
 from vde_metrics.video import Frames, checked_frames, written_frames
@@ -42,19 +42,12 @@ class DynamicDegree:
     fps: float
     """Frames per second of the videos."""
 
+    protocol: ClassVar[str] = "released"
+    name: ClassVar[str] = "dynamic_degree"
+
     def __post_init__(self) -> None:
         if not (math.isfinite(self.fps) and self.fps > 0):
             raise ValueError(f"fps is {self.fps}; expected frames per second, such as 24.0")
-
-    @property
-    def protocol(self) -> str:
-        """``released``."""
-        return "released"
-
-    @property
-    def name(self) -> str:
-        """``dynamic_degree``."""
-        return "dynamic_degree"
 
     @property
     def interval(self) -> int:
@@ -108,8 +101,7 @@ class TorchvisionRAFT:
     @cached_property
     def name(self) -> str:
         """``raft`` and the beginning of the sha256 of the weights."""
-        with self.path.open("rb") as file:
-            return f"raft {hashlib.file_digest(file, 'sha256').hexdigest()[:12]}"
+        return f"raft {short_digest(self.path)}"
 
     @torch.no_grad()
     def flow(self, frames: UInt8[Tensor, "t h w 3"]) -> Float32[Tensor, "t-1 h w 2"]:

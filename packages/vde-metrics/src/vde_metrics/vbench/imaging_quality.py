@@ -1,17 +1,17 @@
 """Imaging quality by MUSIQ."""
 
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float32, UInt8
 from torch import Tensor
 
+from vde_metrics.digest import short_digest
 from vde_metrics.frames import FrameBatch
 from vde_metrics.protocols import Named
 from vde_metrics.scoring import MeanScorer, score_chunk
@@ -40,20 +40,10 @@ class ImagingQuality:
     model: QualityScorer
     """MUSIQ trained on SPAQ: `PyiqaMUSIQ`, or your own."""
 
-    @property
-    def protocol(self) -> str:
-        """``released``."""
-        return "released"
-
-    @property
-    def name(self) -> str:
-        """``imaging_quality``."""
-        return "imaging_quality"
-
-    @property
-    def lead(self) -> int:
-        """0: every frame counts."""
-        return 0
+    protocol: ClassVar[str] = "released"
+    name: ClassVar[str] = "imaging_quality"
+    lead: ClassVar[int] = 0
+    """Every frame counts."""
 
     def features(self, batch: FrameBatch) -> Float32[Tensor, "t 1"]:
         """A hundredth of the score of each frame."""
@@ -102,8 +92,7 @@ class PyiqaMUSIQ:
     @cached_property
     def name(self) -> str:
         """``musiq`` and the beginning of the sha256 of the weights."""
-        with self.path.open("rb") as file:
-            return f"musiq {hashlib.file_digest(file, 'sha256').hexdigest()[:12]}"
+        return f"musiq {short_digest(self.path)}"
 
     @torch.no_grad()
     def judge(self, pixels: Float32[Tensor, "n 3 h w"]) -> Float32[Tensor, " n"]:

@@ -1,7 +1,7 @@
 """Motion smoothness by frame interpolation."""
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -42,20 +42,11 @@ class MotionSmoothness:
     interpolator: Interpolator
     """AMT-S in VBench."""
 
-    @property
-    def protocol(self) -> str:
-        """``released``."""
-        return "released"
-
-    @property
-    def name(self) -> str:
-        """``motion_smoothness_vfi``: told from the paper's smoothness."""
-        return "motion_smoothness_vfi"
-
-    @property
-    def lead(self) -> int:
-        """2: a frame and the one two before it enclose the one that is guessed."""
-        return 2
+    protocol: ClassVar[str] = "released"
+    name: ClassVar[str] = "motion_smoothness_vfi"
+    """Told from the paper's smoothness."""
+    lead: ClassVar[int] = 2
+    """A frame and the one two before it enclose the one that is guessed."""
 
     def features(self, batch: FrameBatch) -> Float32[Tensor, "t 1"]:
         """For each frame: mean absolute difference, 0 to 255, at the frame before it."""

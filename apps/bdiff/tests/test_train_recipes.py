@@ -62,7 +62,7 @@ def make_stage():
 def make_task(self_forcing, game, **changes):
     plain = RECIPES["default"](FILES)
     config = replace(plain, self_forcing=self_forcing, batch=game.stage.batch, **changes)
-    return ModelTask(config=config, stage=game.stage, held_out=None, vae=None, encoder=None, preview=None, game=game)
+    return ModelTask(config=config, stage=game.stage, game=game)
 
 
 def test_the_command_knows_every_recipe_and_each_carries_its_name():
@@ -139,7 +139,7 @@ def test_estimated_context_is_part_of_the_loss():
         config = replace(
             RECIPES["default"](FILES), batch=GatherConfig(stories=8, early_share=0.0, estimated_share=share)
         )
-        task = ModelTask(config=config, stage=stage, held_out=None, vae=None, encoder=None, preview=None)
+        task = ModelTask(config=config, stage=stage)
         losses.append(task.loss(small_model(), 0, step_generator(0, 3))[0].item())
     assert losses[0] != losses[1]
 
@@ -224,7 +224,7 @@ def test_a_player_sees_the_real_videos_that_as_many_steps_without_a_judge_see():
 def test_a_batch_is_named_by_its_stories_and_chunks():
     stage = make_stage()
     config = replace(RECIPES["default"](FILES), batch=stage.batch)
-    task = ModelTask(config=config, stage=stage, held_out=None, vae=None, encoder=None, preview=None)
+    task = ModelTask(config=config, stage=stage)
     named = task.batch_name(4, step_generator(0, 4))
     made = make_batch(
         stage.stories,
@@ -245,7 +245,7 @@ def test_a_batch_is_named_by_its_stories_and_chunks():
 def test_work_is_three_passes_over_the_gathered_chunks():
     stage = make_stage()
     config = replace(RECIPES["default"](FILES), batch=stage.batch)
-    task = ModelTask(config=config, stage=stage, held_out=None, vae=None, encoder=None, preview=None)
+    task = ModelTask(config=config, stage=stage)
     work = task.work(TINY, rate=1e9)
     assert work.tokens == 2 * 6 * TOKENS
     model = small_model()

@@ -9,6 +9,7 @@ from bdiff import defaults
 from bdiff.cli_kv import bench_kv_command
 from bdiff.cli_peers import bench_peers_command
 from bdiff.cli_runs import MEMORY_LIMIT_OPTION, check_device
+from bdiff.cli_step import bench_step_command
 from bdiff.terminal import Positive, given, make_folder, one_line_errors
 from vde_metrics.cli import command as drift_command
 from vde_metrics.cli import split_models
@@ -24,6 +25,7 @@ def bench_group() -> None:
 bench_group.add_command(drift_command, "drift")
 bench_group.add_command(bench_kv_command)
 bench_group.add_command(bench_peers_command)
+bench_group.add_command(bench_step_command)
 
 
 @bench_group.command("world")

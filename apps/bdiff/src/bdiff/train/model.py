@@ -11,7 +11,7 @@ from bdiff.plan import matmul_rate
 from bdiff.train.data import read_data
 from bdiff.train.games import Adversarial, AdversarialGame, DistillationGame, Game, Stage
 from bdiff.train.model_config import ModelTrainConfig
-from bdiff.train.model_task import ModelTask
+from bdiff.train.model_task import Exam, ModelTask
 from bdiff.train.ranks import torchrun
 from bdiff.train.run import fit
 from bdiff.train.run_config import RunConfig, RunResult, Task, WatchFunction
@@ -53,24 +53,21 @@ def train_model(config: ModelTrainConfig, *, watch: WatchFunction | None = None)
             config.out.mkdir(parents=True, exist_ok=True)
             recipe = json.dumps(asdict(config), default=str, indent=2) + "\n"
             (config.out / "recipe.json").write_text(recipe, encoding="utf-8")
-        stage = _stage(config, model, data.stories)
+        stage = stage_of(config, model, data.stories)
         trained, game = _players(config, model, stage)
         task = ModelTask(
             config=config,
             stage=stage,
-            held_out=data.held_out,
-            vae=vae,
-            encoder=encoder,
-            preview=data.preview,
+            exam=Exam(stories=data.held_out, preview=data.preview, vae=vae, encoder=encoder),
             game=game,
         )
         result = fit(
             trained,
-            _run_config(config, task, model),
+            run_config(config, task, model),
             Task(
                 loss=task.loss,
                 evaluate=task.evaluate,
-                orthogonal=_matrices(model) if config.orthogonal_learning_rate else [],
+                orthogonal=orthogonal_matrices(model) if config.orthogonal_learning_rate else [],
                 part=task.part,
                 draws=task.draws,
                 watch=watch,
@@ -90,7 +87,8 @@ def _transformer(config: ModelTrainConfig) -> ChunkDiT:
     return model
 
 
-def _stage(config: ModelTrainConfig, model: ChunkDiT, stories: StorySet) -> Stage:
+def stage_of(config: ModelTrainConfig, model: ChunkDiT, stories: StorySet) -> Stage:
+    """The stories, and how they are cut into batches."""
     return Stage(
         stories=stories,
         levels=chunk_levels(
@@ -114,7 +112,8 @@ def _players(config: ModelTrainConfig, model: ChunkDiT, stage: Stage) -> tuple[n
     return DistillationGame.players(model, teacher), DistillationGame(config=forcing, stage=stage, teacher=teacher)
 
 
-def _run_config(config: ModelTrainConfig, task: ModelTask, model: ChunkDiT) -> RunConfig:
+def run_config(config: ModelTrainConfig, task: ModelTask, model: ChunkDiT) -> RunConfig:
+    """What `fit` is told of this training."""
     rate = matmul_rate("cpu", torch.bfloat16 if config.bfloat16 else torch.float32, model.config.dim)
     forcing = config.self_forcing
     return RunConfig(
@@ -138,7 +137,8 @@ def _run_config(config: ModelTrainConfig, task: ModelTask, model: ChunkDiT) -> R
     )
 
 
-def _matrices(model: ChunkDiT) -> list[nn.Parameter]:
+def orthogonal_matrices(model: ChunkDiT) -> list[nn.Parameter]:
+    """The weights that Muon trains: the matrices of the blocks."""
     return [p for name, p in model.blocks.named_parameters() if name.endswith("weight") and p.ndim == 2]
 
 

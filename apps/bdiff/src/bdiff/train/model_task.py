@@ -35,17 +35,26 @@ _JUDGE_DRAWS = 2**40
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Exam:
+    """What evaluations look at."""
+
+    stories: StorySet
+    """Held out."""
+    preview: storyworld.StoryVideo | Take
+    """What previews tell."""
+    vae: CausalVAE
+    encoder: TextEncoder
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ModelTask:
     """A training of the transformer."""
 
     config: ModelTrainConfig
     stage: Stage
     """The stories to train on, and how they are cut into batches."""
-    held_out: StorySet
-    vae: CausalVAE
-    encoder: TextEncoder
-    preview: storyworld.StoryVideo | Take
-    """What previews tell."""
+    exam: Exam | None = None
+    """What evaluations look at; None: there are none."""
     game: Game | None = None
     """Self Forcing, if the recipe has it."""
 
@@ -92,14 +101,15 @@ class ModelTask:
 
     def evaluate(self, module: nn.Module) -> Mapping[str, float]:
         """The loss on fixed batches of held-out stories; a preview beside it."""
-        model = module.model if isinstance(module, Players) else module
+        exam, model = self.exam, module.model if isinstance(module, Players) else module
+        assert exam is not None
         losses = []
         for k in range(8):
-            batch = self._batch(self.held_out, step_generator(self.config.seed + 1, k))
+            batch = self._batch(exam.stories, step_generator(self.config.seed + 1, k))
             losses.append(self._fidelity(model, batch)[0].item())
         seen, path = policy(self.config.policy), self.config.out / "preview.png"
         write_preview(
-            model, self.vae, self.encoder, story=self.preview, policy=seen, sampling=self._sampling, path=path
+            model, exam.vae, exam.encoder, story=exam.preview, policy=seen, sampling=self._sampling, path=path
         )
         figures = {"held_out_loss": math.fsum(losses) / len(losses)}
         logger.info("%s", figures)

@@ -27,6 +27,12 @@ def orthogonalize(matrix: Float[Tensor, "m n"]) -> Float[Tensor, "m n"]:
     return x if wide else x.T
 
 
+def iteration_flops(shape: tuple[int, int]) -> int:
+    """Operations of `orthogonalize` on a matrix of this shape, a multiplication and an addition being two."""
+    short, long = min(shape), max(shape)
+    return _ROUNDS * (4 * short**2 * long + 2 * short**3)
+
+
 class Muon(torch.optim.Optimizer):
     """Muon for matrices and convolutions, which it sees as matrices [out, all the rest].
 

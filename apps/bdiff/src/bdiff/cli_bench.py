@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from bdiff import defaults
+from bdiff.cli_ablation import bench_ablation_command
 from bdiff.cli_kv import bench_kv_command
 from bdiff.cli_peers import bench_peers_command
 from bdiff.cli_runs import MEMORY_LIMIT_OPTION, check_device
@@ -23,6 +24,7 @@ def bench_group() -> None:
 
 
 bench_group.add_command(drift_command, "drift")
+bench_group.add_command(bench_ablation_command)
 bench_group.add_command(bench_kv_command)
 bench_group.add_command(bench_peers_command)
 bench_group.add_command(bench_step_command)
@@ -225,6 +227,7 @@ def bench_endurance_command(memory_limit: int, **options: Any) -> None:
 @click.option("--speed", type=_PATH, help="JSON of `bdiff bench speed`.")
 @click.option("--memory", type=_PATH, help="summary.json of `bdiff bench memory`.")
 @click.option("--peers", type=_PATH, help="figures.json of `bdiff bench peers`.")
+@click.option("--ablation", type=_PATH, help="summary.json of `bdiff bench ablation`.")
 @click.option("--note", default="", help="A paragraph under the heading.")
 def bench_page_command(out: Path, **options: Any) -> None:
     """Write a Markdown page of measured figures."""

@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from bdiff.bench.ablation.page import ablation_parts
+from bdiff.bench.ablation.plots import draw as draw_ablation
 from bdiff.bench.memory.page import PICTURES, memory_parts
 from bdiff.bench.peers.page import peers_parts
 from bdiff.bench.peers.plots import draw
@@ -20,9 +22,10 @@ def write_page(
     speed: Path | None,
     memory: Path | None = None,
     peers: Path | None = None,
+    ablation: Path | None = None,
     note: str = "",
 ) -> None:
-    """Write a Markdown page of what `bdiff bench world`, `speed`, `memory` and `peers` measured.
+    """Write a Markdown page of what `bdiff bench world`, `speed`, `memory`, `peers` and `ablation` measured.
 
     Args:
         path: The page.
@@ -31,18 +34,20 @@ def write_page(
         speed: The JSON of the second.
         memory: ``summary.json`` of the third; the page links to the pictures beside it.
         peers: ``figures.json`` of the fourth; its plots are drawn beside the page.
+        ablation: ``summary.json`` of the fifth; its plots are drawn beside the page.
         note: A paragraph under the heading.
 
     Raises:
         ValueError: If none is given, or a file is not what the bench wrote.
     """
-    if all(file is None for file in (world, speed, memory, peers)):
-        raise ValueError("nothing to show: give the figures of bench world, speed, memory or peers")
+    if all(file is None for file in (world, speed, memory, peers, ablation)):
+        raise ValueError("nothing to show: give the figures of bench world, speed, memory, peers or ablation")
     parts = [f"# {title}", *([note] if note else [])]
     sections = (
         (world, _world_parts),
         (speed, _speed_parts),
         (memory, lambda summary: memory_parts(summary, pictures=_pictures(memory.parent, path.parent))),
+        (ablation, lambda summary: ablation_parts(summary, pictures=draw_ablation(path.parent, summary, path.stem))),
         (peers, lambda figures: ["## Beside diffusers", *peers_parts(figures, pictures=draw(path, figures))]),
     )
     for file, parts_of in sections:

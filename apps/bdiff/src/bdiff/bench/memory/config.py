@@ -101,11 +101,11 @@ class Recipe:
         return cls(
             sampling=asdict(config.sampling),
             num_chunks=config.num_chunks,
-            autoencoder=_weights_digest(config.model),
+            autoencoder=weights_digest(config.model),
             arms={
                 arm.label: {
                     "policy": repr(arm.make_policy()),
-                    "transformer": _weights_digest(arm.transformer(config.model)),
+                    "transformer": weights_digest(arm.transformer(config.model)),
                 }
                 for arm in config.arms
             },
@@ -128,7 +128,7 @@ class Recipe:
         return Recipe(**new | {"arms": old["arms"] | self.arms})
 
 
-def _weights_digest(folder: Path) -> str:
+def weights_digest(folder: Path) -> str:
     """SHA-256 of the weights in a folder."""
     digest = hashlib.sha256()
     for file in sorted(folder.glob("*.safetensors")):

@@ -1,0 +1,92 @@
+"""Cells of the tables: what a model is shown of the past, and by which loss it is post-trained."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from bdiff import defaults
+from kvbank import Policy
+
+Loss = Literal["flow-matching", "block-forcing", "self-forcing", "block-self-forcing"]
+"""Flow matching alone, or with Eq. 5, with the game of Eq. 1 on the model's own films, or with both."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cell:
+    """One way to post-train and to sample; both see the past by the same policy."""
+
+    label: str
+    """Its name in files and figures."""
+    title: str
+    """Its name in tables."""
+    policy: str
+    """Which past chunks are shown, a name of `bdiff.defaults.policy`: four chunks at most."""
+    coverage: float | None = None
+    """Share of the attention that the kept tokens cover; None: all tokens are kept."""
+    loss: Loss
+    weight: float = 0.1
+    """Of Eq. 5 (w), where the loss has it."""
+    gamma: float = 1.0
+    """Of the reference in Eq. 5."""
+
+    def make_policy(self) -> Policy:
+        """The policy itself."""
+        return defaults.policy(self.policy, coverage=self.coverage)
+
+
+OURS = "semantic-0.98"
+"""The cell that both tables share."""
+BASELINE = "rolling-self-forcing"
+"""What the claim compares it with."""
+
+_OURS = Cell(
+    label=OURS, title="semantic sparse 0.98, both losses", policy="semantic", coverage=0.98, loss="block-self-forcing"
+)
+
+_ALL = (
+    replace(_OURS, label="rolling", title="rolling", policy="rolling", coverage=None),
+    replace(_OURS, label="sink", title="sink + window", policy="sink", coverage=None),
+    replace(_OURS, label="dynamic-0.97", title="dynamic sparse 0.97", policy="dynamic", coverage=0.97),
+    replace(_OURS, label="dynamic-0.98", title="dynamic sparse 0.98", policy="dynamic", coverage=0.98),
+    replace(_OURS, label="semantic-0.97", title="semantic sparse 0.97", coverage=0.97),
+    _OURS,
+    replace(_OURS, label="naive", title="flow matching alone (naive)", loss="flow-matching"),
+    replace(_OURS, label="self-forcing", title="Self Forcing", loss="self-forcing"),
+    replace(_OURS, label="velocity-forcing", title="Block Forcing alone (Velocity Forcing)", loss="block-forcing"),
+    replace(_OURS, label=BASELINE, title="rolling, Self Forcing", policy="rolling", coverage=None, loss="self-forcing"),
+    *(replace(_OURS, label=f"gamma-{gamma:g}", title=f"gamma {gamma:g}", gamma=gamma) for gamma in (0.0, 0.5)),
+    *(replace(_OURS, label=f"w-{weight:g}", title=f"w {weight:g}", weight=weight) for weight in (0.03, 0.3, 1.0)),
+)
+
+CELLS: dict[str, Cell] = {cell.label: cell for cell in _ALL}
+"""All cells by label."""
+
+TABLES: dict[str, tuple[str, ...]] = {
+    "5": ("rolling", "sink", "dynamic-0.97", "dynamic-0.98", "semantic-0.97", OURS),
+    "6": ("naive", "self-forcing", "velocity-forcing", OURS, BASELINE),
+    "claim": (OURS, BASELINE),
+}
+"""Labels of the cells of each table."""
+
+SWEEP = ("gamma-0", "gamma-0.5", "w-0.03", "w-0.3", "w-1")
+"""Labels of the cells that change gamma or w of `OURS`, where they are 1 and 0.1."""
+
+TRUTH = "truth"
+"""Label of the true films as the autoencoder shows them, a yardstick without a transformer."""
+
+
+def choose(tables: tuple[str, ...], *, sweep: bool, only: tuple[str, ...] = ()) -> tuple[Cell, ...]:
+    """The cells of some tables, each once.
+
+    Args:
+        tables: Keys of `TABLES`.
+        sweep: Whether those of `SWEEP` belong to them.
+        only: Labels to leave it at; empty: all.
+
+    Raises:
+        ValueError: If a label is not among them.
+    """
+    labels = dict.fromkeys(label for table in tables for label in TABLES[table])
+    labels |= dict.fromkeys(SWEEP if sweep else ())
+    if wrong := [label for label in only if label not in labels]:
+        raise ValueError(f"no cell {wrong[0]!r} here; expected some of {', '.join(labels)}")
+    return tuple(CELLS[label] for label in labels if not only or label in only)

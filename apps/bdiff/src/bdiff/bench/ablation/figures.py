@@ -1,0 +1,250 @@
+"""From the JSON of runs to figures: means with intervals over stories, alone and against each other."""
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bdiff.bench.ablation.cells import BASELINE, CELLS, OURS, SWEEP, TABLES, TRUTH
+from bdiff.bench.ablation.films import DRIFTS
+from bdiff.bench.memory.figures import Tally, draw_stories, interval
+
+Line = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measure:
+    """One column of the tables."""
+
+    title: str
+    values: Callable[[Line, int], Sequence[float | None]]
+    """``values(line, window)``: what a film contributes; the mean is over all contributions."""
+    less_is_better: bool = True
+
+
+def _drift(metric: str) -> Measure:
+    return Measure(title=f"VDE {metric}", values=lambda line, window: [line["drift"][metric]["vde"]])
+
+
+def _away(name: str, field: str, *, beyond: bool) -> Callable[[Line, int], Sequence[float | None]]:
+    return lambda line, window: [record[field] for record in line[name] if (record["gap"] > window) == beyond]
+
+
+def _as_told(title: str, name: str) -> Measure:
+    return Measure(title=title, values=lambda line, window: [line["captions"][name]], less_is_better=False)
+
+
+MEASURES: dict[str, Measure] = {
+    **{metric: _drift(metric) for metric in DRIFTS},
+    "recall": Measure(title="recall error", values=_away("recall", "colour", beyond=True)),
+    "recall_within": Measure(title="recall error within", values=_away("recall", "colour", beyond=False)),
+    "palette": Measure(title="palette distance", values=_away("palette", "palette", beyond=True)),
+    "visible": _as_told("protagonist seen", "visible"),
+    "direction": _as_told("direction as told", "direction"),
+    "place": _as_told("place as before", "place"),
+}
+"""What is measured, in the order of the tables."""
+
+CLAIMED = ("subject", "background", "clarity", "recall")
+"""Measures in which `OURS` is claimed to be below `BASELINE`, with intervals that do not meet."""
+
+
+def read_runs(folder: Path) -> list[dict[str, Any]]:
+    """The JSON of every run in a folder of an ablation.
+
+    Raises:
+        ValueError: If a file is not what the bench wrote.
+    """
+    found = []
+    for file in sorted((folder / "results").glob("*.json")):
+        try:
+            run = json.loads(file.read_text(encoding="utf-8"))
+            run["cell"]["label"], run["seed"], run["config"], run["films"]
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise ValueError(f"{file}: not a run of bdiff bench ablation ({error!r}); remove it") from None
+        found.append(run)
+    return found
+
+
+def summarise(
+    runs: Sequence[Mapping[str, Any]],
+    *,
+    stories: Sequence[int],
+    seeds: Sequence[int],
+    window: int,
+    wanted: Sequence[str],
+) -> dict[str, Any]:
+    """All figures of an ablation.
+
+    Args:
+        runs: What `read_runs` gives.
+        stories: Seeds of the stories that count.
+        seeds: Seeds of post-training that count.
+        window: Chunks that a rolling window holds.
+        wanted: Labels of the cells that were asked for.
+
+    Returns:
+        ``cells``, by label figures and curves; ``claim``, what became of it; ``missing``, by label the seeds that
+        have not told every story yet, of the cells asked for and of those that have begun.
+    """
+    complete: dict[str, dict[int, list[Line]]] = {}
+    facts: dict[str, list[Mapping[str, Any]]] = {}
+    for run in runs:
+        lines = {line["story"]: line for line in run["films"]}
+        label, seed = run["cell"]["label"], run["seed"]
+        if (seed in seeds or label == TRUTH) and all(story in lines for story in stories):
+            complete.setdefault(label, {})[seed] = [lines[story] for story in stories]
+            facts.setdefault(label, []).append(run)
+    draws = draw_stories(len(stories))
+    cells = {
+        label: _cell(complete[label], facts[label], draws, window) for label in [*CELLS, TRUTH] if label in complete
+    }
+    for label, cell in cells.items():
+        if OURS in cells and label not in (OURS, TRUTH):
+            cell["against_ours"] = _against(complete[label], complete[OURS], draws, window)
+    missing = {label: [seed for seed in seeds if seed not in complete.get(label, {})] for label in wanted}
+    missing |= {label: [seed for seed in seeds if seed not in complete[label]] for label in cells if label != TRUTH}
+    return {
+        "stories": len(stories),
+        "seeds": list(seeds),
+        "window": window,
+        "cells": cells,
+        "claim": claim(complete, draws, window),
+        "missing": {label: absent for label, absent in missing.items() if absent},
+    }
+
+
+def claim(
+    complete: Mapping[str, Mapping[int, Sequence[Line]]], draws: NDArray[np.int64], window: int
+) -> dict[str, Any]:
+    """Whether `OURS` drifts less and recalls better than `BASELINE`, on the seeds that both have.
+
+    Returns:
+        ``seeds``; ``missing``, the cells without a run; ``measures``, by name both figures, their paired difference
+        and ``verdict``: ``below`` and ``above`` if the intervals do not meet, ``overlap``, or ``unmeasured``;
+        ``holds``, None where cells are missing.
+    """
+    seeds = sorted(set(complete.get(OURS, ())) & set(complete.get(BASELINE, ())))
+    if not seeds:
+        absent = [label for label in (OURS, BASELINE) if not complete.get(label)]
+        return {"seeds": [], "missing": absent, "measures": {}, "holds": None}
+    found = {}
+    for name in CLAIMED:
+        ours, theirs = (tally([complete[label][s] for s in seeds], name, window) for label in (OURS, BASELINE))
+        one, other = figure(ours, draws), figure(theirs, draws)
+        found[name] = {
+            "ours": one,
+            "baseline": other,
+            "difference": interval(np.subtract, ours, theirs, draws=draws),
+            "verdict": verdict(one, other),
+        }
+    return {
+        "seeds": seeds,
+        "missing": [],
+        "measures": found,
+        "holds": all(row["verdict"] == "below" for row in found.values()),
+    }
+
+
+def verdict(ours: Mapping[str, float] | None, theirs: Mapping[str, float] | None) -> str:
+    """How two intervals lie; one story, whose interval is a point, decides nothing."""
+    if ours is None or theirs is None or min(ours["stories"], theirs["stories"]) < 2:
+        return "unmeasured"
+    if ours["high"] < theirs["low"]:
+        return "below"
+    return "above" if theirs["high"] < ours["low"] else "overlap"
+
+
+def tally(films_of_seeds: Sequence[Sequence[Line]], name: str, window: int) -> Tally:
+    """A measure of a cell: sums and counts of each story, seeds together.
+
+    Args:
+        films_of_seeds: For each seed the films, story by story.
+        name: Key of `MEASURES`.
+        window: Chunks that a rolling window holds.
+    """
+    values = [
+        [value for film in films for value in MEASURES[name].values(film, window) if value is not None]
+        for films in zip(*films_of_seeds, strict=True)
+    ]
+    return Tally(
+        total=np.array([math.fsum(story) for story in values]), count=np.array([float(len(story)) for story in values])
+    )
+
+
+def figure(tally: Tally, draws: NDArray[np.int64]) -> dict[str, float] | None:
+    """Mean with its interval, and the number of stories that have something to measure; None if none has."""
+    found = interval(lambda mean: mean, tally, draws=draws)
+    return None if found is None else found | {"stories": int((tally.count > 0).sum())}
+
+
+def _cell(
+    films: Mapping[int, Sequence[Line]], runs: Sequence[Mapping[str, Any]], draws: NDArray[np.int64], window: int
+) -> dict[str, Any]:
+    seeds = sorted(films)
+    lines = [line for seed in seeds for line in films[seed]]
+    measures = {}
+    for name in MEASURES:
+        found = figure(tally([films[seed] for seed in seeds], name, window), draws)
+        if found is not None:
+            alone = [figure(tally([films[seed]], name, window), draws) for seed in seeds]
+            measures[name] = found | {"by_seed": [None if one is None else one["mean"] for one in alone]}
+    seconds = [line["seconds"] for line in lines]
+    trained = [run["training"] for run in runs if run["training"]]
+    return {
+        "seeds": seeds,
+        "measures": measures,
+        "curves": {metric: _changes(lines, metric) for metric in DRIFTS},
+        "visible_by_chunk": _means([line["captions"]["visible_by_chunk"] for line in lines]),
+        "infinite": {metric: sum(line["drift"][metric]["vde"] is None for line in lines) for metric in DRIFTS},
+        "frozen": sum(line["frozen"] for line in lines),
+        "tokens": _mean([line["tokens"] for line in lines]),
+        "held_out_loss": _mean([facts["held_out_loss"] for facts in trained]),
+        "training_seconds": _mean([facts["seconds"] for facts in trained]),
+        "film_seconds": _mean([one["telling"] + one["measuring"] for one in seconds]),
+    }
+
+
+def _against(
+    one: Mapping[int, Sequence[Line]], other: Mapping[int, Sequence[Line]], draws: NDArray[np.int64], window: int
+) -> dict[str, Any]:
+    """Paired differences, on the seeds that both have."""
+    seeds = sorted(set(one) & set(other))
+    if not seeds:
+        return {}
+    tallies = {name: [tally([films[s] for s in seeds], name, window) for films in (one, other)] for name in MEASURES}
+    return {name: interval(np.subtract, *pair, draws=draws) for name, pair in tallies.items()}
+
+
+def _changes(lines: Sequence[Line], metric: str) -> list[float | None]:
+    """Mean over films of each chunk's relative change against the first one that has a score."""
+    rows = []
+    for line in lines:
+        scores = line["drift"][metric]["scores"]
+        first = next((score for score in scores if score is not None), None)
+        rows.append([None if score is None or not first else abs(score - first) / abs(first) for score in scores])
+    return _means(rows)
+
+
+def _means(rows: Sequence[Sequence[float | None]]) -> list[float | None]:
+    return [_mean(column) for column in zip(*rows, strict=True)]
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if known else None
+
+
+def tables_of(summary: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Tables of a page and their cells: 5 and 6 always, the sweep if any of it was asked for or is there."""
+    known = {*summary["cells"], *summary["missing"]}
+    return {
+        "5": TABLES["5"],
+        "6": TABLES["6"],
+        **({"sweep": (OURS, *SWEEP)} if known & set(SWEEP) else {}),
+    }

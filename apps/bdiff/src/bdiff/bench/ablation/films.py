@@ -1,0 +1,149 @@
+"""What is measured of one model telling one story: drift, recall, and whether it tells what the captions say."""
+
+import math
+import time
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from bdiff.bench.memory.measures import given_chunks, measure, token_shares
+from bdiff.telling import Film, Teller
+from kvbank import Policy
+from lvbench.storyworld import StoryVideo, judge
+from vde_metrics import Background, Clarity, DriftReport, GivenMasks, Motion, Subject
+from vde_metrics import measure as measure_drift
+
+DRIFTS = ("subject", "background", "motion", "clarity")
+"""Metrics of Video Drift Error that are measured; the paper's fifth, aesthetic, needs weights that do not ship."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FilmJob:
+    """One story to tell twice, freely and with first visits given, and to measure."""
+
+    cell: str
+    """Label."""
+    seed: int
+    story: int
+
+
+def told_line(teller: Teller, story: StoryVideo, job: FilmJob, *, policy: Policy, window: int) -> dict[str, Any]:
+    """Let a model tell a story freely and with first visits given, and measure both films.
+
+    Args:
+        teller: The model.
+        story: The story of the job.
+        job: Its seed makes the noise, which is the same for all cells.
+        policy: Which past chunks are shown.
+        window: Chunks that a rolling window holds.
+
+    Returns:
+        See `film_line`.
+    """
+    started = time.perf_counter()
+    seed = (job.seed << 32) + job.story
+    free = teller.tell(story, policy=policy, seed=seed)
+    given = given_chunks("given", story.truth.place.tolist())
+    complete = len(given) == len(story.chunk_frames)  # a story without returns: nothing would be generated
+    with_visits = None if complete else teller.tell(story, policy=policy, given=given, seed=seed).frames
+    told = time.perf_counter()
+    line = film_line(free.frames, with_visits, story, job) | {"tokens": _tokens(teller, story, free, window)}
+    return line | {"seconds": {"telling": told - started, "measuring": time.perf_counter() - told}}
+
+
+def true_line(teller: Teller, story: StoryVideo, job: FilmJob) -> dict[str, Any]:
+    """The same of the true film as the autoencoder shows it: how far down the errors go."""
+    started = time.perf_counter()
+    frames = teller.reconstruct(story)
+    told = time.perf_counter()
+    line = film_line(frames, frames, story, job) | {"tokens": None}
+    return line | {"seconds": {"telling": told - started, "measuring": time.perf_counter() - told}}
+
+
+def film_line(
+    free: Float[Tensor, "3 t h w"], given: Float[Tensor, "3 t h w"] | None, story: StoryVideo, job: FilmJob
+) -> dict[str, Any]:
+    """Figures of two films of a story.
+
+    Args:
+        free: Its first chunk was given.
+        given: All its first visits were given; None: the story has no other visits.
+        story: With its truth.
+        job: What the films were made for.
+
+    Returns:
+        The job; ``drift``, by metric its published and normalised error and the score of each chunk; ``recall``, the
+        colour error of every chunk of a return with its gap (first visits given); ``palette``, the distance to the
+        first visit in the free film itself; ``captions``, shares and per-chunk figures of what is as told. What could
+        not be measured is None, and so is the error of a film whose first chunk scores 0, which is infinite.
+
+    Raises:
+        ValueError: If a film is not of the story's size, or not finite.
+    """
+    report = _drift(free, story)
+    palettes = measure(free, story, "free")
+    recalls = [] if given is None else measure(given, story, "given")
+    return {
+        "cell": job.cell,
+        "seed": job.seed,
+        "story": job.story,
+        "drift": {
+            m.name: {
+                "vde": _plain(m.vde),
+                "normalized": _plain(m.vde_normalized),
+                "scores": [_plain(score) for score in m.scores],
+            }
+            for m in report.metrics
+        },
+        "frozen": report.is_frozen,
+        "recall": [{"chunk": r["chunk"], "gap": r["gap"], "colour": _plain(r["colour"])} for r in recalls],
+        "palette": [{"chunk": r["chunk"], "gap": r["gap"], "palette": _plain(r["palette"])} for r in palettes],
+        "captions": _captions(free, story),
+    }
+
+
+def _drift(frames: Tensor, story: StoryVideo) -> DriftReport:
+    """VDE with the world's own masks: where subject and companion truly are in the same frames."""
+    truth = story.truth
+    subject = GivenMasks(truth.subject & truth.visible[:, None, None])
+    actors = GivenMasks(truth.subject | truth.companion_mask)
+    with warnings.catch_warnings():
+        # figures count such films, so no warning for each of them
+        warnings.filterwarnings("ignore", ".* so their relative change is infinite", RuntimeWarning)
+        return measure_drift(
+            frames,
+            metrics=(Subject(crops=subject), Background(subject=actors), Motion(), Clarity()),
+            chunk_frames=[0, *torch.tensor(story.chunk_frames).cumsum(0).tolist()],
+        )
+
+
+def _captions(frames: Tensor, story: StoryVideo) -> dict[str, Any]:
+    verdict, chunk_of_frame = judge(frames, story), story.truth.chunk_of_frame
+    chunks = range(len(story.chunk_frames))
+    wanted = verdict.should_be_visible
+    seen = [verdict.visible[wanted & (chunk_of_frame == c)].float().mean().item() for c in chunks]
+    return {
+        "visible": _plain(verdict.visible_share),
+        "direction": _plain(verdict.direction_share),
+        "place": _plain(verdict.place_share),
+        "visible_by_chunk": [_plain(share) for share in seen],
+        "direction_by_chunk": (verdict.direction == verdict.true_direction).int().tolist(),
+    }
+
+
+def _tokens(teller: Teller, story: StoryVideo, film: Film, window: int) -> float | None:
+    """Tokens of the past that a layer shows to a chunk, once the film is longer than the window."""
+    stride = teller.vae.config.spatial_stride
+    sides = (side // stride for side in story.frames.shape[2:])
+    tokens = teller.model.config.num_tokens(teller.sampling.latent_frames, *sides)
+    shown: float | None = token_shares(film.trace, tokens_per_chunk=tokens, window=window)["shown"]
+    return shown
+
+
+def _plain(value: float | None) -> float | None:
+    """JSON has neither nan nor infinity: what could not be measured is null."""
+    return None if value is None or not math.isfinite(value) else round(value, 6)

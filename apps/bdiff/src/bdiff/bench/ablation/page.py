@@ -1,0 +1,211 @@
+"""An ablation's figures as Markdown: the claim first, then the tables."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from bdiff.bench.ablation.cells import BASELINE, CELLS, OURS, TRUTH
+from bdiff.bench.ablation.figures import CLAIMED, MEASURES, tables_of
+from bdiff.bench.ablation.films import DRIFTS
+
+_HEADINGS = {
+    "5": ("Table 5: the cache", "Every cell has both losses; what differs is what a chunk is shown of the past."),
+    "6": (
+        "Table 6: the losses",
+        "Every cell but the last is shown the past by the semantic sparse cache at 0.98; what differs is the loss. "
+        "The last is what the claim compares with.",
+    ),
+    "sweep": ("Gamma and w", "Both losses under the semantic sparse cache at 0.98, where gamma is 1 and w is 0.1."),
+}
+_AESTHETIC = (
+    "**VDE aesthetic is not measured.** It needs a learned predictor, whose weights do not come with this project, and "
+    "nothing else is put in its place."
+)
+_COLUMNS = (*DRIFTS, "recall", "recall_within", "palette", "visible", "direction", "place")
+
+
+def ablation_parts(summary: Mapping[str, Any], *, pictures: Mapping[str, str]) -> list[str]:
+    """Paragraphs and tables of a summary.
+
+    Args:
+        summary: What `bench_ablation` returns.
+        pictures: Links of plots, by the names that `draw` gives them.
+    """
+    parts = [*_claim(summary), *_missing(summary), "## What was done", _setting(summary), _AESTHETIC]
+    for table, labels in tables_of(summary).items():
+        heading, explanation = _HEADINGS[table]
+        parts += [f"## {heading}", explanation, _table(summary, labels)]
+        if any("against_ours" in summary["cells"].get(label, {}) for label in labels):
+            parts += [_differences_note(), _differences(summary, labels)]
+        for kind, alt in (("intervals", "Means and intervals"), ("curves", "Drift by chunk")):
+            if link := pictures.get(f"{table}-{kind}"):
+                parts.append(f"![{heading}: {alt}]({link})")
+    return [*parts, *_infinite(summary), *_seeds(summary), *_costs(summary)]
+
+
+def _claim(summary: Mapping[str, Any]) -> Iterator[str]:
+    found = summary["claim"]
+    yield (
+        f"**Claim**: semantic sparse KV with Block Forcing and Self Forcing (`{OURS}`) drifts less in subject, "
+        f"background and clarity, and recalls places with less error, than rolling KV with Self Forcing "
+        f"(`{BASELINE}`), with 95% intervals that do not meet."
+    )
+    if found["holds"] is None:
+        absent = " and ".join(f"`{label}`" for label in found["missing"])
+        reason = f"there is no complete run of {absent}" if absent else "the two cells have no seed in common"
+        yield f"**Not measured yet**: {reason}."
+        return
+    yield _verdict(found)
+    rows = ["| measure | ours | rolling, Self Forcing | difference (paired) | ours is |", "|---|---|---|---|---|"]
+    words = {"below": "lower", "above": "**higher**", "overlap": "neither: intervals overlap", "unmeasured": "–"}
+    for name, row in found["measures"].items():
+        cells = [_interval(row["ours"]), _interval(row["baseline"]), _interval(row["difference"])]
+        rows.append(f"| {MEASURES[name].title} | " + " | ".join(cells) + f" | {words[row['verdict']]} |")
+    yield "\n".join(rows)
+
+
+def _verdict(found: Mapping[str, Any]) -> str:
+    measures, seeds = found["measures"], found["seeds"]
+    of = f"on {len(seeds)} seeds" if len(seeds) != 1 else "on one seed, which is too few to rest on,"
+    if found["holds"]:
+        return f"**It holds** {of}: all {len(measures)} are lower, and no intervals overlap."
+    by_verdict = {
+        kind: [MEASURES[name].title for name, row in measures.items() if row["verdict"] == kind]
+        for kind in ("below", "overlap", "above", "unmeasured")
+    }
+    said = {
+        "above": "higher, the opposite of what is claimed: ",
+        "overlap": "intervals overlap, so that nothing is shown: ",
+        "below": "lower, as claimed: ",
+        "unmeasured": "too few stories to say: ",
+    }
+    parts = "; ".join(words + ", ".join(by_verdict[kind]) for kind, words in said.items() if by_verdict[kind])
+    return f"**It does not hold** {of}. {parts[0].upper()}{parts[1:]}."
+
+
+def _missing(summary: Mapping[str, Any]) -> Iterator[str]:
+    if not summary["missing"]:
+        return
+    total = len(summary["seeds"])
+    named = [
+        f"`{label}` " + ("(no seed)" if len(seeds) == total else f"(seed {', '.join(map(str, seeds))})")
+        for label, seeds in summary["missing"].items()
+    ]
+    yield f"**Missing**: {', '.join(named)}. The same command goes on with them."
+
+
+def _setting(summary: Mapping[str, Any]) -> str:
+    config, machine = summary["config"], summary["machine"]
+    training, sampling = config["training"], config["sampling"]
+    bases = {config["bases"][str(seed)] for seed in summary["seeds"]}
+    base = "one base for all seeds" if len(bases) == 1 else f"{len(bases)} bases, one for each seed"
+    return (
+        f"Post-training of {training['steps']} steps of the transformer on batches of {training['batch']} stories out "
+        f"of {training['stories']}, the same videos and noise in every cell of a seed; rate "
+        f"{training['learning_rate']:g}, halved in the second half; {_count(len(summary['seeds']), 'seed')}, {base}. "
+        f"Where a discriminator judges films, these have {training['film_chunks']} chunks of "
+        f"{training['film_steps']} steps. Each cell is shown four past chunks at most, in training and in sampling "
+        f"alike. Then {_count(summary['stories'], 'held-out story', 'held-out stories')} of {config['num_chunks']} "
+        f"chunks, {sampling['steps']} steps, shift {sampling['shift']:g}, guidance {sampling['guidance']:g}, "
+        f"{sampling['noise']} noise, richness {sampling['richness']}; the noise of a story is the same for all cells. "
+        "Means are over films (recall and palette: over chunks), seeds together; intervals are bootstrap 95% over "
+        "stories, every cell drawn with the same stories. VDE is the weighted sum as published, with the world's true "
+        f"masks. bdiff {machine['bdiff']}, torch {machine['torch']} on {machine['processor']}; commits "
+        f"{', '.join(f'`{commit[:12]}`' for commit in summary['commits']) or 'unknown'}."
+    )
+
+
+def _table(summary: Mapping[str, Any], labels: tuple[str, ...]) -> str:
+    heads = [MEASURES[name].title + (" ↓" if MEASURES[name].less_is_better else " ↑") for name in _COLUMNS]
+    rows = ["| cell | seeds | " + " | ".join(heads) + " | tokens shown |", "|---" * (len(heads) + 3) + "|"]
+    for label in (*labels, TRUTH):
+        title = "*the true films*" if label == TRUTH else CELLS[label].title
+        cell = summary["cells"].get(label)
+        if cell is None:
+            rows.append(f"| {title} | 0 |" + " missing |" + " |" * len(heads))
+            continue
+        values = [_interval(cell["measures"].get(name)) for name in _COLUMNS]
+        tokens = "–" if cell["tokens"] is None else f"{cell['tokens']:.0f}"
+        seeds = "–" if label == TRUTH else str(len(cell["seeds"]))
+        rows.append(f"| {title} | {seeds} | " + " | ".join([*values, tokens]) + " |")
+    return "\n".join(rows)
+
+
+def _differences_note() -> str:
+    return (
+        f"Difference to `{OURS}`, paired by story on the seeds that both have: above 0, the cell has more. Bold where "
+        "the interval leaves 0 out."
+    )
+
+
+def _differences(summary: Mapping[str, Any], labels: tuple[str, ...]) -> str:
+    rows = [
+        "| cell | " + " | ".join(MEASURES[name].title for name in _COLUMNS) + " |",
+        "|---" * (len(_COLUMNS) + 1) + "|",
+    ]
+    for label in labels:
+        if (found := summary["cells"].get(label, {}).get("against_ours")) is None:
+            continue
+        values = []
+        for name in _COLUMNS:
+            figure = found.get(name)
+            apart = figure is not None and (figure["low"] > 0 or figure["high"] < 0) and summary["stories"] > 1
+            values.append(f"**{_interval(figure)}**" if apart else _interval(figure))
+        rows.append(f"| {CELLS[label].title} | " + " | ".join(values) + " |")
+    return "\n".join(rows)
+
+
+def _infinite(summary: Mapping[str, Any]) -> Iterator[str]:
+    named = [
+        f"`{label}` {metric} {count}"
+        for label, cell in summary["cells"].items()
+        for metric, count in cell["infinite"].items()
+        if count
+    ]
+    if named:
+        yield (
+            f"**Left out**: films whose first chunk scores 0, so that their error is infinite: {', '.join(named)}. "
+            "Means and intervals of these cells are over the other films."
+        )
+
+
+def _seeds(summary: Mapping[str, Any]) -> Iterator[str]:
+    """Seeds side by side: intervals over stories do not hold what another post-training would give."""
+    cells = {label: cell for label, cell in summary["cells"].items() if label != TRUTH and len(cell["seeds"]) > 1}
+    if not cells:
+        return
+    yield "## Seeds side by side"
+    yield "The intervals above are over stories alone; these means show how far one post-training is from another."
+    rows = [
+        "| cell | " + " | ".join(MEASURES[name].title for name in CLAIMED) + " |",
+        "|---" * (len(CLAIMED) + 1) + "|",
+    ]
+    for label, cell in cells.items():
+        by_seed = [cell["measures"].get(name, {}).get("by_seed", []) for name in CLAIMED]
+        values = [", ".join("–" if mean is None else f"{mean:.4f}" for mean in means) or "–" for means in by_seed]
+        rows.append(f"| {CELLS[label].title} | " + " | ".join(values) + " |")
+    yield "\n".join(rows)
+
+
+def _costs(summary: Mapping[str, Any]) -> Iterator[str]:
+    if not summary["cells"]:
+        return
+    yield "## What it took"
+    yield "Wall time of two films of each story and their measuring included whatever else the machine did meanwhile."
+    rows = [
+        "| cell | post-training (min) | films of a story (s) | held-out loss | frozen films |",
+        "|---|---|---|---|---|",
+    ]
+    for label, cell in summary["cells"].items():
+        title = "*the true films*" if label == TRUTH else CELLS[label].title
+        minutes = "–" if cell["training_seconds"] is None else f"{cell['training_seconds'] / 60:.1f}"
+        loss = "–" if cell["held_out_loss"] is None else f"{cell['held_out_loss']:.4f}"
+        rows.append(f"| {title} | {minutes} | {cell['film_seconds']:.1f} | {loss} | {cell['frozen']} |")
+    yield "\n".join(rows)
+
+
+def _interval(figure: Mapping[str, float] | None) -> str:
+    return "–" if figure is None else f"{figure['mean']:.4g} ({figure['low']:.4g} to {figure['high']:.4g})"
+
+
+def _count(number: int, one: str, many: str | None = None) -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"

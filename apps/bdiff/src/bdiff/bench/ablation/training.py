@@ -1,0 +1,147 @@
+"""Post-training of a cell: the recipe of its loss, shown the past by its own policy."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from bdiff.bench.ablation.cells import Cell
+from bdiff.bench.ablation.config import AblationConfig
+from bdiff.bench.machine import commit
+from bdiff.files import write_whole
+from bdiff.train import recipes
+from bdiff.train.model import train_model
+from bdiff.train.model_config import ModelTrainConfig
+from bdiff.train.stories import STORIES_PER_SHARD, prepare_stories
+from bdiff.train.story_pool import HELD_OUT
+from bdiff_core import load_vae
+
+_WARMUP = 20
+"""Steps of the transformer."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """A cell post-trained with one seed."""
+
+    cell: Cell
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Its name in files."""
+        return f"{self.cell.label}-seed{self.seed}"
+
+    def folder(self, out: Path) -> Path:
+        """Where it is trained."""
+        return out / "runs" / self.name
+
+    def facts(self, out: Path) -> dict[str, Any] | None:
+        """What its post-training reports; None: it is not over."""
+        file = self.folder(out) / "trained.json"
+        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+
+
+def training_config(config: AblationConfig, run: Run) -> ModelTrainConfig:
+    """The whole training of a run.
+
+    All cells take the same number of steps of the transformer on the same real videos; a judge has steps of its own
+    between them.
+    """
+    cell, shared = run.cell, config.training
+    files = recipes.Files(
+        out=run.folder(config.out), vae=config.model, stories=config.encoded, start_from=config.base(run.seed)
+    )
+    made = replace(_recipe(cell, files), recipe=f"ablation {cell.label}")
+    turns = 1
+    if made.self_forcing is not None:
+        rollout = replace(
+            made.self_forcing.rollout,
+            chunks=shared.film_chunks,
+            steps=shared.film_steps,
+            shift=config.sampling.shift,
+        )
+        made = replace(made, self_forcing=replace(made.self_forcing, rollout=rollout))
+        turns += made.self_forcing.judge_steps
+    if made.block_forcing is not None:
+        made = replace(made, block_forcing=replace(made.block_forcing, weight=cell.weight, gamma=cell.gamma))
+    return replace(
+        made,
+        minutes=float("inf"),
+        max_steps=turns * shared.steps,
+        warmup_steps=turns * _WARMUP,
+        learning_rate=shared.learning_rate,
+        level_min=shared.level_min,
+        level_max=shared.level_max,
+        seed=run.seed,
+        policy=cell.policy,
+        coverage=cell.coverage,
+        batch=replace(made.batch, stories=shared.batch),
+        num_stories=shared.stories,
+        chunks_per_story=shared.chunks,
+        held_out_stories=shared.held_out,
+        richness=config.sampling.richness,
+        bfloat16=shared.bfloat16,
+        preview_minutes=float("inf"),
+        preview_chunks=2,
+    )
+
+
+def post_train(config: AblationConfig, run: Run, *, watch: Callable[[float], bool]) -> bool:
+    """Post-train a run, or go on with it; ``trained.json`` says when it is over.
+
+    Args:
+        config: The ablation.
+        run: The cell and the seed.
+        watch: Told the fraction done after each step; True stops it, to be gone on with.
+
+    Returns:
+        Whether it is over.
+    """
+    if run.facts(config.out) is not None:
+        return True
+    made = training_config(config, run)
+    result = train_model(made, watch=watch)
+    if not result.finished:
+        return False
+    facts = {
+        "steps": result.steps,
+        "held_out_loss": result.evaluation["held_out_loss"],
+        "commit": commit(),
+        "seconds": round(result.seconds, 1),
+    }
+    write_whole(run.folder(config.out) / "trained.json", json.dumps(facts, indent=2) + "\n")
+    (made.out / "checkpoint.pt").unlink(missing_ok=True)  # a hundred megabytes that nothing goes on from
+    return True
+
+
+def encode_stories(config: AblationConfig, *, over: Callable[[], bool]) -> bool:
+    """Encode the stories to train on that are missing, until time is over; returns whether all are there."""
+    vae = load_vae(config.model)
+    shared = config.training
+    for first, count in ((0, shared.stories), (HELD_OUT, shared.held_out)):
+        seeds = range(first, first + count)
+        for begin in range(0, count, STORIES_PER_SHARD):
+            if over():
+                return False
+            prepare_stories(
+                vae,
+                seeds[begin : begin + STORIES_PER_SHARD],
+                folder=config.encoded,
+                num_chunks=shared.chunks,
+                richness=config.sampling.richness,
+            )
+    return True
+
+
+def _recipe(cell: Cell, files: recipes.Files) -> ModelTrainConfig:
+    match cell.loss:
+        case "flow-matching":
+            return replace(recipes.block_forcing(files), block_forcing=None)
+        case "block-forcing":
+            return recipes.block_forcing(files)
+        case "self-forcing":
+            return recipes.self_forcing(files)
+        case "block-self-forcing":
+            return recipes.block_self_forcing(files)

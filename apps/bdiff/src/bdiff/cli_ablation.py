@@ -1,0 +1,85 @@
+"""`bdiff bench ablation`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bdiff import defaults
+from bdiff.terminal import Positive, given, make_folder, one_line_errors
+
+_PATH = click.Path(path_type=Path)
+_TRAINING = {
+    "steps": "steps",
+    "learning_rate": "learning_rate",
+    "num_train_stories": "stories",
+    "bfloat16": "bfloat16",
+}
+"""Options of post-training, and the names of their settings."""
+_SIZES = (*_TRAINING, "num_seeds", "num_stories", "num_chunks", "denoising_steps", "workers")
+"""Options that --tiny takes the place of."""
+
+
+@click.command("ablation")
+@click.option("--out", type=_PATH, required=True, help="Folder of runs, figures and page; a stopped bench goes on.")
+@click.option(
+    "--table",
+    "tables",
+    type=click.Choice(("5", "6", "claim")),
+    multiple=True,
+    help="5: the cache. 6: the losses. claim: two cells of 6. Repeat it. Default: 5 and 6.",
+)
+@click.option("--sweep", is_flag=True, help="Also cells of other gamma and w.")
+@click.option("--cells", multiple=True, metavar="LABEL", help="Only these cells of the tables; repeat it.")
+@click.option(
+    "--model",
+    type=_PATH,
+    help="Folder of autoencoder, settings and the transformer to begin with. Default: the one that ships.",
+)
+@click.option("--base", "bases", type=_PATH, multiple=True, help="Transformer to begin with: one for each seed.")
+@click.option("--stories", type=_PATH, help="Folder of encoded stories; those missing are made. Default: in --out.")
+@click.option("--num-seeds", type=click.IntRange(1), help="Post-trainings of each cell.  [default: 3]")
+@click.option("--num-stories", type=click.IntRange(1), help="Held-out stories to tell.  [default: 32]")
+@click.option("--num-chunks", type=click.IntRange(2), help="Chunks of each.  [default: 12]")
+@click.option("--steps", type=click.IntRange(1), help="Of post-training.  [default: 200]")
+@click.option("--learning-rate", type=Positive(), help="Of post-training.  [default: 0.0001]")
+@click.option("--num-train-stories", type=click.IntRange(1), help="Stories to train on.  [default: 256]")
+@click.option("--bfloat16", is_flag=True, default=None, help="Matrix products in bfloat16, for CPUs that have them.")
+@click.option(
+    "--denoising-steps", type=click.IntRange(1, 1000), help="Steps a chunk of films measured. Default: the model's."
+)
+@click.option("--workers", type=click.IntRange(1), help="Processes.  [default: 2]")
+@click.option("--minutes", type=Positive(), help="Stop after so long and say what is left. Default: no limit.")
+@click.option(
+    "--tiny", is_flag=True, help="Seconds instead of hours, to see that everything runs; figures say nothing."
+)
+def bench_ablation_command(tiny: bool, sweep: bool, **options: Any) -> None:
+    """Post-train, tell and measure the cells of the paper's Tables 5 and 6; the summary goes to stdout.
+
+    The folder gets page.md, which opens with whether the paper's claim holds, plots, summary.json, and the JSON of
+    every run. Begin it again to go on, with more seeds, stories or cells if you like.
+    """
+    import json
+
+    with one_line_errors():
+        from bdiff.bench.ablation import AblationConfig, PostTraining, bench_ablation, check, tiny_config
+
+        if tiny and (both := [name for name in _SIZES if options[name] is not None]):
+            raise ValueError(f"--tiny has sizes of its own: leave --{both[0].replace('_', '-')} away")
+        if tiny and options["bases"]:
+            options["num_seeds"] = len(options["bases"])
+        shared = given({new: options.pop(old) for old, new in _TRAINING.items()})
+        several = {name: tuple(options.pop(name)) or None for name in ("tables", "cells", "bases")}
+        model = options.pop("model") or defaults.WEIGHTS
+        config = AblationConfig(model=model, sweep=sweep, training=PostTraining(**shared), **given(options | several))
+        config = tiny_config(config) if tiny else config
+        check(config)
+        make_folder(config.out)
+    try:
+        summary, left = bench_ablation(config, say=lambda line: click.echo(line, err=True))
+    except FloatingPointError as error:  # names the batch
+        raise click.ClickException(str(error)) from error
+    if left:
+        click.echo(f"time is over; left to do: {left}. The same command goes on", err=True)
+    click.echo(f"{config.out / 'page.md'} shows the figures", err=True)
+    click.echo(json.dumps(summary, indent=2))

@@ -1,0 +1,432 @@
+"""The ablation trains what its cells say, its figures are paired by story, and it goes on where it stopped."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bdiff.bench.ablation import CELLS, AblationConfig, Cell, PostTraining, bench_ablation, tiny_config
+from bdiff.bench.ablation import run as ablation_run
+from bdiff.bench.ablation.cells import BASELINE, OURS, SWEEP, TABLES, TRUTH, choose
+from bdiff.bench.ablation.figures import CLAIMED, MEASURES, read_runs, summarise, verdict
+from bdiff.bench.ablation.films import DRIFTS, FilmJob, film_line
+from bdiff.bench.ablation.page import ablation_parts
+from bdiff.bench.ablation.progress import Clock, FractionFile
+from bdiff.bench.ablation.training import Run, training_config
+from bdiff.bench.memory.figures import NUM_DRAWS
+from bdiff.cli import main
+from bdiff.telling import FIRST_STORY
+from lvbench import storyworld
+from vde_metrics import Clarity, vde
+
+WINDOW = 4
+
+# Cells
+
+
+def test_tables_5_and_6_share_the_paper_s_own_cell():
+    assert set(TABLES["5"]) & set(TABLES["6"]) == {OURS}
+    assert set(TABLES["claim"]) == {OURS, BASELINE} <= set(TABLES["6"])
+    assert len({(c.policy, c.coverage, c.loss, c.weight, c.gamma) for c in CELLS.values()}) == len(CELLS)
+    assert {label for table in TABLES.values() for label in table} | set(SWEEP) == set(CELLS)
+
+
+def test_cells_are_chosen_by_table_and_label():
+    assert [cell.label for cell in choose(("claim", "6"), sweep=False, only=(OURS, "naive"))] == [OURS, "naive"]
+    assert len(choose(("5", "6"), sweep=True)) == len(CELLS)
+    with pytest.raises(ValueError, match="no cell 'naive' here; expected some of rolling, sink"):
+        choose(("5",), sweep=False, only=("naive",))
+
+
+@pytest.mark.parametrize("cell", CELLS.values(), ids=lambda cell: cell.label)
+def test_a_cell_is_trained_as_it_is_sampled_and_as_long_as_the_others(cell: Cell, tmp_path):
+    config = AblationConfig(out=tmp_path, training=PostTraining(steps=30))
+    made = training_config(config, Run(cell=cell, seed=2))
+    assert (made.policy, made.coverage, made.seed) == (cell.policy, cell.coverage, 2)
+    turns = 1 if made.self_forcing is None else made.self_forcing.judge_steps + 1
+    assert made.max_steps == 30 * turns
+    forcing = (made.block_forcing is not None, made.self_forcing is not None)
+    expected = {
+        "flow-matching": (False, False), "block-forcing": (True, False), "self-forcing": (False, True),
+        "block-self-forcing": (True, True),
+    }  # fmt: skip
+    assert forcing == expected[cell.loss]
+    if made.block_forcing is not None:
+        assert (made.block_forcing.weight, made.block_forcing.gamma) == (cell.weight, cell.gamma)
+    policy, similarity = cell.make_policy(), torch.rand(30, generator=torch.Generator().manual_seed(0)).tolist()
+    assert len(policy.select(30, similarity)) == made.batch.context == 4
+    assert policy.coverage == cell.coverage
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tables": ("7",)}, "tables are .'7'.*expected some of 5, 6, claim"),
+        ({"num_seeds": 0}, "num_seeds is 0; expected at least 1"),
+        ({"num_chunks": 1}, "num_chunks is 1; expected at least 2"),
+        ({"bases": (Path("one"),)}, "1 bases for 3 seeds"),
+        ({"cells": ("none",)}, "no cell 'none' here"),
+    ],
+)
+def test_a_wrong_config_is_told(tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        AblationConfig(out=tmp_path, **options)
+
+
+def test_a_wrong_post_training_is_told():
+    with pytest.raises(ValueError, match="film_chunks is 9, chunks 6"):
+        PostTraining(film_chunks=9, chunks=6)
+    with pytest.raises(ValueError, match="steps is 0"):
+        PostTraining(steps=0)
+
+
+# Films
+
+
+@pytest.fixture(scope="module")
+def story():
+    return storyworld.render(FIRST_STORY, 9, richness=0)  # chunks 7 and 8 show the place of 0 again
+
+
+@pytest.fixture(scope="module")
+def true(story):
+    return film_line(story.frames, story.frames, story, FilmJob(cell=TRUTH, seed=0, story=FIRST_STORY))
+
+
+def test_the_truth_recalls_everything_and_is_as_told(story, true):
+    assert [record["gap"] for record in true["recall"]] == [7, 1]
+    assert all(record["colour"] == 0 for record in true["recall"])
+    assert (true["captions"]["visible"], true["captions"]["direction"]) == (1.0, 1.0)
+    assert true["captions"]["direction_by_chunk"] == [1] * 9
+    scores = [
+        Clarity().score(story.frames[:, torch.as_tensor(story.truth.chunk_of_frame == chunk)]) for chunk in range(9)
+    ]
+    assert true["drift"]["clarity"]["scores"] == pytest.approx(scores, rel=1e-5)
+    assert true["drift"]["clarity"]["vde"] == pytest.approx(vde(scores), rel=1e-5)
+    assert true["drift"]["clarity"]["normalized"] == pytest.approx(vde(scores, normalize=True), rel=1e-5)
+
+
+def test_another_protagonist_is_drift_of_the_subject_and_no_error_of_recall(story, true):
+    frames, late = story.frames.clone(), story.truth.chunk_of_frame >= 3
+    masks = (story.truth.subject & late[:, None, None])[None].expand_as(frames)
+    frames[masks] = -frames[masks]
+    line = film_line(frames, frames, story, FilmJob(cell="rolling", seed=0, story=FIRST_STORY))
+    assert line["drift"]["subject"]["vde"] > 1.5 * true["drift"]["subject"]["vde"]
+    assert [record["colour"] for record in line["recall"]] == [0.0, 0.0]
+    assert line["drift"]["subject"]["scores"][:3] == true["drift"]["subject"]["scores"][:3]
+    assert line["captions"]["visible"] < 0.7
+
+
+# Figures
+
+
+def film(story, *, vde=1.0, recall=((5, 0.1),), seen=1.0, seed=0, cell=OURS):
+    """A line whose measures are given: one number for all drifts, and (gap, error) of returns."""
+    returns = [{"chunk": 2 + i, "gap": gap, "colour": error, "palette": error} for i, (gap, error) in enumerate(recall)]
+    drift = {metric: {"vde": vde, "normalized": vde, "scores": [2.0, 1.0, None]} for metric in DRIFTS}
+    captions = {"visible": seen, "direction": 1.0, "place": None, "visible_by_chunk": [1.0, seen, None]}
+    return {
+        "cell": cell, "seed": seed, "story": story, "drift": drift, "frozen": False, "recall": returns,
+        "palette": returns, "captions": captions, "tokens": 100.0, "seconds": {"telling": 2.0, "measuring": 1.0},
+    }  # fmt: skip
+
+
+def run_of(label, films, *, seed=0):
+    training = {"steps": 5, "held_out_loss": 0.5, "seconds": 60.0, "commit": None}
+    return {"cell": {"label": label}, "seed": seed, "config": {}, "films": films, "training": training}
+
+
+def summary_of(runs, *, stories, seeds=(0,), wanted=()):
+    return summarise(runs, stories=stories, seeds=seeds, window=WINDOW, wanted=wanted)
+
+
+errors = st.one_of(st.none(), st.floats(0.01, 5))
+films_of_story = st.tuples(errors, st.lists(st.tuples(st.integers(1, 9), errors), max_size=4))
+
+
+@settings(deadline=None, max_examples=12)
+@given(st.data())
+def test_intervals_are_those_of_the_slow_way_and_paired_by_story(data):
+    """The slow way makes the whole list of values that each draw of stories has, cell by cell."""
+    num_stories, seeds = data.draw(st.integers(2, 5)), data.draw(st.sampled_from([(0,), (0, 1)]))
+    labels = (OURS, "rolling")
+    told = {label: [[data.draw(films_of_story) for _ in range(num_stories)] for _ in seeds] for label in labels}
+    runs = [
+        run_of(
+            label, [film(s, vde=error, recall=recall, seed=seed) for s, (error, recall) in enumerate(films)], seed=seed
+        )
+        for label in labels
+        for seed, films in zip(seeds, told[label], strict=True)
+    ]
+    cells = summary_of(runs, stories=range(num_stories), seeds=seeds)["cells"]
+    draws = np.random.default_rng(0).integers(num_stories, size=(NUM_DRAWS, num_stories))
+
+    def values(label, story, measure):
+        films = [of_seed[story] for of_seed in told[label]]
+        if measure == "subject":
+            return [error for error, _ in films if error is not None]
+        return [e for _, recall in films for gap, e in recall if e is not None and (gap > WINDOW)]
+
+    for measure in ("subject", "recall"):
+        by_story = {label: [values(label, s, measure) for s in range(num_stories)] for label in labels}
+        some = {label: [value for values in by_story[label] for value in values] for label in labels}
+        for label in labels:
+            found = cells[label]["measures"].get(measure)
+            assert (found is None) == (not some[label])
+            if found is not None:
+                assert found["mean"] == pytest.approx(np.mean(some[label]))
+        if not all(some.values()):
+            continue
+        means = {label: [] for label in labels}
+        for draw in draws[:400]:
+            for label in labels:
+                drawn = [value for story in draw for value in by_story[label][story]]
+                means[label].append(np.mean(drawn) if drawn else np.nan)
+        quick = {label: _means_of_draws(by_story[label], draws) for label in labels}
+        for label in labels:
+            np.testing.assert_allclose(quick[label][:400], means[label], rtol=1e-9)
+            low, high = np.nanquantile(quick[label], (0.025, 0.975))
+            assert cells[label]["measures"][measure]["low"] == pytest.approx(low)
+            assert cells[label]["measures"][measure]["high"] == pytest.approx(high)
+        difference = quick["rolling"] - quick[OURS]
+        found = cells["rolling"]["against_ours"][measure]
+        assert (found["low"], found["high"]) == pytest.approx(tuple(np.nanquantile(difference, (0.025, 0.975))))
+
+
+def _means_of_draws(by_story, draws):
+    """Means of each draw by counting how often it holds each story."""
+    counts = np.stack([(draws == story).sum(1) for story in range(len(by_story))], axis=1)
+    totals, sizes = np.array([sum(v) for v in by_story]), np.array([len(v) for v in by_story])
+    with np.errstate(invalid="ignore"):
+        return counts @ totals / (counts @ sizes)
+
+
+def test_pairing_takes_out_what_all_cells_find_hard():
+    """Stories differ far more than cells do: own intervals overlap, the paired difference is a point."""
+    hard = [1.0, 2.0, 4.0, 8.0]
+    runs = [
+        run_of(OURS, [film(s, vde=error) for s, error in enumerate(hard)]),
+        run_of(BASELINE, [film(s, vde=error + 0.25) for s, error in enumerate(hard)]),
+    ]
+    summary = summary_of(runs, stories=range(4))
+    paired = summary["cells"][BASELINE]["against_ours"]["subject"]
+    assert (paired["low"], paired["mean"], paired["high"]) == pytest.approx((0.25, 0.25, 0.25))
+    assert summary["claim"]["measures"]["subject"]["verdict"] == "overlap"
+
+
+def test_intervals_that_only_touch_show_nothing():
+    one, other = {"low": 0.0, "high": 1.0, "stories": 3}, {"low": 1.0, "high": 2.0, "stories": 3}
+    assert verdict(one, other) == verdict(other, one) == "overlap"
+    assert verdict(one, other | {"low": 1.01}) == "below"
+    assert verdict(other | {"low": 1.01}, one) == "above"
+    assert verdict(one | {"stories": 1}, other) == verdict(None, other) == "unmeasured"
+
+
+def claimed(ours, theirs, **options):
+    """What becomes of the claim where films differ little within a cell."""
+    runs = [
+        run_of(label, [film(s, vde=e + s / 100, recall=[(6, e + s / 100)]) for s in range(3)])
+        for label, e in ((OURS, ours), (BASELINE, theirs))
+        if e is not None
+    ]
+    return summary_of(runs, stories=range(3), **options)
+
+
+def test_the_claim_is_told_as_it_is():
+    assert claimed(1.0, 2.0)["claim"]["holds"] is True
+    assert claimed(2.0, 1.0)["claim"]["holds"] is claimed(1.0, 1.0)["claim"]["holds"] is False
+    pages = {
+        name: _opening(summary)
+        for name, summary in {
+            "lower": claimed(1.0, 2.0), "higher": claimed(2.0, 1.0), "same": claimed(1.0, 1.0),
+            "absent": claimed(1.0, None, wanted=TABLES["claim"]),
+        }.items()
+    }  # fmt: skip
+    assert "**It holds**" in pages["lower"]
+    assert "**It does not hold**" in pages["higher"]
+    assert "the opposite of what is claimed" in pages["higher"]
+    assert "Intervals overlap, so that nothing is shown: VDE subject, VDE background" in pages["same"]
+    assert f"**Not measured yet**: there is no complete run of `{BASELINE}`" in pages["absent"]
+    assert f"**Missing**: `{BASELINE}` (no seed)" in pages["absent"]
+
+
+def _opening(summary):
+    config = {
+        "bases": {"0": "a"}, "training": {
+            "steps": 5, "batch": 4, "stories": 8, "learning_rate": 1e-4, "film_chunks": 6, "film_steps": 4,
+        }, "sampling": {"steps": 4, "shift": 3.0, "guidance": 1.0, "noise": "fresh", "richness": 0}, "num_chunks": 12,
+    }  # fmt: skip
+    machine = {"bdiff": "0", "torch": "0", "processor": "p"}
+    return "\n\n".join(ablation_parts(summary | {"config": config, "machine": machine, "commits": []}, pictures={}))
+
+
+def test_a_run_that_has_not_told_every_story_is_missing_and_named():
+    runs = [
+        run_of(OURS, [film(s) for s in range(3)]),
+        run_of(OURS, [film(s, seed=1) for s in range(2)], seed=1),
+        run_of("sink", [film(s) for s in range(2)]),
+    ]
+    summary = summary_of(runs, stories=range(3), seeds=(0, 1), wanted=(OURS, "sink", "naive"))
+    assert summary["missing"] == {OURS: [1], "sink": [0, 1], "naive": [0, 1]}
+    assert list(summary["cells"]) == [OURS]
+    fewer = summary_of(runs, stories=range(2), seeds=(0, 1), wanted=(OURS,))
+    assert fewer["cells"][OURS]["seeds"] == [0, 1]
+    assert fewer["missing"] == {"sink": [1]}
+
+
+def test_films_whose_error_is_infinite_are_counted_and_left_out():
+    films = [film(0, vde=None), film(1, vde=2.0), film(2, vde=4.0)]
+    summary = summary_of([run_of(OURS, films)], stories=range(3))
+    assert summary["cells"][OURS]["measures"]["motion"]["mean"] == 3.0
+    assert summary["cells"][OURS]["infinite"] == dict.fromkeys(DRIFTS, 1)
+    assert f"`{OURS}` motion 1" in _opening(summary)
+
+
+def test_no_cell_is_compared_on_seeds_that_the_other_lacks():
+    ours = [run_of(OURS, [film(s, vde=1.0 + 9 * seed, seed=seed) for s in range(3)], seed=seed) for seed in (0, 1)]
+    other = run_of(BASELINE, [film(s, vde=2.0) for s in range(3)])
+    summary = summary_of([*ours, other], stories=range(3), seeds=(0, 1))
+    assert summary["claim"]["seeds"] == [0]
+    assert summary["claim"]["measures"]["subject"]["difference"]["mean"] == pytest.approx(-1.0)
+    assert summary["cells"][BASELINE]["against_ours"]["subject"]["mean"] == pytest.approx(1.0)
+    assert summary["cells"][OURS]["measures"]["subject"]["by_seed"] == [1.0, 10.0]
+
+
+def test_curves_are_relative_changes_against_the_first_chunk():
+    cell = summary_of([run_of(OURS, [film(0), film(1)])], stories=range(2))["cells"][OURS]
+    assert cell["curves"]["clarity"] == [0.0, 0.5, None]
+    assert cell["measures"]["visible"]["mean"] == 1.0
+    assert "place" not in cell["measures"]
+
+
+# The whole
+
+
+@pytest.fixture
+def tiny(tiny_model, tmp_path):
+    return tiny_config(AblationConfig(out=tmp_path / "whole", tables=("claim",), model=tiny_model))
+
+
+def without_times(folder):
+    """The JSON of every run, but for how long things took and what was checked out meanwhile."""
+    runs = read_runs(folder)
+    for run in runs:
+        del run["commit"]
+        for name in ("seconds", "commit"):
+            (run["training"] or {}).pop(name, None)
+        for line in run["films"]:
+            line.pop("seconds")
+    return runs
+
+
+class Countdown(Clock):
+    """Time is over when it has been asked for so many times."""
+
+    def __init__(self, asked):
+        super().__init__(None)
+        self.left = asked
+
+    def over(self):
+        self.left -= 1
+        return self.left < 0
+
+
+def test_a_bench_that_is_stopped_twice_ends_with_the_figures_of_one_that_is_not(tiny, monkeypatch):
+    summary, left = bench_ablation(tiny)
+    assert not left
+    assert str(left) == "nothing"
+    assert list(summary["cells"]) == [OURS, BASELINE, TRUTH]
+    parts = replace(tiny, out=tiny.out.with_name("parts"))
+    told = []
+    for asked in (6, 14, 10_000):
+        monkeypatch.setattr(ablation_run, "Clock", lambda minutes, asked=asked: Countdown(asked))
+        told.append(bench_ablation(parts)[1])
+    # stopped in the first training, and in the middle of the films
+    assert [(left.trainings, bool(left)) for left in told] == [(2, True), (0, True), (0, False)]
+    assert 0 < told[1].films < told[0].films == 6
+    assert str(told[0]) == "2 post-trainings, 6 films"
+    whole = without_times(tiny.out)
+    assert [run["cell"]["label"] for run in whole] == [BASELINE, OURS, TRUTH]
+    assert without_times(parts.out) == whole
+    with pytest.raises(ValueError, match="another num_chunks; choose another folder"):
+        bench_ablation(replace(parts, num_chunks=4))
+    monkeypatch.undo()
+    summary, _ = bench_ablation(replace(parts, cells=("naive",), tables=("6",), minutes=1e-9))
+    assert summary["missing"] == {"naive": [0]}
+
+
+def test_the_command_measures_two_cells_and_pages_come_of_the_json_alone(tiny_model, tmp_path, capsys):
+    out = tmp_path / "bench"
+    with pytest.raises(SystemExit) as ended:
+        main(["bench", "ablation", "--tiny", "--table", "6", "--cells", "naive", "--cells", "velocity-forcing",
+              "--model", str(tiny_model), "--out", str(out)])  # fmt: skip
+    assert ended.value.code == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out) == json.loads((out / "summary.json").read_text())
+    assert "films: 6/6" in printed.err
+    run = json.loads((out / "results" / "naive-seed0.json").read_text())
+    assert run["seed"] == 0
+    assert "commit" in run
+    assert run["cell"]["loss"] == "flow-matching"
+    assert run["config"]["training"]["steps"] == run["training"]["steps"] == 2
+    assert len(run["films"]) == 2
+    assert not (out / "runs" / "naive-seed0" / "checkpoint.pt").exists()
+    own = (out / "page.md").read_text()
+    mean = json.loads(printed.out)["cells"]["naive"]["measures"]["clarity"]["mean"]
+    assert f"{mean:.4g} (" in own
+    assert "VDE aesthetic is not measured" in own
+    assert own.index("**Claim**") < own.index("## ")
+
+    page = tmp_path / "page.md"
+    with pytest.raises(SystemExit) as ended:
+        main(["bench", "page", str(page), "--title", "Ablation", "--ablation", str(out / "summary.json")])
+    assert ended.value.code == 0
+    assert own.split("\n\n", 1)[1] == page.read_text().split("\n\n", 1)[1].replace("](page_table", "](table")
+    assert (tmp_path / "page_table-6-curves.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--cells", "rollin"], "no cell 'rollin' here; expected some of rolling"),
+        (["--base", "nowhere"], "1 bases for 3 seeds"),
+        (["--base", "nowhere", "--num-seeds", "1"], "nowhere"),
+        (["--model", "nowhere"], "nowhere"),
+        (["--minutes", "0"], "not in the range"),
+        (["--tiny", "--num-chunks", "9"], "--tiny has sizes of its own: leave --num-chunks away"),
+        (["--table", "4"], "'4' is not one of"),
+    ],
+)
+def test_wrong_input_is_one_line_and_nothing_is_written(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(["bench", "ablation", "--out", "bench", *arguments])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
+    assert not Path("bench").exists()
+
+
+def test_runs_that_are_none_are_refused(tmp_path):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "naive-seed0.json").write_text('{"cell": {}}')
+    with pytest.raises(ValueError, match=r"naive-seed0\.json: not a run of bdiff bench ablation"):
+        read_runs(tmp_path)
+
+
+def test_another_process_reads_how_far_a_training_is(tmp_path):
+    FractionFile(tmp_path).tell(0.25)
+    assert FractionFile(tmp_path).read() == 0.25
+    assert FractionFile(tmp_path / "nowhere").read() == 0.0
+
+
+def test_a_clock_without_a_limit_never_stops():
+    assert not Clock(None).over()
+    assert Clock(0.0).over()
+    assert set(CLAIMED) <= set(MEASURES)

@@ -294,6 +294,8 @@ def _progress(label: str) -> Iterator[Callable[[int, int], None] | None]:
     with click.progressbar(length=1, label=label, file=stream) as bar:
 
         def show(done: int, total: int) -> None:
+            if done < bar.pos:  # with another number of frames
+                bar.pos, bar.finished = 0, False
             bar.length = total
             bar.update(done - bar.pos)
 

@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from bdiff.checked_files import RunStateError
 from bdiff.cli import main
 from bdiff.parts import SampleConfig, build, load_parts
-from bdiff.run_state import RunState, RunStateError
+from bdiff.run_state import RunState
 from bdiff.sample import sample
 from bdiff_core import Storyboard
 
@@ -212,6 +213,28 @@ def fails_in_one_line(*arguments, capsys):
     error = capsys.readouterr().err.splitlines()
     assert stopped.value.code == 2
     return error
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\xff\xfe", "script.json cannot be read ('utf-8' codec"),
+        (b"[1]", "script.json cannot be read"),
+        (b'{"format": 7}', "script.json was written by another version"),
+        (b'{"format": 1, "takes": []', "script.json cannot be read"),
+    ],
+)
+def test_a_script_that_is_none_is_named(tmp_path, capsys, content, said):
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "script.json").write_bytes(content)
+    for arguments in (["resume", tmp_path], ["extend", tmp_path, "--prompt", "a fox"]):
+        (error,) = fails_in_one_line(*arguments, capsys=capsys)
+        assert said in error
+
+
+def test_a_film_has_chunks(whole):
+    with pytest.raises(ValueError, match="a film has no chunks"):
+        replace(RunState(whole).script(), takes=())
 
 
 def test_a_run_that_is_at_work_is_left_alone(whole, tmp_path, capsys):

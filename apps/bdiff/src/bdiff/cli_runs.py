@@ -118,7 +118,7 @@ RUN_COMMANDS = (resume_command, reroll_command, extend_command, trace_command)
 
 def make_video(parts: "Parts", *, fresh: bool, memory_limit: int, as_json: bool) -> None:
     """Run the loop with a progress bar, and say what came of it."""
-    from bdiff.run_state import RunStateError
+    from bdiff.checked_files import RunStateError
     from bdiff.sample import sample
     from kvbank import DamageError
 

@@ -5,13 +5,12 @@ latents, its encoded pictures, its entry in the record and, now and then, what t
 decoder state is in ``decoder.safetensors``. All of it is written under another name, forced to disk, then renamed, so a
 chunk is there as a whole or not at all. ``memory/`` is the `KVBank`; it may be missing or behind, for it can be made
 anew from the latents. ``given/`` holds the latents of a video that the film goes on from, until they are chunks.
+``lock`` is held by the process at work.
 """
 
 import fcntl
 import json
-import os
 import shutil
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,10 +19,9 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, UInt8
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from bdiff.checked_files import RunStateError, flatten, load_checked, save_checked, unflatten
 from bdiff.files import write_whole
 from bdiff.script import Script
 
@@ -34,10 +32,6 @@ _DECODER_EVERY = 16
 _BLOCK = 16_384
 """Pictures fill blocks of so many bytes. Each new length of a tensor that is written costs the process 4 kB for good
 (ctypes keeps a type for it), which in an hour of chunks would be more than all else that stays."""
-
-
-class RunStateError(ValueError):
-    """A run that cannot be gone on with; the message names the file and what to do."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,9 +98,11 @@ class RunState:
             if values.pop("format") != FORMAT:
                 raise RunStateError(f"{file} was written by another version of bdiff; make the video anew")
             return Script.from_json(values)
-        except FileNotFoundError:
+        except RunStateError:
+            raise
+        except (FileNotFoundError, NotADirectoryError):
             raise RunStateError(f"{self.run} holds no run to go on with; bdiff sample --out makes one") from None
-        except (OSError, KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
             raise RunStateError(f"{file} cannot be read ({error}); make the video anew") from None
 
     def is_finished(self, script: Script) -> bool:
@@ -129,12 +125,12 @@ class RunState:
             "lengths": torch.tensor([len(packet) for packet in chunk.packets]),
             "thumbnail": chunk.thumbnail.contiguous(),
         }
-        carried, shape = _flatten(decoder_state)
+        carried, shape = flatten(decoder_state)
         kept = {f"decoder.{n}": t for n, t in enumerate(carried)} if (chunk.index + 1) % _DECODER_EVERY == 0 else {}
         note = {"entry": chunk.entry, "decoder": shape if kept else None}
         last = {str(n): tensor for n, tensor in enumerate(carried)}
-        _save(self.folder / "decoder.safetensors", last, {"after": chunk.index, "decoder": shape})
-        _save(self._file(chunk.index), tensors | kept, note)
+        save_checked(self.folder / "decoder.safetensors", last, {"after": chunk.index, "decoder": shape})
+        save_checked(self._file(chunk.index), tensors | kept, note)
 
     def chunk(self, index: int) -> StoredChunk:
         """A finished chunk.
@@ -142,7 +138,7 @@ class RunState:
         Raises:
             RunStateError: If its file is damaged.
         """
-        tensors, note = _load(self._file(index))
+        tensors, note = load_checked(self._file(index))
         data, packets, start = tensors["packets"].numpy().tobytes(), [], 0
         for length in tensors["lengths"].tolist():
             packets.append(data[start : start + length])
@@ -164,14 +160,14 @@ class RunState:
         """The latest decoder state kept of the first ``num_chunks`` chunks: after how many, and the state."""
         last = self.folder / "decoder.safetensors"
         if last.exists():
-            tensors, note = _load(last)
+            tensors, note = load_checked(last)
             if note["after"] == num_chunks - 1:
-                return num_chunks, _unflatten(note["decoder"], [tensors[str(n)] for n in range(len(tensors))])
+                return num_chunks, unflatten(note["decoder"], [tensors[str(n)] for n in range(len(tensors))])
         for count in range(num_chunks // _DECODER_EVERY * _DECODER_EVERY, 0, -_DECODER_EVERY):
-            tensors, note = _load(self._file(count - 1))
+            tensors, note = load_checked(self._file(count - 1))
             if note["decoder"] is not None:
                 carried = [tensors[f"decoder.{n}"] for n in range(sum(key.startswith("decoder.") for key in tensors))]
-                return count, _unflatten(note["decoder"], carried)
+                return count, unflatten(note["decoder"], carried)
         return 0, None
 
     def branch(self, run: Path, num_chunks: int) -> "RunState":
@@ -195,7 +191,7 @@ class RunState:
         """Keep the latents of chunks that are given, so that what they were read from is no longer needed."""
         self._given.mkdir(parents=True, exist_ok=True)
         for index, latents in enumerate(chunks):
-            _save(self._given / self._file(index).name, {"latents": latents.cpu().contiguous()}, {})
+            save_checked(self._given / self._file(index).name, {"latents": latents.cpu().contiguous()}, {})
 
     def given(self, num_chunks: int) -> "StoredLatents | None":
         """What `keep_given` kept, if it is all of it."""
@@ -249,7 +245,7 @@ class StoredLatents(Mapping[int, Tensor]):
     def __getitem__(self, index: int) -> Tensor:
         if index not in self:
             raise KeyError(index)
-        return _load(self._folder / f"{index:06d}.safetensors")[0]["latents"]
+        return load_checked(self._folder / f"{index:06d}.safetensors")[0]["latents"]
 
     def __contains__(self, index: object) -> bool:
         return isinstance(index, int) and 0 <= index < self._num_chunks
@@ -264,65 +260,3 @@ class StoredLatents(Mapping[int, Tensor]):
 def _padded(data: bytes) -> UInt8[Tensor, " n"]:
     """The bytes, and zeros up to a whole number of blocks."""
     return torch.frombuffer(bytearray(data.ljust(-(-len(data) // _BLOCK) * _BLOCK, b"\0")), dtype=torch.uint8)
-
-
-def _save(file: Path, tensors: dict[str, Tensor], note: dict[str, Any]) -> None:
-    """A safetensors file with a checksum, forced to disk before it gets its name."""
-    text = json.dumps(note, ensure_ascii=False)
-    partial = file.with_name(f".{file.name}.tmp")
-    try:
-        save_file(tensors, partial, metadata={"note": text, "crc32": _checksum(tensors, text)})
-        with partial.open("rb") as written:
-            os.fsync(written.fileno())
-        partial.replace(file)
-    except SafetensorError as error:  # how safetensors reports a full disk
-        raise OSError(f"cannot write {file}: {error}") from None
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _load(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    try:
-        with safe_open(file, framework="pt") as opened:
-            metadata = opened.metadata() or {}
-            tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 - not a mapping
-        if metadata.get("crc32") != _checksum(tensors, metadata.get("note", "")):
-            raise RunStateError(f"{file} is damaged; delete it and all later chunks to make them again")
-        note: dict[str, Any] = json.loads(metadata["note"])
-        return tensors, note
-    except (OSError, SafetensorError) as error:
-        reason = f"{file} is damaged ({error}); delete it and all later chunks to make them again"
-        raise RunStateError(reason) from None
-
-
-def _checksum(tensors: dict[str, Tensor], text: str) -> str:
-    total = zlib.crc32(text.encode())
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        total = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), total)
-        total = zlib.crc32(tensor.contiguous().flatten().view(torch.uint8).numpy(), total)
-    return f"{total:08x}"
-
-
-def _flatten(state: Any) -> tuple[list[Tensor], Any]:
-    """Tensors of a decoder's state, and its shape as JSON: what is no tensor or tuple stands for itself."""
-    if isinstance(state, Tensor):
-        return [state.detach().cpu().contiguous()], {"tensor": True}
-    if isinstance(state, tuple | list):
-        parts = [_flatten(part) for part in state]
-        return [tensor for tensors, _ in parts for tensor in tensors], {"tuple": [shape for _, shape in parts]}
-    if state is None or isinstance(state, str | int):
-        return [], {"value": state}
-    raise TypeError(f"a decoder carries a {type(state).__name__}; expected tensors, numbers, words and tuples of them")
-
-
-def _unflatten(shape: Any, tensors: list[Tensor]) -> Any:
-    def build(part: Any) -> Any:
-        if "tensor" in part:
-            return next(remaining)
-        if "tuple" in part:
-            return tuple(build(inner) for inner in part["tuple"])
-        return part["value"]
-
-    remaining = iter(tensors)
-    return build(shape)

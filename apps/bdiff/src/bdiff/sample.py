@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bdiff import defaults
 from bdiff.heap import give_back_freed
+from bdiff.late_memory import LateMemory
 from bdiff.parts import Parts
 from bdiff.record import Record, write_drift
 from bdiff.run_state import RunState, StoredChunk
@@ -33,37 +34,6 @@ class Progress:
     memory_bytes: int
     """Keys and values held of the past."""
     prompt: str
-
-
-class LateMemory:
-    """A memory that a chunk enters when the next one asks for it: by then the chunk itself is safe on disk.
-
-    So a bank that lives in a folder is never ahead of the chunks, whenever a run is stopped. The layers of a chunk are
-    computed when they enter; those of a film's last chunk never are.
-    """
-
-    def __init__(self, bank: KVBank) -> None:
-        self._bank = bank
-        self._waiting: dict[str, Any] | None = None
-
-    def read(self, index: int, *, embedding: Tensor | None) -> Any:
-        """Recall for chunk ``index``."""
-        self.flush()
-        return self._bank.read(index, embedding=embedding)
-
-    def write(self, index: int, layers: Iterable[Any], *, embedding: Tensor | None) -> None:
-        """Take note of chunk ``index``."""
-        self._waiting = {"index": index, "layers": layers, "embedding": embedding}
-
-    def prefetch(self, index: int, *, embedding: Tensor | None) -> None:
-        """Announce that chunk ``index`` will be read."""
-        self._bank.prefetch(index, embedding=embedding)
-
-    def flush(self) -> None:
-        """Let the chunk that waits enter."""
-        if self._waiting is not None:
-            waiting, self._waiting = self._waiting, None
-            self._bank.write(**waiting)
 
 
 _WINDOW, _OVERLAP = 5, 1

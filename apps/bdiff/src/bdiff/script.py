@@ -46,6 +46,10 @@ class Script:
     attention: str = "sdpa"
     """The kernel, by its own name: `auto` could be another one when the run goes on."""
 
+    def __post_init__(self) -> None:
+        if not self.takes:
+            raise ValueError("a film has no chunks; expected at least one")
+
     def retaken(self, first: int, *, seed: int | None = None, prompt: str | None = None) -> "Script":
         """The script with other takes from chunk ``first`` on.
 

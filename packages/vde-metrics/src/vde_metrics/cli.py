@@ -136,9 +136,6 @@ def main(args: Sequence[str] | None = None) -> int:
     except click.Abort:
         _complain("stopped")
         return 130
-    except BrokenPipeError:  # whoever read the output had enough
-        os.close(1)
-        return 0
     except OSError as error:  # of the output: what concerns a video is reported beside its name
         _complain(str(error))
         return 2

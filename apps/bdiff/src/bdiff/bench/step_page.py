@@ -46,8 +46,8 @@ def _rate(run: dict[str, Any]) -> float:
 
 def _verdict(reached: dict[str, float]) -> str:
     said = ", ".join(f"{share:.0%} in {name}" for name, share in reached.items())
-    name, best = max(reached.items(), key=lambda item: item[1])
-    verdict = f"{name} reaches" if best >= _WANTED else "neither reaches"
+    there = [name for name, share in reached.items() if share >= _WANTED]
+    verdict = f"{' and '.join(there)} reach" if there else "none reaches"
     return f"**{said}** of the rate of a float32 matrix product; {verdict} the {_WANTED:.0%} that were wanted."
 
 
@@ -84,8 +84,9 @@ def _obstacles(name: str, run: dict[str, Any]) -> str:
     shape = run["rates"]["tokens_by_width"] / run["rates"]["square"]
     return (
         f"**{name}**: matrix products take {kinds['matrix products']:.0%} of a step and attention "
-        f"{kinds['attention']:.0%}; the rest is {worst}. Products of tokens by width run at {shape:.0%} of the rate of "
-        f"the square one. Muon takes {phases.get('Muon', 0.0):.0%} of a step for work that is not counted."
+        f"{kinds['attention']:.0%}; beside them {worst}. Products of tokens by width run at {shape:.0%} of the rate of "
+        f"the square one. Muon takes {phases.get('Muon', 0.0):.0%} of a step for work that is not "
+        f"counted. A layer's attention takes {1e3 * sum(run['attention'].values()):.0f} ms, forward and backward."
     )
 
 

@@ -72,9 +72,10 @@ def test_bad_files_are_named(capsys, tmp_path, film):
     code, out, err = run(capsys, bad)
     assert (code, out) == (2, "")
     assert f"{bad}: cannot be decoded" in one_line(err)
-    code, out, err = run(capsys, film, "--num-chunks", 25)
-    assert (code, out) == (2, "")
-    assert f"{film}: 24 frames are too few for 25 chunks" in one_line(err)
+    for count in (25, 10**20):
+        code, out, err = run(capsys, film, "--num-chunks", count)
+        assert (code, out) == (2, "")
+        assert f"{film}: 24 frames are too few for {count} chunks" in one_line(err)
 
 
 def test_good_videos_are_measured_beside_bad_ones(capsys, film):

@@ -52,6 +52,21 @@ def unpacked(packed):
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_a_channel_far_from_zero_needs_an_offset(dtype):
+    layer = layer_of(0, 300, 64)
+    layer.key[..., 0] += 40
+    layer = LayerKV(layer.key.to(dtype), layer.value.to(dtype), layer.position)
+    query = torch.randn(2, 2, 32, 64, generator=torch.Generator().manual_seed(1))
+    full = scaled_dot_product_attention(query, layer.key.float(), layer.value.float())
+    errors = []
+    for quantization in (Int8(), Float8()):
+        got = unpacked(quantization.pack(layer))
+        errors.append((scaled_dot_product_attention(query, got.key.float(), got.value.float()) - full).norm())
+    assert errors[0] < 0.015 * full.norm()
+    assert errors[1] > 0.06 * full.norm()  # as its docstring says
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize(("tokens", "dh"), [(16, 8), (300, 64), (1560, 128)])
 @pytest.mark.parametrize(("quantization", "bound"), [(Int8(), 0.015), (Float8(), 0.06), (Int4(), 0.20)], ids=repr)
 def test_attention_over_packed_keys_and_values_is_near_full_precision(dtype, tokens, dh, quantization, bound):

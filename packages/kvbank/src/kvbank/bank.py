@@ -46,6 +46,10 @@ class KVBank:
             stores the numbers as they come. Gradients need None.
         budget: Tokens that a layer may show to a chunk. Policies that know of it (`RecallPolicy`) show what fits; a
             read beyond it is refused. None: no limit.
+
+    Raises:
+        ValueError: If the budget is below 1.
+        TypeError: If the policy lacks something that its protocol lists.
     """
 
     def __init__(
@@ -168,6 +172,10 @@ class KVBank:
         Args:
             index: Chunk number, written or still to come.
             metadata: Anything JSON; entries of the same name are replaced.
+
+        Raises:
+            ValueError: If the number is negative.
+            TypeError: If the metadata is nothing that JSON can hold.
         """
         if index < 0:
             raise ValueError(f"chunk number is {index}; chunks count from 0")
@@ -182,6 +190,9 @@ class KVBank:
         Args:
             index: Chunk number.
             embedding: Of its prompt; may be None if the policy does not compare prompts.
+
+        Raises:
+            ValueError: If there is no embedding, and the policy compares prompts.
         """
         self._check_embedding(embedding)
         return self._state.past(index, embedding=embedding, budget=self._settings.budget, keys=self._keys)
@@ -194,6 +205,10 @@ class KVBank:
         Args:
             index: Chunk number; all chunks before it must have been written.
             embedding: Of its prompt; may be None if the policy does not compare prompts.
+
+        Raises:
+            ValueError: If it cannot read yet, sees a chunk that was let go, or is shown more than the budget.
+            DamageError: If a chunk comes damaged from disk.
         """
         if not 0 <= index <= self.next_index:
             raise ValueError(f"chunk {index} cannot read yet; the chunks before {self.next_index} are written")

@@ -21,6 +21,10 @@ class DeepSink:
     Positions are the reader's: slots re-align the sink as Deep Forcing does.
 
     Layers show different tokens, and may show none of a chunk: its span in that layer is then 0.
+
+    Raises:
+        ValueError: If a count is negative, or no chunk recent.
+        TypeError: If a count is no integer.
     """
 
     num_sink: int = 2

@@ -109,15 +109,27 @@ class ExactIndex:
         self._vectors = _Vectors()
 
     def add(self, chunk: int, embedding: Float[Tensor, " d"]) -> None:
-        """Remember the embedding of `chunk`."""
+        """Remember the embedding of `chunk`.
+
+        Raises:
+            ValueError: If it is there already, or the embedding is no finite vector as wide as the others.
+        """
         self._vectors.add(chunk, _unit_vector(embedding))
 
     def remove(self, chunk: int) -> None:
-        """Forget `chunk`."""
+        """Forget `chunk`.
+
+        Raises:
+            ValueError: If it is not there.
+        """
         self._vectors.remove(chunk)
 
     def search(self, embedding: Float[Tensor, " d"], count: int | None = None) -> dict[int, float]:
-        """Cosine similarity of the `count` nearest chunks (None: of all), best first, ties newest first."""
+        """Cosine similarity of the `count` nearest chunks (None: of all), best first, ties newest first.
+
+        Raises:
+            ValueError: If the count is negative, or the embedding is no finite vector as wide as the others.
+        """
         query = _unit_vector(embedding)
         self._vectors.check_search(query, count)
         return self._vectors.search(query, count)
@@ -157,7 +169,11 @@ class FaissIndex:
         return self._spec.text
 
     def add(self, chunk: int, embedding: Float[Tensor, " d"]) -> None:
-        """Remember the embedding of `chunk`."""
+        """Remember the embedding of `chunk`.
+
+        Raises:
+            ValueError: If it is there already, or the embedding is no finite vector as wide as the others.
+        """
         vector = _unit_vector(embedding)
         self._vectors.add(chunk, vector)
         if self._neighbours is None:
@@ -170,7 +186,11 @@ class FaissIndex:
         self._sharing[self._numbers[content]].add(chunk)
 
     def remove(self, chunk: int) -> None:
-        """Forget `chunk`."""
+        """Forget `chunk`.
+
+        Raises:
+            ValueError: If it is not there.
+        """
         content = self._vectors.remove(chunk).numpy().tobytes()
         number = self._numbers[content]
         self._sharing[number].remove(chunk)
@@ -181,7 +201,11 @@ class FaissIndex:
             self._neighbours, self._next_number = None, 0
 
     def search(self, embedding: Float[Tensor, " d"], count: int | None = None) -> dict[int, float]:
-        """Cosine similarity of the `count` nearest chunks (None: of all), best first, ties newest first."""
+        """Cosine similarity of the `count` nearest chunks (None: of all), best first, ties newest first.
+
+        Raises:
+            ValueError: If the count is negative, or the embedding is no finite vector as wide as the others.
+        """
         query = _unit_vector(embedding)
         self._vectors.check_search(query, count)
         if count is None or count >= len(self) or not self._neighbours.ready:

@@ -43,7 +43,12 @@ class Policy(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SemanticSparse:
-    """The recent chunks and the most similar older ones, salient tokens only (section 3.4, Eqs. 8-9)."""
+    """The recent chunks and the most similar older ones, salient tokens only (section 3.4, Eqs. 8-9).
+
+    Raises:
+        ValueError: If a count is negative, the coverage no fraction in (0, 1], or the drop no probability below 1.
+        TypeError: If a count is no integer.
+    """
 
     top_l: int = 2
     """Older chunks recalled by similarity; the recent ones are no candidates."""
@@ -74,6 +79,9 @@ class SemanticSparse:
         Args:
             index: The chunk that reads.
             similarity: Cosine similarity of its prompt to those of chunks 0 .. index - 1.
+
+        Raises:
+            ValueError: If there is not one for each of them.
         """
         recent = last_chunks(index, self.num_recent)
         if not self.uses_similarity:
@@ -119,7 +127,12 @@ class _Window:
 
 @dataclass(frozen=True, slots=True)
 class DynamicSparse(_Window):
-    """The last chunks, salient tokens only: Table 5's dynamic sparse KV, after ZipVL (arXiv 2410.08584)."""
+    """The last chunks, salient tokens only: Table 5's dynamic sparse KV, after ZipVL (arXiv 2410.08584).
+
+    Raises:
+        ValueError: If the count is below 1, or the coverage no fraction in (0, 1].
+        TypeError: If the count is no integer.
+    """
 
     coverage: float
     """Fraction of attention that the stored tokens cover."""
@@ -134,7 +147,12 @@ class DynamicSparse(_Window):
 
 @dataclass(frozen=True, slots=True)
 class Rolling(_Window):
-    """The last chunks, whole: Table 5's rolling KV, as in Self Forcing (arXiv 2506.08009)."""
+    """The last chunks, whole: Table 5's rolling KV, as in Self Forcing (arXiv 2506.08009).
+
+    Raises:
+        ValueError: If the count is below 1.
+        TypeError: If the count is no integer.
+    """
 
     coverage: ClassVar[None] = None
     drop: ClassVar[float] = 0.0
@@ -147,6 +165,10 @@ class Sink:
 
     Both (arXiv 2509.22622 and 2509.25161) take StreamingLLM's sink (arXiv 2309.17453) from text to video. Rolling
     Forcing re-positions it next to the window, which is what slots do.
+
+    Raises:
+        ValueError: If a count is negative.
+        TypeError: If a count is no integer.
     """
 
     num_sink: int

@@ -206,8 +206,9 @@ class Float8(_Codes):
     """Keys and values as floats of 8 bits (e4m3), scaled to their range: as small as `Int8`, attention within 6%.
 
     Unlike evenly spaced codes these are as exact for a channel's small numbers as for its large ones, which helps where
-    few numbers are large. Kernels that multiply in this format can take codes and scales as they are. Every device
-    stores it; needs a torch that knows float8_e4m3fn.
+    few numbers are large. A key channel far from zero throughout keeps only 3 bits of its mean, which `Int8` stores as
+    an offset: take that where keys have such channels. Kernels that multiply in this format can take codes and scales as
+    they are. Every device stores it; needs a torch that knows float8_e4m3fn.
     """
 
     def _steps(self, low: Tensor, high: Tensor, name: str) -> tuple[Tensor, Tensor]:

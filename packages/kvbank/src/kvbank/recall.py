@@ -36,7 +36,11 @@ class LayerLike(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LayerKV:
-    """Keys and values of one layer, before the rotary embedding."""
+    """Keys and values of one layer, before the rotary embedding.
+
+    Raises:
+        ValueError: If the shapes do not agree, or positions are no integers.
+    """
 
     key: Float[Tensor, "branches heads tokens dh"]
     """Keys before RoPE; branches are the guidance pair of one video."""

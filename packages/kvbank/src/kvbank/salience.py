@@ -18,7 +18,11 @@ _RELATIVE_SLACK = 1e-9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SalienceOptions:
-    """How salient tokens are scored; the arguments of `salient_tokens` beside the coverage."""
+    """How salient tokens are scored; the arguments of `salient_tokens` beside the coverage.
+
+    Raises:
+        ValueError: If a word is unknown, no query is probed, or the budget is below 1.
+    """
 
     num_recent_probes: int = 64
     """Probe queries from the end of the chunk."""
@@ -84,6 +88,9 @@ def salient_tokens(
 
     Returns:
         Ids of the kept tokens, ascending. Among equal scores the earlier token is kept.
+
+    Raises:
+        ValueError: If the shapes differ or hold no token, attention is not finite, or an option is none.
     """
     options = SalienceOptions(
         num_recent_probes=num_recent_probes,
@@ -114,6 +121,9 @@ def cover_count(scores: Num[Tensor, " n"] | Sequence[float | int], coverage: flo
     Args:
         scores: Importance of each token, not negative.
         coverage: Fraction in (0, 1].
+
+    Raises:
+        ValueError: If there are no scores, one is negative or not finite, or the coverage is no such fraction.
     """
     if not 0.0 < coverage <= 1.0:
         raise ValueError(f"coverage is {coverage}; expected a fraction in (0, 1]")

@@ -70,6 +70,10 @@ class LatentRecall(_Scored):
     The embedding of each finished chunk comes as metadata, a list of numbers: LongLive-RAG trains a small autoencoder
     for it and falls back on the mean over space. It recalls frames; here the unit is a chunk. Tell the bank after each
     chunk that `generate` yields: `bank.annotate(chunk.index, {"latent": embed(chunk.latents).tolist()})`.
+
+    Raises:
+        ValueError: If a count is negative or the coverage no fraction.
+        TypeError: If a count is no integer.
     """
 
     name: str = "latent"
@@ -106,6 +110,10 @@ class QueryRecall(_Scored):
 
     Layers may recall different chunks: `Recall.chunks` then lists those of any layer, and a layer that does not show
     one has a span of 0 there. All layers share its slot.
+
+    Raises:
+        ValueError: If a count is negative, the coverage no fraction, or the temperature not above 0.
+        TypeError: If a count is no integer.
     """
 
     layers: tuple[int, ...] | None = None
@@ -141,7 +149,11 @@ class QueryRecall(_Scored):
         return tuple(picks)
 
     def scores(self, past: Past, layer: int) -> dict[int, float]:
-        """Cosine of each candidate's mean key and the mean query of the chunk before the reader, mean over heads."""
+        """Cosine of each candidate's mean key and the mean query of the chunk before the reader, mean over heads.
+
+        Raises:
+            ValueError: If that chunk came without queries.
+        """
         candidates = self._candidates(past.index)
         if not candidates or self.top_l == 0:
             return {}
@@ -168,6 +180,10 @@ class PoseRecall(_Scored):
     camera path in advance: `bank.annotate(index, {"pose": [...]})`. Points around the reader stand for the scene:
     of those in view, the share that a chunk sees, less a little for its age, is its score; what the best one covers
     no longer counts for the next. WorldMem draws the points at random and works by frame.
+
+    Raises:
+        ValueError: If a count is negative, or an angle, the radius or a weight out of range.
+        TypeError: If a count is no integer.
     """
 
     field_of_view: tuple[float, float] = (105.0, 75.0)

@@ -44,6 +44,9 @@ class MemoryStore:
 
     Args:
         device: Where to hold; None leaves every chunk on the device it comes from.
+
+    Raises:
+        ValueError: Whatever is asked of a chunk that is not held.
     """
 
     def __init__(self, *, device: torch.device | str | None = None) -> None:

@@ -108,7 +108,11 @@ class TieredStore:
         return used
 
     def tier(self, chunk: int) -> Tier:
-        """Where a chunk is read from."""
+        """Where a chunk is read from.
+
+        Raises:
+            ValueError: If it is not held, as in all that follows.
+        """
         return self._found(chunk).tier
 
     def put(self, chunk: int, layers: tuple[StoredLayer, ...], *, instead_of: Sequence[int] = ()) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from bdiff_core.backends import Attend, Visibility
 from bdiff_core.config import ModelConfig
 from bdiff_core.context import ContextLayer
+from bdiff_core.linear import Linear
 from bdiff_core.rope import rotate
 
 
@@ -53,8 +54,8 @@ class Gather:
 class Layout:
     """What all layers share in one pass: where the tokens sit, which of them see each other, and what attends."""
 
-    cos: Float[Tensor, "b n 1 pairs"]
-    sin: Float[Tensor, "b n 1 pairs"]
+    cos: Float[Tensor, "b 1 n pairs"]
+    sin: Float[Tensor, "b 1 n pairs"]
     attend: Attend
     visibility: Visibility
 
@@ -87,23 +88,22 @@ class SelfAttention(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.num_heads = config.num_heads
-        self.qkv = nn.Linear(config.dim, 3 * config.dim)
+        self.qkv = Linear(config.dim, 3 * config.dim)
         self.norm_q = _heads_norm(config)
         self.norm_k = _heads_norm(config)
-        self.out = nn.Linear(config.dim, config.dim)
+        self.out = Linear(config.dim, config.dim)
 
     def project(self, x: Float[Tensor, "b n d"]) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values `[b n heads dh]`, normalised and not yet rotated."""
+        """Queries, keys and values `[b heads n dh]`, normalised and not yet rotated."""
         q, k, v = self.qkv(x).chunk(3, dim=-1)
         q, k = self.norm_q(q), self.norm_k(k)
-        return tuple(rearrange(y, "b n (h d) -> b n h d", h=self.num_heads) for y in (q, k, v))
+        return tuple(rearrange(y, "b n (h d) -> b h n d", h=self.num_heads) for y in (q, k, v))
 
     def attend(
         self, q: Tensor, k: Tensor, v: Tensor, *, layout: Layout, past: ContextLayer | None
     ) -> Float[Tensor, "b n d"]:
         """Rotate, attend and mix the heads."""
         q, k = rotate(q, layout.cos, layout.sin), rotate(k, layout.cos, layout.sin)
-        q, k, v = (rearrange(y, "b n h d -> b h n d") for y in (q, k, v))
         if past is not None:
             k, v = past.extend(k, v)
         y = layout.attend(q, k, v, layout.visibility)
@@ -116,13 +116,13 @@ class CrossAttention(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.num_heads = config.num_heads
-        self.q = nn.Linear(config.dim, config.dim)
-        self.kv = nn.Linear(config.dim, 2 * config.dim)
+        self.q = Linear(config.dim, config.dim)
+        self.kv = Linear(config.dim, 2 * config.dim)
         self.norm_q = _heads_norm(config)
         self.norm_k = _heads_norm(config)
-        self.out = nn.Linear(config.dim, config.dim)
+        self.out = Linear(config.dim, config.dim)
         if config.image_dim is not None:
-            self.image_kv = nn.Linear(config.dim, 2 * config.dim)
+            self.image_kv = Linear(config.dim, 2 * config.dim)
             self.norm_image_k = _heads_norm(config)
 
     def keys_values(self, text: Float[Tensor, "prompts n d"], image: Float[Tensor, "b m d"] | None) -> TextKV:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from bdiff_core.attention import CrossAttention, Layout, SelfAttention, TextKV
 from bdiff_core.config import ModelConfig
 from bdiff_core.context import ContextLayer
+from bdiff_core.linear import GELULinear, Linear
 
 _FPS_OF_INDEX_0 = 16
 
@@ -50,7 +51,7 @@ class Patches(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         _, self.rows, self.columns = config.patch_size
-        self.project = nn.Linear(config.in_channels * self.rows * self.columns, config.dim)
+        self.project = Linear(config.in_channels * self.rows * self.columns, config.dim)
 
     def forward(self, latents: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b t s d"]:
         """Tokens, row by row within each frame."""
@@ -65,13 +66,13 @@ class TimeEmbedding(nn.Module):
         super().__init__()
         self.freq_dim = config.freq_dim
         self.fps_index = 0 if config.fps == _FPS_OF_INDEX_0 else 1
-        self.hidden = nn.Linear(config.freq_dim, config.dim)
-        self.out = nn.Linear(config.dim, config.dim)
-        self.modulation = nn.Linear(config.dim, 6 * config.dim)
+        self.hidden = Linear(config.freq_dim, config.dim)
+        self.out = Linear(config.dim, config.dim)
+        self.modulation = Linear(config.dim, 6 * config.dim)
         self.fps = nn.Embedding(2, config.dim) if config.fps_embedding else None
         if config.fps_embedding:
-            self.fps_hidden = nn.Linear(config.dim, config.dim)
-            self.fps_out = nn.Linear(config.dim, 6 * config.dim)
+            self.fps_hidden = Linear(config.dim, config.dim)
+            self.fps_out = Linear(config.dim, 6 * config.dim)
 
     def forward(self, levels: Float[Tensor, "b t"]) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b t 6 d"]]:
         """Embed levels in [0, 1], which the published models count in thousandths."""
@@ -95,12 +96,12 @@ class TextProjection(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.hidden = nn.Linear(config.text_dim, config.dim)
-        self.out = nn.Linear(config.dim, config.dim)
+        self.hidden = GELULinear(config.text_dim, config.dim)
+        self.out = Linear(config.dim, config.dim)
 
     def forward(self, text: Float[Tensor, "prompts n text"]) -> Float[Tensor, "prompts n d"]:
         """Project each token."""
-        return self.out(F.gelu(self.hidden(_cast(text, self.hidden)), approximate="tanh"))
+        return self.out(self.hidden(_cast(text, self.hidden)))
 
 
 class ImageProjection(nn.Module):
@@ -113,8 +114,8 @@ class ImageProjection(nn.Module):
         super().__init__()
         self.position = nn.Parameter(torch.zeros(1, length, width)) if length is not None else None
         self.norm_in = FloatNorm(width)
-        self.hidden = nn.Linear(width, width)
-        self.out = nn.Linear(width, dim)
+        self.hidden = Linear(width, width)
+        self.out = Linear(width, dim)
         self.norm_out = FloatNorm(dim)
 
     def forward(self, tokens: Float[Tensor, "images m clip"]) -> Float[Tensor, "b n d"]:
@@ -135,15 +136,15 @@ class Block(nn.Module):
         self.self_attention = SelfAttention(config)
         self.norm_cross = FloatNorm(config.dim, config.eps) if config.cross_attn_norm else nn.Identity()
         self.cross_attention = CrossAttention(config)
-        self.ffn_in = nn.Linear(config.dim, config.ffn_dim)
-        self.ffn_out = nn.Linear(config.ffn_dim, config.dim)
+        self.ffn_in = GELULinear(config.dim, config.ffn_dim)
+        self.ffn_out = Linear(config.ffn_dim, config.dim)
 
     def modulation(self, time: Float[Tensor, "b t 6 d"]) -> tuple[Float[Tensor, "b t 1 d"], ...]:
         """Shift, scale and gate of self attention, then those of the feed-forward."""
         return (self.table.float() + time).unsqueeze(3).unbind(2)
 
     def project(self, x: Float[Tensor, "b t s d"], modulation: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values `[b n heads dh]` of self attention, not yet rotated."""
+        """Queries, keys and values `[b heads n dh]` of self attention, not yet rotated."""
         y = modulated_norm(x, *modulation[:2], eps=self.eps)
         return self.self_attention.project(_cast(y.flatten(1, 2), self.self_attention.qkv))
 
@@ -166,7 +167,7 @@ class Block(nn.Module):
         y = self.norm_cross(x).flatten(1, 2)
         x = x + self.cross_attention(_cast(y, self.cross_attention.q), text, attend=layout.attend).view_as(x)
         y = modulated_norm(x, ffn_shift, ffn_scale, eps=self.eps)
-        y = self.ffn_out(F.gelu(self.ffn_in(_cast(y, self.ffn_in)), approximate="tanh"))
+        y = self.ffn_out(self.ffn_in(_cast(y, self.ffn_in)))
         return gated_sum(x, ffn_gate, y)
 
     def forward(
@@ -190,7 +191,7 @@ class Head(nn.Module):
         super().__init__()
         self.eps = config.eps
         self.table = nn.Parameter(torch.randn(2, config.dim) / config.dim**0.5)
-        self.project = nn.Linear(config.dim, config.patch_dim)
+        self.project = Linear(config.dim, config.patch_dim)
 
     def forward(self, x: Float[Tensor, "b t s d"], embedding: Float[Tensor, "b t d"]) -> Float[Tensor, "b t s patch"]:
         """Modulate by the level of each frame and project."""

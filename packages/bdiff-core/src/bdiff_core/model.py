@@ -112,8 +112,7 @@ class ChunkDiT(nn.Module):
         position = self.positions(latents, start=start)
         for block, states, past in zip(self._layers, texts, self._past(context), strict=True):
             modulation = block.modulation(time)
-            qkv = block.project(x, modulation)
-            q, k, v = (rearrange(y, "b n h d -> b h n d") for y in qkv)
+            q, k, v = qkv = block.project(x, modulation)
             yield LayerKV(key=k, value=v, position=position, query=q)
             if block is not self.blocks[-1]:
                 x = block.finish(x, modulation, qkv, text=states, layout=layout, past=past)
@@ -204,7 +203,7 @@ class ChunkDiT(nn.Module):
         chunk_tokens = None if frames_per_chunk is None else len(position) // frames * frames_per_chunk
         cos, sin = rotation(position, self.config.head_dim, self.config.rope_theta)
         seen = Visibility(chunk_tokens=chunk_tokens)
-        return Layout(cos=cos[None, :, None], sin=sin[None, :, None], attend=attend, visibility=seen)
+        return Layout(cos=cos[None, None], sin=sin[None, None], attend=attend, visibility=seen)
 
     def _gather_layout(self, latents: Tensor, gather: Gather, frames_per_chunk: int, *, attend: Attend) -> Layout:
         expected = (latents.shape[0], latents.shape[2] // frames_per_chunk)
@@ -220,7 +219,7 @@ class ChunkDiT(nn.Module):
         # Scores are shifted by a mask of their own dtype, made once: each layer would make it anew of a boolean one.
         seen = torch.zeros((), dtype=self.compute_dtype, device=latents.device)
         mask = seen.where(gather.mask(len(chunk)), float("-inf"))
-        return Layout(cos=cos.unsqueeze(2), sin=sin.unsqueeze(2), attend=attend, visibility=Visibility(mask=mask))
+        return Layout(cos=cos.unsqueeze(1), sin=sin.unsqueeze(1), attend=attend, visibility=Visibility(mask=mask))
 
     def _embed_text(self, text: Tensor, image_tokens: Tensor | None) -> EmbeddedText:
         config = self.config

@@ -6,6 +6,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from bdiff_core.linear import Linear
+
 MEMORY = 2
 """Groups of frames that a temporal convolution sees before the current one."""
 
@@ -47,7 +49,7 @@ class CausalMix(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.norm = ChannelNorm(width)
-        self.project = nn.Linear((MEMORY + 1) * width, width)
+        self.project = Linear((MEMORY + 1) * width, width)
         nn.init.zeros_(self.project.weight)
         nn.init.zeros_(self.project.bias)
 

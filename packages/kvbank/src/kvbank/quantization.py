@@ -207,7 +207,7 @@ class Float8(_Codes):
 
     Unlike evenly spaced codes these are as exact for a channel's small numbers as for its large ones, which helps where
     few numbers are large. A key channel far from zero throughout keeps only 3 bits of its mean, which `Int8` stores as
-    an offset: take that where keys have such channels. Kernels that multiply in this format can take codes and scales as
+    an offset: take that where keys are so. Kernels that multiply in this format can take codes and scales as
     they are. Every device stores it; needs a torch that knows float8_e4m3fn.
     """
 

@@ -247,7 +247,7 @@ def test_the_claim_is_told_as_it_is():
             "absent": claimed(1.0, None, wanted=TABLES["claim"]),
         }.items()
     }  # fmt: skip
-    assert "**It holds**" in pages["lower"]
+    assert "**It holds** on 1 seed and 3 stories, which are too few to rest on: all 4 are lower" in pages["lower"]
     assert "**It does not hold**" in pages["higher"]
     assert "the opposite of what is claimed" in pages["higher"]
     assert "Intervals overlap, so that nothing is shown: VDE subject, VDE background" in pages["same"]
@@ -263,6 +263,18 @@ def _opening(summary):
     }  # fmt: skip
     machine = {"bdiff": "0", "torch": "0", "processor": "p"}
     return "\n\n".join(ablation_parts(summary | {"config": config, "machine": machine, "commits": []}, pictures={}))
+
+
+def test_the_page_says_where_less_is_not_nearer_to_the_truth():
+    runs = [
+        run_of(label, [film(s, vde=error, recall=[(6, error)]) for s in range(3)])
+        for label, error in ((OURS, 1.0), (BASELINE, 2.0))
+    ]
+    plain = _opening(summary_of(runs, stories=range(3)))
+    true = _opening(summary_of([*runs, run_of(TRUTH, [film(s, vde=1.5) for s in range(3)])], stories=range(3)))
+    assert "The true films have more" not in plain
+    assert "**The true films have more** than one of the two in VDE subject (1.5), VDE background (1.5)" in true
+    assert "recall error (" not in true
 
 
 def test_a_run_that_has_not_told_every_story_is_missing_and_named():

@@ -90,7 +90,8 @@ def bench_ablation(
     settings = joined_settings(config, config.out / "settings.json")
     write_whole(config.out / "settings.json", json.dumps(settings, indent=2) + "\n")
     context = _Context(config=config, clock=Clock(config.minutes))
-    encoded = encode_stories(config, over=context.clock.over)
+    with stage_bar("stories", config.training.stories + config.training.held_out, say=say) as update:
+        encoded = encode_stories(config, over=context.clock.over, on_stories=lambda done: update(done, ""))
     for seed in range(config.num_seeds):
         runs = [Run(cell=cell, seed=seed) for cell in config.chosen]
         if encoded:

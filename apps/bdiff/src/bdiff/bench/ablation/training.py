@@ -116,22 +116,34 @@ def post_train(config: AblationConfig, run: Run, *, watch: Callable[[float], boo
     return True
 
 
-def encode_stories(config: AblationConfig, *, over: Callable[[], bool]) -> bool:
-    """Encode the stories to train on that are missing, until time is over; returns whether all are there."""
+def encode_stories(config: AblationConfig, *, over: Callable[[], bool], on_stories: Callable[[int], None]) -> bool:
+    """Encode the stories to train on that are missing, until time is over.
+
+    Args:
+        config: The ablation.
+        over: Whether it is.
+        on_stories: Told how many stories are there.
+
+    Returns:
+        Whether all are there.
+    """
     vae = load_vae(config.model)
-    shared = config.training
+    shared, done = config.training, 0
     for first, count in ((0, shared.stories), (HELD_OUT, shared.held_out)):
         seeds = range(first, first + count)
         for begin in range(0, count, STORIES_PER_SHARD):
             if over():
                 return False
+            group = seeds[begin : begin + STORIES_PER_SHARD]
             prepare_stories(
                 vae,
-                seeds[begin : begin + STORIES_PER_SHARD],
+                group,
                 folder=config.encoded,
                 num_chunks=shared.chunks,
                 richness=config.sampling.richness,
             )
+            done += len(group)
+            on_stories(done)
     return True
 
 

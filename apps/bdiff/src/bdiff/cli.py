@@ -48,79 +48,68 @@ def cli() -> None:
     """Minute-long videos from storyboards, by block diffusion with a memory."""
 
 
+_FILM_OPTIONS = (  # what a film is made of
+    click.option("--storyboard", type=_PATH, help="YAML, JSON or text file. Default: the one that ships."),
+    click.option("--prompt", "prompts", multiple=True, help="Instead of a storyboard; repeat it for more shots."),
+    click.option("--seconds", type=Positive(_DAY), help="Length of what is made. Default: the storyboard's."),
+    click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=defaults.SEED, show_default=True),
+    click.option(
+        "--policy",
+        type=click.Choice(defaults.POLICIES),
+        default="semantic",
+        show_default=True,
+        help="Which past chunks a chunk is shown.",
+    ),
+    click.option("--steps", type=click.IntRange(1, 1000), help="Denoising steps a chunk. Default: the model's."),
+    click.option("--guidance", type=_POSITIVE, help="Classifier-free guidance, 1 for none. Default: the model's."),
+    click.option(
+        "--noise",
+        type=click.Choice(defaults.NOISES),
+        help="Own noise for each chunk, or shared. Default: the model's.",
+    ),
+    click.option(
+        "--scale", type=click.IntRange(1, 32), help="Side of a model pixel in the video. Default: the model's."
+    ),
+    click.option(
+        "--mode",
+        type=click.Choice(defaults.MODES),
+        help="Order of denoising. Default: as the model was trained.",
+    ),
+    click.option("--solver", type=click.Choice(defaults.SOLVERS), help="Steps between levels. Default: the model's."),
+    click.option("--negative", help="Prompt that guidance moves away from. Default: the model's."),
+    click.option("--height", type=click.IntRange(8), help="Pixels of a frame, before --scale. Default: the model's."),
+    click.option("--width", type=click.IntRange(8), help="Pixels of a frame, before --scale. Default: the model's."),
+    click.option("--image", type=_PATH, help="Picture that the film begins with."),
+    click.option("--init-video", type=_PATH, help="Video to go on from: its end becomes the first chunks."),
+    click.option("--init-prompt", help="What it shows. Default: the storyboard's first prompt."),
+    click.option(
+        "--model",
+        default=str(defaults.WEIGHTS),
+        show_default="the one that ships",
+        help="Folder of a model or of a diffusers pipeline, or a repository of the hub.",
+    ),
+    click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, mps, ..."),
+    click.option(
+        "--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", show_default=True
+    ),
+    click.option(
+        "--offload/--no-offload",
+        default=None,
+        help="Load parts one after the other, and keep them off the device at rest. Default: for pipelines.",
+    ),
+    click.option(
+        "--attention",
+        type=click.Choice(defaults.ATTENTIONS),
+        default="auto",
+        show_default=True,
+        help="Attention kernel; auto takes the best that is there.",
+    ),
+)
+
+
 def _film_options(command: "Callable") -> "Callable":
-    """What a film is made of: the options that `sample` and `plan` share."""
-    for option in reversed(
-        (
-            click.option("--storyboard", type=_PATH, help="YAML, JSON or text file. Default: the one that ships."),
-            click.option(
-                "--prompt", "prompts", multiple=True, help="Instead of a storyboard; repeat it for more shots."
-            ),
-            click.option("--seconds", type=Positive(_DAY), help="Length of what is made. Default: the storyboard's."),
-            click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=defaults.SEED, show_default=True),
-            click.option(
-                "--policy",
-                type=click.Choice(defaults.POLICIES),
-                default="semantic",
-                show_default=True,
-                help="Which past chunks a chunk is shown.",
-            ),
-            click.option(
-                "--steps", type=click.IntRange(1, 1000), help="Denoising steps a chunk. Default: the model's."
-            ),
-            click.option(
-                "--guidance", type=_POSITIVE, help="Classifier-free guidance, 1 for none. Default: the model's."
-            ),
-            click.option(
-                "--noise",
-                type=click.Choice(defaults.NOISES),
-                help="Own noise for each chunk, or shared. Default: the model's.",
-            ),
-            click.option(
-                "--scale", type=click.IntRange(1, 32), help="Side of a model pixel in the video. Default: the model's."
-            ),
-            click.option(
-                "--mode",
-                type=click.Choice(defaults.MODES),
-                help="Order of denoising. Default: as the model was trained.",
-            ),
-            click.option(
-                "--solver", type=click.Choice(defaults.SOLVERS), help="Steps between levels. Default: the model's."
-            ),
-            click.option("--negative", help="Prompt that guidance moves away from. Default: the model's."),
-            click.option(
-                "--height", type=click.IntRange(8), help="Pixels of a frame, before --scale. Default: the model's."
-            ),
-            click.option(
-                "--width", type=click.IntRange(8), help="Pixels of a frame, before --scale. Default: the model's."
-            ),
-            click.option("--image", type=_PATH, help="Picture that the film begins with."),
-            click.option("--init-video", type=_PATH, help="Video to go on from: its end becomes the first chunks."),
-            click.option("--init-prompt", help="What it shows. Default: the storyboard's first prompt."),
-            click.option(
-                "--model",
-                default=str(defaults.WEIGHTS),
-                show_default="the one that ships",
-                help="Folder of a model or of a diffusers pipeline, or a repository of the hub.",
-            ),
-            click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, mps, ..."),
-            click.option(
-                "--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", show_default=True
-            ),
-            click.option(
-                "--offload/--no-offload",
-                default=None,
-                help="Load parts one after the other, and keep them off the device at rest. Default: for pipelines.",
-            ),
-            click.option(
-                "--attention",
-                type=click.Choice(defaults.ATTENTIONS),
-                default="auto",
-                show_default=True,
-                help="Attention kernel; auto takes the best that is there.",
-            ),
-        )
-    ):
+    """The options that `sample` and `plan` share."""
+    for option in reversed(_FILM_OPTIONS):
         command = option(command)
     return command
 

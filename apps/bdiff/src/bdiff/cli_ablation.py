@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from bdiff import defaults
-from bdiff.terminal import Positive, given, make_folder, one_line_errors
+from bdiff.terminal import Positive, given, make_folder, one_line_errors, show_figures
 
 _PATH = click.Path(path_type=Path)
 _TRAINING = {
@@ -59,8 +59,6 @@ def bench_ablation_command(tiny: bool, sweep: bool, **options: Any) -> None:
     The folder gets page.md, which opens with whether the paper's claim holds, plots, summary.json, and the JSON of
     every run. Begin it again to go on, with more seeds, stories or cells if you like.
     """
-    import json
-
     with one_line_errors():
         from bdiff.bench.ablation import AblationConfig, PostTraining, bench_ablation, check, tiny_config
 
@@ -81,5 +79,4 @@ def bench_ablation_command(tiny: bool, sweep: bool, **options: Any) -> None:
         raise click.ClickException(str(error)) from error
     if left:
         click.echo(f"time is over; left to do: {left}. The same command goes on", err=True)
-    click.echo(f"{config.out / 'page.md'} shows the figures", err=True)
-    click.echo(json.dumps(summary, indent=2))
+    show_figures(summary, page=config.out / "page.md")

@@ -11,7 +11,7 @@ from bdiff.cli_kv import bench_kv_command
 from bdiff.cli_peers import bench_peers_command
 from bdiff.cli_runs import MEMORY_LIMIT_OPTION, check_device
 from bdiff.cli_step import bench_step_command
-from bdiff.terminal import Positive, given, make_folder, one_line_errors
+from bdiff.terminal import Positive, given, make_folder, one_line_errors, show_figures
 from vde_metrics.cli import command as drift_command
 from vde_metrics.cli import split_models
 
@@ -42,8 +42,6 @@ bench_group.add_command(bench_step_command)
 @click.option("--workers", type=click.IntRange(1), help="Processes.")
 def bench_world_command(model: Path, **options: Any) -> None:
     """Let the model tell held-out stories and judge them by their truth; the summary goes to stdout."""
-    import json
-
     with one_line_errors():
         from bdiff.bench.world import WorldBenchConfig, bench_world
         from bdiff_core import load_transformer, load_vae
@@ -51,7 +49,7 @@ def bench_world_command(model: Path, **options: Any) -> None:
         load_vae(model), load_transformer(model / "transformer"), defaults.Sampling.of_model(model)
         config = WorldBenchConfig(model=model, **given(options))
         make_folder(config.out)
-    click.echo(json.dumps(bench_world(config), indent=2))
+    show_figures(bench_world(config))
 
 
 @bench_group.command("memory")
@@ -94,8 +92,6 @@ def bench_memory_command(arms: tuple[str, ...], modes: tuple[str, ...], device: 
 
     The folder gets page.md with tables, plots and a picture, summary.json, and a line and stills of every film.
     """
-    import json
-
     with one_line_errors():
         check_device(device)
         from bdiff.bench.memory import MemoryBenchConfig, bench_memory, check, parse_arm
@@ -105,8 +101,7 @@ def bench_memory_command(arms: tuple[str, ...], modes: tuple[str, ...], device: 
         check(config)
         make_folder(config.out)
     summary = bench_memory(config, on_film=lambda done, total: click.echo(f"film {done}/{total}", err=True))
-    click.echo(f"{config.out / 'page.md'} shows the figures", err=True)
-    click.echo(json.dumps(summary, indent=2))
+    show_figures(summary, page=config.out / "page.md")
 
 
 @bench_group.command("lvbench")
@@ -125,8 +120,6 @@ def bench_memory_command(arms: tuple[str, ...], modes: tuple[str, ...], device: 
 @click.option("--device", default="cpu", show_default=True)
 def bench_lvbench_command(metrics: tuple[str, ...], plain: tuple[str, ...], **options: Any) -> None:
     """Measure LV-Bench videos of several models: the paper's Tables 2 and 3, in page.md; the summary goes to stdout."""
-    import json
-
     with one_line_errors():
         from bdiff.bench.lvbench import LVBenchConfig, bench_lvbench, find_videos
 
@@ -134,8 +127,7 @@ def bench_lvbench_command(metrics: tuple[str, ...], plain: tuple[str, ...], **op
         find_videos(config)
         make_folder(config.out)
         summary = bench_lvbench(config, on_video=lambda done, total: click.echo(f"video {done}/{total}", err=True))
-    click.echo(f"{config.out / 'page.md'} shows the figures", err=True)
-    click.echo(json.dumps(summary, indent=2))
+    show_figures(summary, page=config.out / "page.md")
 
 
 @bench_group.command("sensitivity")
@@ -147,16 +139,13 @@ def bench_lvbench_command(metrics: tuple[str, ...], plain: tuple[str, ...], **op
 @click.option("--workers", type=click.IntRange(1), help="Processes.")
 def bench_sensitivity_command(clips: tuple[str, ...], **options: Any) -> None:
     """Does the meter measure? Put faults of known strength into films; the summary goes to stdout."""
-    import json
-
     with one_line_errors():
         from bdiff.bench.sensitivity import SensitivityConfig, bench_sensitivity
 
         config = SensitivityConfig(**given(options | {"clips": clips or None}))
         make_folder(config.out)
         summary = bench_sensitivity(config, on_job=lambda done, total: click.echo(f"film {done}/{total}", err=True))
-    click.echo(f"{config.out / 'page.md'} shows the figures", err=True)
-    click.echo(json.dumps(summary, indent=2))
+    show_figures(summary, page=config.out / "page.md")
 
 
 @bench_group.command("meter")
@@ -169,16 +158,13 @@ def bench_sensitivity_command(clips: tuple[str, ...], **options: Any) -> None:
 @click.option("--repeats", type=click.IntRange(1), help="Timings of each way.  [default: 3]")
 def bench_meter_command(**options: Any) -> None:
     """Time the measuring of drift beside the straightforward way, and watch its memory; figures go to stdout."""
-    import json
-
     with one_line_errors():
         from bdiff.bench.meter import MeterBenchConfig, bench_meter
 
         config = MeterBenchConfig(**given(options))
         make_folder(config.out)
         figures = bench_meter(config, on_step=lambda step: click.echo(step, err=True))
-    click.echo(f"{config.out / 'page.md'} shows the figures", err=True)
-    click.echo(json.dumps(figures, indent=2))
+    show_figures(figures, page=config.out / "page.md")
 
 
 @bench_group.command("speed")
@@ -191,15 +177,13 @@ def bench_meter_command(**options: Any) -> None:
 @click.option("--device", default="cpu", show_default=True)
 def bench_speed_command(policies: tuple[str, ...], device: str, **options: Any) -> None:
     """Time chunks early and late in a long video, and weigh the memory; the figures go to stdout, too."""
-    import json
-
     with one_line_errors():
         check_device(device)
         from bdiff.bench.speed import SpeedBenchConfig, bench_speed
 
         config = SpeedBenchConfig(device=device, **given(options | {"policies": policies or None}))
         figures = bench_speed(config)
-    click.echo(json.dumps(figures, indent=2))
+    show_figures(figures)
 
 
 @bench_group.command("endurance")
@@ -210,14 +194,12 @@ def bench_speed_command(policies: tuple[str, ...], device: str, **options: Any) 
 @MEMORY_LIMIT_OPTION
 def bench_endurance_command(memory_limit: int, **options: Any) -> None:
     """Make a film of an hour and watch time and memory; the summary goes to stdout."""
-    import json
-
     with one_line_errors():
         from bdiff.bench.endurance import EnduranceConfig, bench_endurance
 
         config = EnduranceConfig(memory_limit=memory_limit * 1_000_000, **given(options))
         make_folder(config.out)
-    click.echo(json.dumps(bench_endurance(config), indent=2))
+    show_figures(bench_endurance(config))
 
 
 @bench_group.command("page")

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from bdiff import defaults
-from bdiff.terminal import given, make_folder, one_line_errors
+from bdiff.terminal import given, make_folder, one_line_errors, show_figures
 
 _PATH = click.Path(path_type=Path)
 
@@ -29,13 +29,10 @@ _PATH = click.Path(path_type=Path)
 @click.option("--workers", type=click.IntRange(1), help="Processes that make these films.  [default: 2]")
 def bench_kv_command(parts: tuple[str, ...], **options: Any) -> None:
     """What the memory costs: time of a chunk, bytes a second, exactness in few bits; the figures go to stdout."""
-    import json
-
     with one_line_errors():
         from bdiff.bench.kv.run import KVBenchConfig, bench_kv
 
         config = KVBenchConfig(**given(options | {"parts": parts or None}))
         make_folder(config.out)
     figures = bench_kv(config)
-    click.echo(f"{config.out / 'page.md'} shows the figures", err=True)
-    click.echo(json.dumps(figures, indent=2))
+    show_figures(figures, page=config.out / "page.md")

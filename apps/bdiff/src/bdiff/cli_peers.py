@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from bdiff.cli_runs import check_device
-from bdiff.terminal import Positive, given, make_folder, one_line_errors
+from bdiff.terminal import Positive, given, make_folder, one_line_errors, show_figures
 
 _PATH = click.Path(path_type=Path)
 
@@ -46,7 +46,6 @@ def bench_peers_command(device: str, compile_: bool, **options: Any) -> None:
 
     The folder gets page.md with tables, a plot of each shape, figures.json, and a line of every film.
     """
-    import json
 
     def show(line: dict[str, Any]) -> None:
         took = f" {line['arrivals'][-1]:.1f} s" if "arrivals" in line else ""
@@ -61,5 +60,4 @@ def bench_peers_command(device: str, compile_: bool, **options: Any) -> None:
         check(config)
         make_folder(config.out)
     figures = bench_peers(config, on_film=show)
-    click.echo(f"{config.out / 'page.md'} shows the figures", err=True)
-    click.echo(json.dumps(figures, indent=2))
+    show_figures(figures, page=config.out / "page.md")

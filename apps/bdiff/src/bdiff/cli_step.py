@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from bdiff import defaults
-from bdiff.terminal import given, make_folder, one_line_errors
+from bdiff.terminal import given, make_folder, one_line_errors, show_figures
 
 _PATH = click.Path(path_type=Path)
 
@@ -19,13 +19,10 @@ _PATH = click.Path(path_type=Path)
 @click.option("--threads", type=click.IntRange(1), help="Of torch.  [default: 1]")
 def bench_step_command(**options: Any) -> None:
     """Time and profile training steps beside the machine's matrix products; the figures go to stdout, too."""
-    import json
-
     with one_line_errors():
         from bdiff.bench.step import StepBenchConfig, bench_step
 
         config = StepBenchConfig(**given(options))
         make_folder(config.out)
         figures = bench_step(config)
-    click.echo(f"{config.out / 'page.md'} shows the figures", err=True)
-    click.echo(json.dumps(figures, indent=2))
+    show_figures(figures, page=config.out / "page.md")

@@ -11,7 +11,6 @@ from bdiff.init_video import GivenChunks, InitVideo, measure_video
 from bdiff.models import Autoencoder, ImageEncoder
 from bdiff.picture import read_picture
 from bdiff_core import ModelConfig
-from bdiff_core.checkpoint import open_checkpoint
 from bdiff_core.wan import ImageCondition, image_condition
 
 if TYPE_CHECKING:
@@ -24,13 +23,13 @@ def wants_picture(model: ModelConfig) -> bool:
     return model.in_channels > model.out_channels
 
 
-def check_picture(config: "SampleConfig", sampling: Sampling) -> None:
+def check_picture(config: "SampleConfig", sampling: Sampling, model: ModelConfig) -> None:
     """Whether the model takes the picture that it is given, or goes without the one that it is not.
 
     Raises:
         ValueError: If not.
     """
-    folder, model = config.model, open_checkpoint(config.model / "transformer").config
+    folder = config.model
     if not wants_picture(model):
         if config.image is not None and sampling.mode == "whole":
             raise ValueError(

@@ -123,6 +123,27 @@ class Source:
         """Of the transformer; read once, from headers alone."""
         return open_checkpoint(self.folder / "transformer").config
 
+    def sampling(self) -> Sampling:
+        """How the model wants to be sampled: by its sampling.json; a pipeline else as its authors do, at 832 x 480."""
+        if not is_pipeline(self.folder):
+            return Sampling.of_model(self.folder)
+        mode, kind = self.config.native_mode, _index(self.folder).get("_class_name", "")
+        scheduler = json.loads((self.folder / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
+        native = Sampling(
+            mode=mode,
+            solver="scheduler",
+            negative="",
+            fps=24 if mode == "overlap" or kind.startswith("SkyReels") else 16,
+            latent_frames={"cached": 3, "overlap": 5, "whole": 21}[mode],
+            height=480,
+            width=832,
+            scale=1,
+            steps=50,
+            shift=float(scheduler.get("flow_shift", scheduler.get("shift", 1.0))),
+            guidance=5.0,
+        )
+        return Sampling.of_model(self.folder, otherwise=native)
+
     def encoder(self) -> SentenceTextEncoder | UMT5TextEncoder:
         """What encodes prompts."""
         config, encoder = self.config, self._encoder()
@@ -196,38 +217,6 @@ def load_model(folder: Path, *, dtype: torch.dtype, device: torch.device | str) 
         image_encoder=source.image_encoder(),
         scheduler=source.scheduler(),
     )
-
-
-def native_sampling(folder: Path) -> Sampling:
-    """How a folder of either kind wants to be sampled.
-
-    A pipeline's own `sampling.json` is heeded too; without one it is sampled as its authors do, at 832 x 480.
-
-    Raises:
-        ValueError: If sampling.json holds no valid settings.
-    """
-    if not is_pipeline(folder):
-        return Sampling.of_model(folder)
-    config = open_checkpoint(folder / "transformer").config
-    chunk = {"cached": 3, "overlap": 5, "whole": 21}[config.native_mode]
-    kind = _index(folder).get("_class_name", "")
-    rate = 24 if config.native_mode == "overlap" or kind.startswith("SkyReels") else 16
-    scheduler = json.loads((folder / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
-    shift = float(scheduler.get("flow_shift", scheduler.get("shift", 1.0)))
-    native = Sampling(
-        mode=config.native_mode,
-        solver="scheduler",
-        negative="",
-        fps=rate,
-        latent_frames=chunk,
-        height=480,
-        width=832,
-        scale=1,
-        steps=50,
-        shift=shift,
-        guidance=5.0,
-    )
-    return Sampling.of_model(folder, otherwise=native)
 
 
 def _index(folder: Path) -> dict[str, Any]:

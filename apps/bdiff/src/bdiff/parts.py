@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bdiff import defaults
 from bdiff.given import check_picture, given_chunks, given_picture, given_video
-from bdiff.models import Autoencoder, Source, is_pipeline, load_model, native_sampling
+from bdiff.models import Autoencoder, Source, is_pipeline, load_model
 from bdiff.offload import OnDemand, give_back
 from bdiff.record import digests
 from bdiff.script import Script, Take
@@ -110,8 +110,9 @@ def build(config: SampleConfig) -> Parts:
 
 def write_script(config: SampleConfig) -> Script:
     """The chunks that a storyboard comes to, and with what they are made."""
-    sampling = _sampling(config)
-    check_picture(config, sampling)
+    source = Source(folder=config.model, dtype=getattr(torch, config.dtype), device=config.device)
+    sampling = _sampling(config, source)
+    check_picture(config, sampling, source.config)
     video = given_video(config, sampling)
     prompts = storyboard_prompts(
         config.storyboard, sampling, seconds=config.seconds, continued=config.init_video is not None
@@ -132,9 +133,7 @@ def write_script(config: SampleConfig) -> Script:
         device=config.device,
         dtype=config.dtype,
         offload=is_pipeline(config.model) if config.offload is None else config.offload,
-        attention=choose_attention(
-            config.attention, device=torch.device(config.device), dtype=getattr(torch, config.dtype)
-        ),
+        attention=choose_attention(config.attention, device=torch.device(config.device), dtype=source.dtype),
     )
 
 
@@ -196,9 +195,9 @@ def _taker(source: Source, *, offload: bool) -> Callable[[str], Any]:
 _OF_SAMPLING = ("steps", "guidance", "noise", "scale", "mode", "solver", "negative", "height", "width")
 
 
-def _sampling(config: SampleConfig) -> defaults.Sampling:
+def _sampling(config: SampleConfig, source: Source) -> defaults.Sampling:
     given = {name: getattr(config, name) for name in _OF_SAMPLING}
-    return replace(native_sampling(config.model), **{name: value for name, value in given.items() if value is not None})
+    return replace(source.sampling(), **{name: value for name, value in given.items() if value is not None})
 
 
 def _plan(script: Script, encoder: TextEncoder) -> list[ChunkCondition]:

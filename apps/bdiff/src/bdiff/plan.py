@@ -9,9 +9,8 @@ from typing import Any
 
 import torch
 
-from bdiff.models import is_pipeline
+from bdiff.models import Source, is_pipeline
 from bdiff.script import Script
-from bdiff_core.checkpoint import open_checkpoint
 from bdiff_core.config import ModelConfig
 from bdiff_core.costs import ChunkShape, kv_bytes, num_parameters, pass_flops, text_flops
 
@@ -82,8 +81,7 @@ def plan_run(script: Script, *, memory_limit: int, share: float = 1.0) -> Plan:
     if not 0.0 < share <= 1.0:
         raise ValueError(f"share is {share}; expected a part of the tokens in (0, 1]")
     folder, sampling, dtype = Path(script.model), script.sampling, getattr(torch, script.dtype)
-    checkpoint = open_checkpoint(folder / "transformer")
-    config = checkpoint.config
+    config = Source(folder=folder, dtype=dtype, device=script.device).config
     cached = sampling.mode == "cached"
     shape = ChunkShape(
         frames=sampling.latent_frames if sampling.mode != "whole" else sampling.latent_frames * len(script.takes),

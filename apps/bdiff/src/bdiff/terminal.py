@@ -1,7 +1,8 @@
 """What commands share: option types, errors in one line, folders to write to, a progress bar."""
 
+import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,3 +105,10 @@ def _clock(seconds: float) -> str:
 def given(options: dict[str, Any]) -> dict[str, Any]:
     """The options that were given; those left out are what is called's own defaults."""
     return {name: value for name, value in options.items() if value is not None}
+
+
+def show_figures(figures: Mapping[str, Any], *, page: Path | None = None) -> None:
+    """What a bench measured, as JSON on stdout; on stderr, where a page of it is."""
+    if page is not None:
+        click.echo(f"{page} shows the figures", err=True)
+    click.echo(json.dumps(figures, indent=2))

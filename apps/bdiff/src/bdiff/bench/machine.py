@@ -12,7 +12,7 @@ import torch
 def describe_machine() -> dict[str, Any]:
     """Processor, threads of this process, and versions."""
     return {
-        "processor": platform.processor() or platform.machine(),
+        "processor": processor_name(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "torch": torch.__version__,

@@ -4,7 +4,7 @@ Each window denoises its new chunks beside the last chunks of the window before,
 What lies further back is forgotten: this is the sampler that a memory is compared with.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,34 +77,45 @@ def generate_overlap(
     if lag < 0 or not 0.0 <= history_level < 1.0:
         raise ValueError(f"lag is {lag} and history_level {history_level}; expected lag >= 0 and a level in [0, 1)")
     levels = checked_grid(grid)
-    history: list[Tensor] = []
-    num_given = 0
-    for latents in _given(prefix, chunks, noise=noise, weight=next(model.parameters())):
-        for chunk in finished([chunks[num_given]], [latents], decoder=decoder, state=decoder_state):
-            decoder_state = chunk.decoder_state
-            history = [*history, chunk.latents][-overlap:] if overlap else []
-            yield chunk
-        num_given += 1
-    for first in range(num_given - len(history), len(chunks), window - overlap):
-        first_new = first + len(history)
-        if first_new >= len(chunks):
-            break
-        made = _Window(
+
+    def denoised(shown: Sequence[ChunkCondition], history: Sequence[Tensor]) -> Iterator[Tensor]:
+        return _Window(
             model=model,
-            chunks=tuple(chunks[first : first + window]),
+            chunks=tuple(shown),
             history=tuple(history),
             noise=noise,
-            walks=[list(walk(solver, levels, index=chunk.index)) for chunk in chunks[first_new : first + window]],
+            walks=[list(walk(solver, levels, index=chunk.index)) for chunk in shown[len(history) :]],
             guidance=guidance,
             lag=lag,
             causal=causal,
             history_level=history_level,
-        )
-        for place, latents in enumerate(made.denoise()):
-            for chunk in finished([chunks[first_new + place]], [latents], decoder=decoder, state=decoder_state):
-                decoder_state = chunk.decoder_state
-                history = [*history, chunk.latents][-overlap:] if overlap else []
-                yield chunk
+        ).denoise()
+
+    given = _given(prefix, chunks, noise=noise, weight=next(model.parameters()))
+    latents = _window_by_window(chunks, given, denoised, window=window, overlap=overlap)
+    yield from finished(chunks, latents, decoder=decoder, state=decoder_state)
+
+
+def _window_by_window(
+    chunks: Sequence[ChunkCondition],
+    given: Iterator[Tensor],
+    denoised: Callable[[Sequence[ChunkCondition], Sequence[Tensor]], Iterator[Tensor]],
+    *,
+    window: int,
+    overlap: int,
+) -> Iterator[Tensor]:
+    """Clean latents of every chunk: those given, then of windows that begin with the last `overlap` finished ones."""
+    history: list[Tensor] = []
+    num_done, made = 0, given
+    while True:
+        for latents in made:
+            history = [*history, latents][-overlap:] if overlap else []
+            num_done += 1
+            yield latents
+        if num_done == len(chunks):
+            return
+        first = num_done - len(history)
+        made = denoised(chunks[first : first + window], history)
 
 
 def _given(

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vde_metrics import Clarity, DISFlow, FrameBatch, FrameMetric, Motion
+from vde_metrics.video import VideoFile
 
 
 def grey(picture):
@@ -206,6 +207,18 @@ def test_pictures_too_small_for_flow():
         Motion().score(noise(2, 11, 40, 3))
 
 
+def test_what_an_encoder_leaves_counts_as_motion_less_where_it_is_smoothed(tools, tmp_path):
+    picture = tools.texture(96, 128, seed=1, smooth=8)
+    frames = torch.stack([picture.roll(t, 1) for t in range(8)])
+    encoded = torch.stack(list(VideoFile.probe(tools.write_video(tmp_path / "film.mp4", frames.numpy())).frames()))
+
+    def change(smoothing):
+        metric = Motion(flow=DISFlow(smoothing=smoothing))
+        return abs(metric.score(encoded) / metric.score(frames) - 1)
+
+    assert 0 < change(1.2) < change(0.0) / 2
+
+
 def test_wrong_settings(unchecked):
     with pytest.raises(ValueError, match="form is 'jerk'"):
         Motion(form="jerk")
@@ -213,7 +226,9 @@ def test_wrong_settings(unchecked):
         DISFlow(preset="slow")
     with pytest.raises(ValueError, match="finest is 5; expected 0"):
         DISFlow(finest=5)
-    assert DISFlow().name != DISFlow(finest=1).name
+    with pytest.raises(ValueError, match="smoothing is -1; expected a standard deviation"):
+        DISFlow(smoothing=-1)
+    assert len({DISFlow().name, DISFlow(finest=1).name, DISFlow(smoothing=2).name}) == 3
     with pytest.raises(ValueError, match="computes no optical flow"):
         Motion(form="smoothness", flow=DISFlow())
 

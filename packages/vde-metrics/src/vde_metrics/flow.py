@@ -28,17 +28,24 @@ class DISFlow:
     finest: int | None = None
     """Search down to 1 / 2^finest of the resolution. None: the preset's own scale (a quarter or half), and a finer one
     for frames with a side under 320 pixels, where that scale would overlook a small subject's motion."""
+    smoothing: float = 1.2
+    """Standard deviation in pixels of a Gaussian over each frame; 0: none. Without it what an encoder leaves in calm
+    areas counts as motion: over seven films of 128 pixels re-encoding at good quality changed the energy by up to 14%,
+    with it by up to 6%."""
 
     def __post_init__(self) -> None:
         if self.preset not in ("ultrafast", "fast", "medium"):
             raise ValueError(f"preset is {self.preset!r}; expected 'ultrafast', 'fast' or 'medium'")
         if self.finest is not None and not 0 <= self.finest <= 4:
             raise ValueError(f"finest is {self.finest}; expected 0 (full resolution) to 4, or None")
+        if not 0 <= self.smoothing <= 100:
+            raise ValueError(f"smoothing is {self.smoothing}; expected a standard deviation of 0 to 100 pixels")
 
     @property
     def name(self) -> str:
-        """``DIS``, the preset, and the finest scale if given."""
-        return f"DIS {self.preset}" if self.finest is None else f"DIS {self.preset} finest {self.finest}"
+        """``DIS``, the preset, the finest scale if given, and the smoothing."""
+        scale = "" if self.finest is None else f" finest {self.finest}"
+        return f"DIS {self.preset}{scale} smoothed {self.smoothing:g}"
 
     def flow(self, frames: UInt8[Tensor, "t h w 3"]) -> Float32[Tensor, "t-1 h w 2"]:
         """Where each pixel goes until the next frame: (right, down) in pixels, on the grid of the earlier frame."""
@@ -53,7 +60,7 @@ class DISFlow:
         turned = height < 32 or width > 4 * height
         flows, before = [], None
         for frame in frames:
-            grey = luminance(frame).round().byte().cpu().numpy()
+            grey = _smoothed(luminance(frame).round().byte().cpu().numpy(), self.smoothing)
             grey = np.ascontiguousarray(grey.T) if turned else grey
             if before is not None:
                 found = search.calc(before, grey, None)
@@ -68,6 +75,12 @@ def flow_lengths(flow: Float32[Tensor, "pairs h w 2"]) -> Float32[Tensor, "pairs
 
     lengths = [torch.from_numpy(cv2.magnitude(*cv2.split(pair))) for pair in flow.float().cpu().numpy()]
     return torch.stack(lengths) if lengths else torch.zeros(flow.shape[:3])
+
+
+def _smoothed(picture: UInt8[np.ndarray, "h w"], deviation: float) -> UInt8[np.ndarray, "h w"]:
+    import cv2
+
+    return cv2.GaussianBlur(picture, (0, 0), deviation) if deviation else picture
 
 
 def _finest_scale(side: int, search: Any) -> int:

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from PIL import Image
 
 from bdiff.bench import endurance
 from bdiff.bench.endurance import EnduranceConfig, bench_endurance, summarize
@@ -41,7 +42,10 @@ def test_a_stopped_film_goes_on(tiny_model, tmp_path, monkeypatch):
     assert (config.out / "endurance.png").stat().st_size > 5000
     page = (config.out / "page.md").read_text()
     assert f"| growth | **{100 * summary['anonymous_growth']:.1f}%** |" in page
-    assert "](endurance.png)" in page
+    for name, size in (("endurance.png", None), ("moments.png", (1024, 256))):
+        assert f"]({name})" in page
+        with Image.open(config.out / name) as picture:
+            assert size in (None, picture.size)
     assert not (config.out / "drift.json").exists()
 
 

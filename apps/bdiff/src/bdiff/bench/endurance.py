@@ -19,6 +19,9 @@ from bdiff.sample import MEMORY_LIMIT, Progress, sample
 from bdiff_core import Storyboard
 from lvbench.storyworld.plot import write_plot
 
+_MOMENTS = 16
+"""Pictures of the film on the page."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EnduranceConfig:
@@ -48,7 +51,8 @@ def bench_endurance(config: EnduranceConfig) -> dict[str, Any]:
     """Make the film, or what is missing of it, and say what it took.
 
     Figures of every chunk go to ``chunks.jsonl`` as they come, the summary to ``figures.json``, a plot to
-    ``endurance.png``, both to ``page.md``. Drift is not measured: a film this long takes as long again.
+    ``endurance.png``, pictures from all over the film to ``moments.png``, and all of it to ``page.md``. Drift is not
+    measured: a film this long takes as long again.
     """
     config.out.mkdir(parents=True, exist_ok=True)
     state, log = RunState(config.out), config.out / "chunks.jsonl"
@@ -88,7 +92,8 @@ def bench_endurance(config: EnduranceConfig) -> dict[str, Any]:
     }
     write_whole(config.out / "figures.json", json.dumps(summary, indent=2) + "\n")
     draw(chunks, config.out / "endurance.png")
-    write_whole(config.out / "page.md", endurance_page(summary, picture="endurance.png"))
+    draw_moments(state, config.out / "moments.png")
+    write_whole(config.out / "page.md", endurance_page(summary, plot="endurance.png", moments="moments.png"))
     return summary
 
 
@@ -110,12 +115,13 @@ def summarize(chunks: list[dict[str, Any]], *, settled: int) -> dict[str, Any]:
     }
 
 
-def endurance_page(summary: dict[str, Any], *, picture: str) -> str:
+def endurance_page(summary: dict[str, Any], *, plot: str, moments: str) -> str:
     """The figures as Markdown.
 
     Args:
         summary: What `bench_endurance` returns.
-        picture: Link to the plot.
+        plot: Link to what `draw` drew.
+        moments: Link to what `draw_moments` drew.
     """
     config, machine, video = summary["config"], summary["machine"], summary["video"]
     resident, settled = summary["anonymous_bytes"], int(config["settled"])
@@ -139,8 +145,12 @@ def endurance_page(summary: dict[str, Any], *, picture: str) -> str:
         f"threads, torch {machine['torch']}, bdiff {machine['bdiff']}. One film of one seed; drift was not measured."
     )
     table = "\n".join(["| | |", "|---|---|", *(f"| {name} | {figure} |" for name, figure in rows.items())])
-    plot = f"![Seconds of every chunk, and memory, over the chunks of the film]({picture})"
-    return "\n\n".join(["# A film of an hour", setting, table, plot]) + "\n"
+    pictures = [
+        f"![Seconds of every chunk, and memory, over the chunks of the film]({plot})",
+        f"{_MOMENTS} moments, evenly over the film, first to last:",
+        f"![The film from its first chunk to its last]({moments})",
+    ]
+    return "\n\n".join(["# A film of an hour", setting, table, *pictures]) + "\n"
 
 
 def draw(chunks: list[dict[str, Any]], file: Path) -> None:
@@ -169,4 +179,19 @@ def draw(chunks: list[dict[str, Any]], file: Path) -> None:
     partial = file.with_name(f".{file.name}.tmp")
     figure.savefig(partial, format="png", dpi=120)
     pyplot.close(figure)
+    partial.replace(file)
+
+
+def draw_moments(state: RunState, file: Path) -> None:
+    """Middle frames of evenly chosen chunks, row after row."""
+    from PIL import Image
+
+    last, side = state.num_chunks - 1, 128
+    sheet = Image.new("RGB", (side * _MOMENTS // 2, side * 2))
+    for place in range(_MOMENTS):
+        picture = state.chunk(round(place * last / (_MOMENTS - 1))).thumbnail
+        row, column = divmod(place, _MOMENTS // 2)
+        sheet.paste(Image.fromarray(picture.numpy()).resize((side, side)), (side * column, side * row))
+    partial = file.with_name(f".{file.name}.tmp")
+    sheet.save(partial, format="png")
     partial.replace(file)

@@ -213,8 +213,8 @@ def test_smoothing_is_that_of_the_frames(tools):
     smoothed = [cv2.GaussianBlur(frame[..., 0].numpy(), (0, 0), 1.2) for frame in frames]
     beforehand = torch.from_numpy(np.stack(smoothed))[..., None].expand(-1, -1, -1, 3)
     flow = DISFlow(smoothing=1.2).flow(frames)
-    assert torch.equal(flow, DISFlow(smoothing=0).flow(beforehand))
-    assert not torch.equal(flow, DISFlow(smoothing=0).flow(frames))
+    assert torch.equal(flow, DISFlow(smoothing=0.0).flow(beforehand))
+    assert not torch.equal(flow, DISFlow(smoothing=0.0).flow(frames))
 
 
 def test_wrong_settings(unchecked):
@@ -224,9 +224,9 @@ def test_wrong_settings(unchecked):
         DISFlow(preset="slow")
     with pytest.raises(ValueError, match="finest is 5; expected 0"):
         DISFlow(finest=5)
-    with pytest.raises(ValueError, match="smoothing is -1; expected a standard deviation"):
-        DISFlow(smoothing=-1)
-    assert len({DISFlow().name, DISFlow(finest=1).name, DISFlow(smoothing=2).name}) == 3
+    with pytest.raises(ValueError, match=r"smoothing is -1\.0; expected a standard deviation"):
+        DISFlow(smoothing=-1.0)
+    assert len({DISFlow().name, DISFlow(finest=1).name, DISFlow(smoothing=2.0).name}) == 3
     with pytest.raises(ValueError, match="computes no optical flow"):
         Motion(form="smoothness", flow=DISFlow())
 

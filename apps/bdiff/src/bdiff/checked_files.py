@@ -11,6 +11,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from bdiff.files import whole
+
 
 class RunStateError(ValueError):
     """A run that cannot be gone on with; the message names the file and what to do."""
@@ -19,16 +21,13 @@ class RunStateError(ValueError):
 def save_checked(file: Path, tensors: dict[str, Tensor], note: dict[str, Any]) -> None:
     """A safetensors file with a checksum, forced to disk before it gets its name."""
     text = json.dumps(note, ensure_ascii=False)
-    partial = file.with_name(f".{file.name}.tmp")
     try:
-        save_file(tensors, partial, metadata={"note": text, "crc32": _checksum(tensors, text)})
-        with partial.open("rb") as written:
-            os.fsync(written.fileno())
-        partial.replace(file)
+        with whole(file) as partial:
+            save_file(tensors, partial, metadata={"note": text, "crc32": _checksum(tensors, text)})
+            with partial.open("rb") as written:
+                os.fsync(written.fileno())
     except SafetensorError as error:  # how safetensors reports a full disk
         raise OSError(f"cannot write {file}: {error}") from None
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def load_checked(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -1,14 +1,26 @@
 """Files: written whole, and told apart by their digest."""
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+
+@contextmanager
+def whole(file: Path) -> Iterator[Path]:
+    """Another name to write a file under: it gets its own when all of it is there, and is deleted after an error."""
+    partial = file.with_name(f".{file.name}.tmp")
+    try:
+        yield partial
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def write_whole(file: Path, text: str) -> None:
     """Write a file that appears complete or not at all."""
-    partial = file.with_name(f".{file.name}.tmp")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(file)
+    with whole(file) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def sha256(file: Path) -> str:

@@ -12,7 +12,7 @@ import torch
 from bdiff import defaults
 from bdiff.bench.machine import describe_machine
 from bdiff.bench.speed import STORY, anonymous_bytes
-from bdiff.files import write_whole
+from bdiff.files import whole, write_whole
 from bdiff.parts import SampleConfig, load_parts, write_script
 from bdiff.run_state import RunState
 from bdiff.sample import MEMORY_LIMIT, Progress, sample
@@ -176,10 +176,9 @@ def draw(chunks: list[dict[str, Any]], file: Path) -> None:
     memory.legend(frameon=False)
     for axes in (times, memory):
         axes.spines[["top", "right"]].set_visible(False)
-    partial = file.with_name(f".{file.name}.tmp")
-    figure.savefig(partial, format="png", dpi=120)
+    with whole(file) as partial:
+        figure.savefig(partial, format="png", dpi=120)
     pyplot.close(figure)
-    partial.replace(file)
 
 
 def draw_moments(state: RunState, file: Path) -> None:
@@ -192,6 +191,5 @@ def draw_moments(state: RunState, file: Path) -> None:
         picture = state.chunk(round(place * last / (_MOMENTS - 1))).thumbnail
         row, column = divmod(place, _MOMENTS // 2)
         sheet.paste(Image.fromarray(picture.numpy()).resize((side, side)), (side * column, side * row))
-    partial = file.with_name(f".{file.name}.tmp")
-    sheet.save(partial, format="png")
-    partial.replace(file)
+    with whole(file) as partial:
+        sheet.save(partial, format="png")

@@ -8,6 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from bdiff.defaults import Sampling
+from bdiff.files import whole
 from bdiff.telling import Teller
 from bdiff.train.videos import Take
 from bdiff_core import CausalVAE, ChunkDiT, TextEncoder
@@ -37,9 +38,8 @@ def write_preview(
     # two lines of chunks, each with the truth above
     lines = [_line(line) for line in rows.chunk(2, dim=1)]
     sheet = torch.cat(lines).add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
-    partial = path.with_name(f".{path.name}.tmp")
-    Image.fromarray(sheet.numpy()).save(partial, format="png")
-    partial.replace(path)
+    with whole(path) as partial:
+        Image.fromarray(sheet.numpy()).save(partial, format="png")
 
 
 def _line(frames: Float[Tensor, "3 n h w"]) -> Float[Tensor, "h nw 3"]:

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
+from bdiff.files import whole
 from bdiff.heap import keep_freed_memory
 from bdiff.train.ranks import require_one_process
 from bdiff.train.run import fit
@@ -258,9 +259,8 @@ def write_samples(vae: CausalVAE, pool: StoryPool, seeds: Sequence[int], *, path
         rows += [video[0, :, chosen] for video in (frames, stream(vae, frames))]
     sheet = torch.cat([row.permute(2, 1, 3, 0).flatten(1, 2) for row in rows])
     image = Image.fromarray(sheet.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8).numpy())
-    partial = path.with_name(f".{path.name}.tmp")
-    image.resize((2 * image.width, 2 * image.height), Image.Resampling.NEAREST).save(partial, format="png")
-    partial.replace(path)
+    with whole(path) as partial:
+        image.resize((2 * image.width, 2 * image.height), Image.Resampling.NEAREST).save(partial, format="png")
 
 
 def main() -> None:

@@ -7,8 +7,9 @@ from typing import Any
 from bdiff.bench.ablation.cells import CELLS, OURS, TRUTH
 from bdiff.bench.ablation.figures import MEASURES, tables_of
 from bdiff.bench.ablation.films import DRIFTS
+from bdiff.bench.drawing import paper_figure, save, tidy
 
-_PAPER, _INK, _FAINT, _OURS = "#fbfaf7", "#1d1f23", "#8a8d95", "#d9480f"
+_INK, _FAINT, _OURS = "#1d1f23", "#8a8d95", "#d9480f"
 _COLOURS = ("#1971c2", "#2f9e44", "#9c36b5", "#e8a300", "#0c8599", "#c2255c", "#5c5f66")
 _SHOWN = (*DRIFTS, "recall", "visible")
 
@@ -35,7 +36,7 @@ def draw(folder: Path, summary: Mapping[str, Any], prefix: str = "") -> dict[str
 
 def _draw_intervals(file: Path, summary: Mapping[str, Any], labels: list[str]) -> None:
     """A panel for each measure, a row for each cell; what the true films have is a line."""
-    figure = _figure(11.0, 1.4 + 0.62 * len(labels))
+    figure = paper_figure(11.0, 1.4 + 0.62 * len(labels))
     panels = figure.subplots(2, 3, sharey=True).flat
     for axes, name in zip(panels, _SHOWN, strict=True):
         for row, label in enumerate(labels):
@@ -50,13 +51,13 @@ def _draw_intervals(file: Path, summary: Mapping[str, Any], labels: list[str]) -
         axes.set_title(MEASURES[name].title, fontsize=10, color=_INK, loc="left")
         axes.set_yticks(range(len(labels)), [CELLS[label].title for label in labels])
         axes.set_ylim(len(labels) - 0.5, -0.5)
-        _tidy(axes, "x")
-    _save(figure, file)
+        tidy(axes, grid="x", labels=8)
+    save(figure, file)
 
 
 def _draw_curves(file: Path, summary: Mapping[str, Any], labels: list[str]) -> None:
     """How far every chunk is from the first, for each metric of drift, and how often the protagonist is seen."""
-    figure = _figure(11.0, 5.2)
+    figure = paper_figure(11.0, 5.2)
     panels = figure.subplots(2, 3).flat
     cells = summary["cells"]
     for axes, name in zip(panels, (*DRIFTS, "visible"), strict=False):
@@ -68,32 +69,13 @@ def _draw_curves(file: Path, summary: Mapping[str, Any], labels: list[str]) -> N
             axes.plot(*zip(*points, strict=True), lw=1.3, label=title, **style)
         title = "protagonist seen, by chunk" if name == "visible" else f"{name}: change against the first chunk"
         axes.set_title(title, fontsize=10, color=_INK, loc="left")
-        _tidy(axes, "y")
+        tidy(axes, labels=8)
     panels = figure.axes
     panels[-1].axis("off")
     panels[-1].legend(*panels[0].get_legend_handles_labels(), frameon=False, fontsize=8, loc="center")
-    _save(figure, file)
+    save(figure, file)
 
 
 def _colour(labels: list[str], label: str) -> str:
     others = [other for other in labels if other != OURS]
     return _OURS if label == OURS else _COLOURS[others.index(label) % len(_COLOURS)]
-
-
-def _figure(width: float, height: float) -> Any:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), dpi=150, layout="constrained", facecolor=_PAPER)
-
-
-def _tidy(axes: Any, grid: str) -> None:
-    axes.set_facecolor(_PAPER)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=8)
-    axes.grid(axis=grid, color="#00000014")
-
-
-def _save(figure: Any, file: Path) -> None:
-    partial = file.with_name(f".{file.name}.tmp")
-    figure.savefig(partial, format="png", facecolor=_PAPER)
-    partial.replace(file)

@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+from bdiff.bench.drawing import paper_figure, save, tidy
 from bdiff.bench.memory.arms import YARDSTICKS
 from bdiff.bench.memory.figures import ALL, gap_groups
 from bdiff.bench.memory.measures import MEASURES
 
-_PAPER, _INK, _FAINT = "#fbfaf7", "#1d1f23", "#8a8d95"
+_INK, _FAINT = "#1d1f23", "#8a8d95"
 _COLOURS = ("#d9480f", "#1971c2", "#2f9e44", "#9c36b5", "#e8a300", "#0c8599", "#c2255c", "#5c5f66")
 _WITHIN = 3  # groups of gaps that a window holds
 _TITLES = {
@@ -21,14 +22,14 @@ def draw_errors(file: Path, summary: dict[str, Any]) -> bool:
     groups = {mode: found["groups"] for mode, found in summary["figures"].items() if _measured(found["groups"], mode)}
     if not groups:
         return False
-    figure = _figure(5.4 * len(groups) + 0.3, 4.2)
+    figure = paper_figure(5.4 * len(groups) + 0.3, 4.2)
     panels = figure.subplots(1, len(groups), squeeze=False)[0]
     for axes, mode in zip(panels, groups, strict=True):
         by_gap = {name: _of_gap(groups[mode], mode, name) for name in gap_groups(summary["window"])}
         handles = _draw_arms(axes, by_gap, list(summary["arms"])) | _draw_yardsticks(axes, by_gap)
         _mark_window(axes, summary["window"], list(by_gap))
         axes.set_title(_TITLES[mode], fontsize=10, color=_INK, loc="left")
-        _tidy(axes)
+        tidy(axes)
     panels[0].set_ylabel("mean absolute colour error, colours in [0, 1]", color=_INK)
     figure.legend(
         handles.values(),
@@ -38,7 +39,7 @@ def draw_errors(file: Path, summary: dict[str, Any]) -> bool:
         frameon=False,
         fontsize=9,
     )
-    _save(figure, file)
+    save(figure, file)
     return True
 
 
@@ -48,7 +49,7 @@ def draw_tokens(file: Path, summary: dict[str, Any]) -> bool:
     sparse = {label: shares for label, shares in kept.items() if shares and min(shares) < 1}
     if not sparse:
         return False
-    figure = _figure(5.2, 3.4)
+    figure = paper_figure(5.2, 3.4)
     axes = figure.subplots()
     for number, (label, shares) in enumerate(kept.items()):
         if label in sparse:
@@ -58,8 +59,8 @@ def draw_tokens(file: Path, summary: dict[str, Any]) -> bool:
     axes.set_xlabel("layer", color=_INK)
     axes.set_ylabel("share of a chunk's tokens kept", color=_INK)
     axes.legend(frameon=False, fontsize=9)
-    _tidy(axes)
-    _save(figure, file)
+    tidy(axes)
+    save(figure, file)
     return True
 
 
@@ -111,22 +112,3 @@ def _mark_window(axes: Any, window: int, names: list[str]) -> None:
     axes.set_xticks(range(len(names)), [name.replace(", ", ",\n") for name in names])
     axes.set_xlim(-0.5, len(names) - 0.5)
     axes.set_xlabel("chunks since the place was last seen", color=_INK)
-
-
-def _figure(width: float, height: float) -> Any:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), dpi=150, layout="constrained", facecolor=_PAPER)
-
-
-def _tidy(axes: Any) -> None:
-    axes.set_facecolor(_PAPER)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=9)
-    axes.grid(axis="y", color="#00000014")
-
-
-def _save(figure: Any, file: Path) -> None:
-    partial = file.with_name(f".{file.name}.tmp")
-    figure.savefig(partial, format="png", facecolor=_PAPER)
-    partial.replace(file)

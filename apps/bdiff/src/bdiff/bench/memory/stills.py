@@ -9,13 +9,15 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from bdiff.bench.drawing import PAPER, save
 from bdiff.bench.memory.visits import Return, first_visits, returns
+from bdiff.files import whole
 from bdiff.telling import FIRST_STORY
 from lvbench import storyworld
 from lvbench.storyworld.plot import write_plot
 
 _MAX_RETURNS, _MAX_ARMS = 4, 5
-_PAPER, _INK, _FAINT = "#fbfaf7", "#1d1f23", "#7a7d85"
+_INK, _FAINT = "#1d1f23", "#7a7d85"
 _CELL, _GAP, _LEFT, _TOP = 1.2, 0.05, 1.1, 0.6  # inches
 _PAIR = 2 * _CELL + 5 * _GAP
 
@@ -30,9 +32,8 @@ def save_stills(file: Path, frames: Float[Tensor, "3 t h w"], story: storyworld.
     from PIL import Image
 
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.name}.tmp")
-    Image.fromarray(np.concatenate(list(_stills(frames, story)), axis=1)).save(partial, format="png")
-    partial.replace(file)
+    with whole(file) as partial:
+        Image.fromarray(np.concatenate(list(_stills(frames, story)), axis=1)).save(partial, format="png")
 
 
 def draw_returns(file: Path, summary: dict[str, Any]) -> bool:
@@ -104,7 +105,7 @@ def _draw_grid(file: Path, rows: dict[str, UInt8[np.ndarray, "chunks h w 3"]], p
 
     width = _LEFT + len(pairs) * _PAIR
     height = _TOP + len(rows) * (_CELL + _GAP) + _GAP
-    figure = Figure(figsize=(width, height), dpi=160, facecolor=_PAPER)
+    figure = Figure(figsize=(width, height), dpi=160, facecolor=PAPER)
     tops = [height - _TOP - row * (_CELL + _GAP) for row in range(len(rows))]
     for (label, stills), top in zip(rows.items(), tops, strict=True):
         middle = (top - _CELL / 2) / height
@@ -122,9 +123,7 @@ def _draw_grid(file: Path, rows: dict[str, UInt8[np.ndarray, "chunks h w 3"]], p
         for side, words in enumerate((f"chunk {pair.first}", f"chunk {pair.chunk}, gap {pair.gap}")):
             at = (x + side * (_CELL + _GAP)) / width
             figure.text(at, (above + 0.07) / height, words, fontsize=8, color=_FAINT)
-    partial = file.with_name(f".{file.name}.tmp")
-    figure.savefig(partial, format="png", facecolor=_PAPER)
-    partial.replace(file)
+    save(figure, file)
 
 
 def _stills(frames: Float[Tensor, "3 t h w"], story: storyworld.StoryVideo) -> UInt8[np.ndarray, "chunks h w 3"]:

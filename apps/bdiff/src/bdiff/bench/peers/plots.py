@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from bdiff.bench.peers.page import NAMES
+from bdiff.files import whole
 
 _COLOURS = {
     "semantic": "#d9480f",
@@ -46,6 +47,5 @@ def draw_shape(file: Path, shape: Mapping[str, Any]) -> None:
     speed.set_xlabel("frames a second")
     for axes in (growing, speed):
         axes.spines[["top", "right"]].set_visible(False)
-    partial = file.with_name(f".{file.name}.tmp")
-    figure.savefig(partial, format="png")
-    partial.replace(file)
+    with whole(file) as partial:
+        figure.savefig(partial, format="png")

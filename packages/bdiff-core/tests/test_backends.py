@@ -5,12 +5,14 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.attention.flex_attention import flex_attention
 
 from bdiff_core import Gather, backends, prepare_context
-from bdiff_core.backends import BACKENDS, Visibility, attend_by, choose_attention
+from bdiff_core.backends import BACKENDS, GatheredChunks, Visibility, attend_by, choose_attention
+from bdiff_core.scores import scored_attention, scored_gather
 
 CPU = torch.device("cpu")
 PASSES = ("bidirectional", "chunks", "context", "context and chunks", "gather")
@@ -85,6 +87,68 @@ def test_compiled_flex_equals_the_explicit_softmax(plain_errors, softmax, relati
         q, k, v, visibility, seen = make_pass(kind, chunk_tokens=50, num_past=num_past)
         with torch.no_grad():
             assert relative(BACKENDS["flex"].attend(q, k, v, visibility), softmax(q, k, v, seen)) < 1e-5
+
+
+def make_gathered(*, shared, copies, num_tokens, seed, dtype=torch.float64):
+    """A pass over a gather as in training: shared chunks that see earlier ones, copies that see themselves and them."""
+    generator = torch.Generator().manual_seed(seed)
+    chunks = shared + copies
+    visible = (torch.rand(2, chunks, chunks, generator=generator) < 0.7).tril()
+    visible[:, :, shared:] = False
+    visible[:, -1, :shared] = True
+    visible |= torch.eye(chunks, dtype=torch.bool)
+    keep = torch.rand(2, chunks, num_tokens, generator=generator) < 0.8
+    gather = Gather(slots=torch.zeros(2, chunks, dtype=torch.long), visible=visible, keep=keep)
+    seen = gather.mask(num_tokens)
+    mask = torch.zeros((), dtype=dtype).where(seen, float("-inf"))
+    gathered = GatheredChunks(visible=gather.visible, num_tokens=num_tokens)
+    qkv = [torch.randn(2, 3, chunks * num_tokens, 20, generator=generator).to(dtype) for _ in range(3)]
+    return qkv, Visibility(mask=mask, gathered=gathered), seen[:, 0]
+
+
+@settings(max_examples=20, deadline=None)
+@given(shared=st.integers(0, 4), copies=st.integers(1, 3), num_tokens=st.integers(1, 9), seed=st.integers(0, 2**16))
+def test_scores_without_what_a_gather_hides_give_the_same_attention(
+    softmax, relative, shared, copies, num_tokens, seed
+):
+    qkv, visibility, seen = make_gathered(shared=shared, copies=copies, num_tokens=num_tokens, seed=seed)
+    gathered, upstream = visibility.gathered, torch.randn(qkv[0].shape, dtype=torch.float64)
+    assert gathered.num_shared == shared
+    kernels = {
+        "torch": lambda q, k, v: F.scaled_dot_product_attention(q, k, v, attn_mask=visibility.mask),
+        "scored": lambda q, k, v: scored_attention(q, k, v, visibility.mask),
+        "gather": lambda q, k, v: scored_gather(
+            q, k, v, visibility.mask, num_shared=gathered.num_shared, num_tokens=num_tokens
+        ),
+    }
+    found, gradients = {}, {}
+    for name, kernel in kernels.items():
+        inputs = [y.clone().requires_grad_() for y in qkv]
+        found[name] = kernel(*inputs)
+        gradients[name] = torch.stack(torch.autograd.grad(found[name], inputs, upstream))
+        assert relative(found[name].detach(), softmax(*qkv, seen)) < 1e-12
+    assert relative(gradients["scored"], gradients["torch"]) < 1e-12
+    assert relative(gradients["gather"], gradients["torch"]) < 1e-12
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("needs_gradients", [False, True])
+def test_only_gradients_in_half_precision_take_the_scores(monkeypatch, dtype, needs_gradients):
+    taken = []
+    for name in ("scored_attention", "scored_gather"):
+        kernel = getattr(backends, name)
+        monkeypatch.setattr(
+            backends, name, lambda *a, name=name, kernel=kernel, **sizes: taken.append(name) or kernel(*a, **sizes)
+        )
+    (q, k, v), visibility, _ = make_gathered(shared=2, copies=2, num_tokens=3, seed=0, dtype=dtype)
+    q.requires_grad_(needs_gradients)
+    masked = BACKENDS["sdpa"].attend(q, k, v, visibility)
+    plain = BACKENDS["sdpa"].attend(q, k, v, Visibility())
+    slow = needs_gradients and dtype == torch.bfloat16
+    assert taken == (["scored_gather", "scored_attention"] if slow else [])
+    full = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), attn_mask=visibility.mask.float())
+    torch.testing.assert_close(masked.float(), full, atol=0.03, rtol=0)
+    assert masked.dtype == plain.dtype == dtype
 
 
 def velocities(model, video, *, chunks, frames):

@@ -10,8 +10,27 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
+
+from bdiff_core.scores import scored_attention, scored_gather
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GatheredChunks:
+    """Which chunks of a `Gather` see each other."""
+
+    visible: Bool[Tensor, "b chunks chunks"]
+    """`visible[:, i, j]`: tokens of chunk i attend to tokens of chunk j."""
+    num_tokens: int
+    """Tokens of a chunk."""
+
+    @property
+    def num_shared(self) -> int:
+        """Chunks in front that others see; those behind, the noisy copies of training, see what only they see."""
+        own = torch.eye(self.visible.shape[1], dtype=torch.bool, device=self.visible.device)
+        shared = (self.visible & ~own).flatten(0, 1).any(dim=0).nonzero()
+        return int(shared[-1]) + 1 if len(shared) else 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,9 +44,13 @@ class Visibility:
     """Added to the scores: 0 where a query (third axis) sees a key, -inf where not."""
     chunk_tokens: int | None = None
     """Tokens of one chunk when chunks see themselves and earlier ones only; None: no such order."""
+    gathered: GatheredChunks | None = None
+    """Where the mask is that of a `Gather`: whose chunks it is made of."""
     block_masks: dict[int, Any] = field(default_factory=dict)
     """Those of `flex`, made by the first layer that asks, for each number of keys of earlier chunks."""
 
+
+_HALF = (torch.bfloat16, torch.float16)
 
 Attend = Callable[[Tensor, Tensor, Tensor, Visibility], Tensor]
 """Attention of queries to keys, by `Visibility`; all are `[b heads n dh]`."""
@@ -39,10 +62,15 @@ def sdpa(
     v: Float[Tensor, "b heads m dh"],
     visibility: Visibility,
 ) -> Float[Tensor, "b heads n dh"]:
-    """Attention by the kernels of torch, which chooses among its own."""
-    if visibility.mask is not None:
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=visibility.mask)
-    return _by_chunk(F.scaled_dot_product_attention, q, k, v, chunk_tokens=visibility.chunk_tokens)
+    """Attention by the kernels of torch, which chooses among its own; where their gradient is slow, see `scores`."""
+    mask, chunks = visibility.mask, visibility.gathered
+    slow = q.device.type == "cpu" and q.dtype in _HALF and _needs_gradients(q, k, v)
+    if slow and mask is not None and chunks is not None:
+        return scored_gather(q, k, v, mask, num_shared=chunks.num_shared, num_tokens=chunks.num_tokens)
+    attend = scored_attention if slow else F.scaled_dot_product_attention
+    if mask is not None:
+        return attend(q, k, v, mask)
+    return _by_chunk(attend, q, k, v, chunk_tokens=visibility.chunk_tokens)
 
 
 def flex(
@@ -56,8 +84,7 @@ def flex(
     Raises:
         ValueError: If gradients are needed on the CPU, where FlexAttention has none.
     """
-    needs_gradients = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
-    if q.device.type == "cpu" and needs_gradients:
+    if q.device.type == "cpu" and _needs_gradients(q, k, v):
         raise ValueError("attention 'flex' has no gradients on the CPU: run under torch.no_grad(), or take 'sdpa'")
     kernel = _flex_kernel(dynamic=visibility.mask is None)
     return kernel(q, k, v, block_mask=_block_mask(q, k, visibility))
@@ -144,7 +171,7 @@ BACKENDS: dict[str, Backend] = {
         package="flash_attn.flash_attn_interface",
         install="pip install flash-attn --no-build-isolation",
         devices=("cuda",),
-        dtypes=(torch.float16, torch.bfloat16),
+        dtypes=_HALF,
         capability=(8, 0),
     ),
 }
@@ -168,7 +195,7 @@ def choose_attention(name: str, *, device: torch.device, dtype: torch.dtype) -> 
         ValueError: If there is no such kernel, or it lacks something here.
     """
     if name == "auto":
-        best = _BEST_IN_HALF if dtype in (torch.float16, torch.bfloat16) else ("sdpa",)
+        best = _BEST_IN_HALF if dtype in _HALF else ("sdpa",)
         return next(known for known in best if _problem(known, device, dtype) is None)
     if name not in BACKENDS:
         raise ValueError(f"attention is {name!r}; expected one of {', '.join(('auto', *BACKENDS))}")
@@ -226,6 +253,10 @@ def _problem(name: str, device: torch.device, dtype: torch.dtype) -> str | None:
             reason = str(error).splitlines()[0]
             return f"attention {name!r} cannot be had here, {reason}: {backend.install}, or take 'sdpa'"
     return None
+
+
+def _needs_gradients(*tensors: Tensor) -> bool:
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 
 
 def _by_chunk(

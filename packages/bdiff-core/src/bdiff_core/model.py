@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from bdiff_core.attention import Gather, Layout, TextKV
-from bdiff_core.backends import Attend, Visibility, attend_by, choose_attention
+from bdiff_core.backends import Attend, GatheredChunks, Visibility, attend_by, choose_attention
 from bdiff_core.config import ModelConfig
 from bdiff_core.context import Context, ContextLayer, LayerKV
 from bdiff_core.layers import Block, EmbeddedText, Head, ImageProjection, Patches, TextProjection, TimeEmbedding
@@ -219,7 +219,8 @@ class ChunkDiT(nn.Module):
         # Scores are shifted by a mask of their own dtype, made once: each layer would make it anew of a boolean one.
         seen = torch.zeros((), dtype=self.compute_dtype, device=latents.device)
         mask = seen.where(gather.mask(len(chunk)), float("-inf"))
-        return Layout(cos=cos.unsqueeze(1), sin=sin.unsqueeze(1), attend=attend, visibility=Visibility(mask=mask))
+        visibility = Visibility(mask=mask, gathered=GatheredChunks(visible=gather.visible, num_tokens=len(chunk)))
+        return Layout(cos=cos.unsqueeze(1), sin=sin.unsqueeze(1), attend=attend, visibility=visibility)
 
     def _embed_text(self, text: Tensor, image_tokens: Tensor | None) -> EmbeddedText:
         config = self.config

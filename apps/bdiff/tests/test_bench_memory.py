@@ -2,6 +2,7 @@
 
 import json
 import math
+import random
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -256,12 +257,13 @@ def lines(errors, mode="given"):
         {
             "arm": label, "mode": mode, "story": story, "seed": 0,
             "chunks": [
-                {"gap": gap, "away": gap} | dict.fromkeys(MEASURES[mode], None if e is None else e + 0.01 * story)
+                {"chunk": gap, "gap": gap, "away": gap}
+                | dict.fromkeys(MEASURES[mode], None if e is None else e + 0.01 * story)
                 for gap, e in zip((7, 3), both, strict=True)
             ],
         } for label, both in errors.items() for story in range(3)
     ]  # fmt: skip
-    return summarise(records, labels=list(errors), against="rolling", window=4)[mode]
+    return summarise(records, labels=list(errors), against="rolling", window=4, num_chunks=9)[mode]
 
 
 def test_a_summary_tells_beyond_from_within():
@@ -279,6 +281,42 @@ def test_a_summary_tells_beyond_from_within():
     assert row["beyond_disjoint"] is True
     assert "beyond_ratio" not in found["comparisons"]["rolling"]
     assert lines(errors | {"semantic": (0.13, 0.05)})["comparisons"]["semantic"]["beyond_disjoint"] is False
+
+
+def grown(slopes, *, num_chunks=25, mode="free", noise=0.0):
+    """The growth of films whose errors rise by so much a chunk from 0.1 on, told by every second chunk."""
+    draw = random.Random(0)
+    records = [
+        {
+            "arm": label, "mode": mode, "story": story, "seed": 0,
+            "chunks": [
+                {"chunk": chunk, "gap": 3, "away": 3}
+                | dict.fromkeys(MEASURES[mode], 0.1 + slope * chunk + noise * draw.gauss(0, 1))
+                for chunk in range(story, num_chunks, 2)
+            ],
+        } for label, slope in slopes.items() for story in range(4)
+    ]  # fmt: skip
+    return summarise(records, labels=list(slopes), against=None, window=4, num_chunks=num_chunks)[mode]["growth"]
+
+
+def test_what_rises_by_a_hundredth_a_chunk_grows_by_so_much_from_chunk_5_to_the_last():
+    found = grown({"rolling": 0.01, "semantic": 0.0, RECONSTRUCTION: -0.002, RANDOM_PLACE: 0.0})
+    assert set(found) == {"palette", "subject"}
+    for by_label in found.values():
+        assert by_label["rolling"] == pytest.approx({"mean": 0.19, "low": 0.19, "high": 0.19})
+        assert by_label["semantic"] == pytest.approx({"mean": 0, "low": 0, "high": 0}, abs=1e-12)
+        assert by_label[RECONSTRUCTION]["mean"] == pytest.approx(-0.038)
+    assert set(grown({"rolling": 0.01, RANDOM_PLACE: 0.0}, mode="given")) == {"subject"}
+
+
+def test_growth_has_an_interval_that_holds_what_is_there():
+    found = grown({"rolling": 0.004, "semantic": 0.0, RANDOM_PLACE: 0.0}, noise=0.02)["palette"]
+    assert 0 < found["rolling"]["low"] < 0.076 < found["rolling"]["high"]
+    assert found["semantic"]["low"] < 0 < found["semantic"]["high"]
+
+
+def test_a_film_too_short_to_grow_has_no_growth():
+    assert grown({"rolling": 0.01, RANDOM_PLACE: 0.0}, num_chunks=6)["palette"] == {}
 
 
 def test_what_could_not_be_measured_is_left_out():

@@ -16,6 +16,12 @@ NUM_DRAWS = 4000
 BEYOND, WITHIN, ALL = "beyond", "within", "all"
 """Groups of chunks by whether a rolling window of the same budget still holds the place."""
 
+GROWN = ("palette", "subject")
+"""Measures that are looked at over the length of a film: an error that is inherited and added to grows."""
+
+GROWTH_FROM = 5
+"""Chunk from which they are: before it films have hardly begun to return."""
+
 Record = Mapping[str, Any]
 Inside = Callable[[Record], bool]
 
@@ -46,6 +52,35 @@ class Tally:
             return np.asarray(total / count)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trend:
+    """One measure of one arm over the length of a film: a straight line through the chunks of all stories."""
+
+    moments: NDArray[np.float64]
+    """[5, stories] sums over a story's chunks of 1, chunk, chunk squared, measure, and chunk times measure."""
+
+    @classmethod
+    def of(cls, records: Sequence[Sequence[Record]], measure: str) -> "Trend":
+        """Add up the records from chunk `GROWTH_FROM` on that hold the measure."""
+        sums = []
+        for story in records:
+            there = [r for r in story if r["chunk"] >= GROWTH_FROM and r[measure] is not None]
+            chunk, value = (np.array([r[name] for r in there], dtype=np.float64) for name in ("chunk", measure))
+            sums.append([len(there), chunk.sum(), (chunk**2).sum(), value.sum(), (chunk * value).sum()])
+        return cls(moments=np.array(sums).T)
+
+    def growth(self, num_chunks: int, draws: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
+        """Rise of the line from chunk `GROWTH_FROM` to the last of ``num_chunks``; draws as in `Tally.mean`.
+
+        nan without chunks of two different numbers.
+        """
+        summed = self.moments.sum(1) if draws is None else self.moments[:, draws].sum(2)
+        count, chunk, square, value, product = summed
+        spread = count * square - chunk**2  # whole numbers, so exactly 0 where there is no line
+        slope = (count * product - chunk * value) / np.where(spread > 0, spread, np.nan)
+        return np.asarray(slope * (num_chunks - 1 - GROWTH_FROM))
+
+
 def draw_stories(num_stories: int) -> NDArray[np.int64]:
     """[draws, stories] whole stories drawn with replacement; the same for all arms, so that differences are paired."""
     return np.random.default_rng(0).integers(num_stories, size=(NUM_DRAWS, num_stories))
@@ -64,11 +99,13 @@ def interval(
     if any(tally.count.sum() == 0 for tally in tallies):
         return None
     values = function(*(tally.mean(draws) for tally in tallies))
-    low, high = np.nanquantile(values, (0.025, 0.975))
-    return {"mean": float(function(*(tally.mean() for tally in tallies))), "low": float(low), "high": float(high)}
+    low, high = _quantiles(values)
+    return {"mean": float(function(*(tally.mean() for tally in tallies))), "low": low, "high": high}
 
 
-def summarise(lines: Iterable[Record], *, labels: Sequence[str], against: str | None, window: int) -> dict[str, Any]:
+def summarise(
+    lines: Iterable[Record], *, labels: Sequence[str], against: str | None, window: int, num_chunks: int
+) -> dict[str, Any]:
     """All figures of a bench.
 
     Args:
@@ -76,17 +113,19 @@ def summarise(lines: Iterable[Record], *, labels: Sequence[str], against: str | 
         labels: Arms and yardsticks in the order in which they are shown.
         against: The arm that others are compared with; None compares nothing.
         window: Chunks that a rolling window of the same budget holds.
+        num_chunks: Chunks of a film.
 
     Returns:
         For each mode with lines: ``stories``; ``groups``, by group, measure and label, each a mean with its interval,
-        chunks and stories; ``comparisons``, by label.
+        chunks and stories; ``comparisons``, by label; and ``growth`` of the `GROWN` measures, by measure and label.
     """
-    kept = list(lines)
-    return {
-        mode: _mode_figures([line for line in kept if line["mode"] == mode], mode, labels, against, window)
-        for mode in MODES
-        if any(line["mode"] == mode for line in kept)
-    }
+    kept, found = list(lines), {}
+    for mode in MODES:
+        of_mode = [line for line in kept if line["mode"] == mode]
+        if of_mode:
+            found[mode] = _mode_figures(of_mode, mode, labels, against, window)
+            found[mode]["growth"] = _growth(of_mode, mode, labels, num_chunks)
+    return found
 
 
 def gap_groups(window: int) -> dict[str, Inside]:
@@ -133,6 +172,27 @@ def _mode_figures(
         },
         "comparisons": {label: _compare(compared, label, against, draws) for label in labels if label != RANDOM_PLACE},
     }
+
+
+def _growth(lines: Sequence[Record], mode: Mode, labels: Sequence[str], num_chunks: int) -> dict[str, Any]:
+    """How much the `GROWN` measures of a mode rise over a film, where there are chunks to tell it by."""
+    stories = sorted({line["story"] for line in lines})
+    draws, found = draw_stories(len(stories)), {}
+    for name in (name for name in MEASURES[mode] if name in GROWN):
+        trends = {label: Trend.of(_by_story(lines, label, stories), name) for label in labels if label != RANDOM_PLACE}
+        rises = {label: (trend.growth(num_chunks), trend.growth(num_chunks, draws)) for label, trend in trends.items()}
+        found[name] = {
+            label: dict(zip(("mean", "low", "high"), (float(rise), *_quantiles(drawn)), strict=True))
+            for label, (rise, drawn) in rises.items()
+            if np.isfinite(rise)
+        }
+    return found
+
+
+def _quantiles(values: NDArray[np.float64]) -> tuple[float, float]:
+    """Of a bootstrap 95% interval."""
+    low, high = np.nanquantile(values, (0.025, 0.975))
+    return float(low), float(high)
 
 
 def _by_story(lines: Sequence[Record], label: str, stories: Sequence[int]) -> list[list[Record]]:

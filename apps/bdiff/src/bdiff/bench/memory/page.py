@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bdiff.bench.memory.arms import RANDOM_PLACE, RECONSTRUCTION, YARDSTICKS
-from bdiff.bench.memory.figures import ALL, BEYOND, WITHIN, gap_groups
+from bdiff.bench.memory.figures import ALL, BEYOND, GROWTH_FROM, WITHIN, gap_groups
 from bdiff.bench.memory.measures import MEASURES
 
 PICTURES = {
@@ -50,6 +50,7 @@ def memory_parts(summary: Mapping[str, Any], *, pictures: Mapping[str, str]) -> 
             parts.append("No story comes back to a place.")
             continue
         parts += [_groups_table(summary, mode), _comparisons_table(summary, mode), _GAPS, _gaps_table(summary, mode)]
+        parts += _growth_parts(summary, mode)
     parts += _tokens_parts(summary)
     return parts + [f"![{PICTURES[name]}]({link})" for name, link in pictures.items()]
 
@@ -130,6 +131,22 @@ def _gaps_table(summary: Mapping[str, Any], mode: str) -> str:
     return "\n".join(rows)
 
 
+def _growth_parts(summary: Mapping[str, Any], mode: str) -> Iterator[str]:
+    growth = summary["figures"][mode]["growth"]
+    if not any(growth.values()):
+        return
+    last = summary["config"]["num_chunks"] - 1
+    yield (
+        f"How much an error rises from chunk {GROWTH_FROM} to chunk {last}, by a straight line through all chunks in "
+        "between. An interval with 0 in it shows no growth."
+    )
+    rows = ["| growth | " + " | ".join(growth) + " |", "|---" * (len(growth) + 1) + "|"]
+    for label in (*summary["arms"], RECONSTRUCTION):
+        cells = [_signed(by_label.get(label)) for by_label in growth.values()]
+        rows.append(f"| {_NAMES.get(label, label)} | " + " | ".join(cells) + " |")
+    yield "\n".join(rows)
+
+
 def _tokens_parts(summary: Mapping[str, Any]) -> Iterator[str]:
     arms = {label: arm["tokens"] for label, arm in summary["arms"].items() if arm["tokens"]["kept"]}
     if not arms:
@@ -156,6 +173,10 @@ def _num_chunks(figures: Mapping[str, Any]) -> int:
 
 def _interval(figure: Mapping[str, float] | None) -> str:
     return "–" if figure is None else f"{figure['mean']:.4f} ({figure['low']:.4f} to {figure['high']:.4f})"
+
+
+def _signed(figure: Mapping[str, float] | None) -> str:
+    return "–" if figure is None else f"{figure['mean']:+.4f} ({figure['low']:+.4f} to {figure['high']:+.4f})"
 
 
 def _percent(figure: Mapping[str, float] | None) -> str:

@@ -180,7 +180,9 @@ def _summary(config: MemoryBenchConfig, recipe: Recipe, lines: Sequence[dict[str
             | {"folder": str(arm.transformer(config.model)), "tokens": _tokens(lines, arm.label)}
             for arm in config.arms
         },
-        "figures": summarise(lines, labels=labels, against=config.baseline, window=config.window),
+        "figures": summarise(
+            lines, labels=labels, against=config.baseline, window=config.window, num_chunks=config.num_chunks
+        ),
     }
 
 

@@ -257,7 +257,7 @@ def lines(errors, mode="given"):
         {
             "arm": label, "mode": mode, "story": story, "seed": 0,
             "chunks": [
-                {"chunk": gap, "gap": gap, "away": gap}
+                {"chunk": gap, "place": gap, "gap": gap, "away": gap}
                 | dict.fromkeys(MEASURES[mode], None if e is None else e + 0.01 * story)
                 for gap, e in zip((7, 3), both, strict=True)
             ],
@@ -283,6 +283,27 @@ def test_a_summary_tells_beyond_from_within():
     assert lines(errors | {"semantic": (0.13, 0.05)})["comparisons"]["semantic"]["beyond_disjoint"] is False
 
 
+def test_a_place_that_was_once_lost_is_not_held_any_more():
+    chain = [(5, 0, 3), (6, 0, 1), (9, 1, 6), (10, 1, 1), (14, 0, 8), (16, 0, 2), (17, 1, 4)]  # chunk, place, gap
+    records = [
+        {
+            "arm": label, "mode": "given", "story": story, "seed": 0,
+            "chunks": [
+                {"chunk": chunk, "place": place, "gap": gap, "away": gap}
+                | dict.fromkeys(MEASURES["given"], chunk / 100)
+                for chunk, place, gap in chain
+            ],
+        } for label in ("rolling", RANDOM_PLACE) for story in range(2)
+    ]  # fmt: skip
+    groups = summarise(records, labels=["rolling", RANDOM_PLACE], against=None, window=4, num_chunks=25)["given"][
+        "groups"
+    ]
+    held = groups["held"]["colour"]["rolling"]
+    assert held["chunks"] == 2 * 2
+    assert held["mean"] == pytest.approx((0.05 + 0.06) / 2)
+    assert groups["within"]["colour"]["rolling"]["chunks"] == 2 * 5
+
+
 def grown(slopes, *, num_chunks=25, mode="free", noise=0.0):
     """The growth of films whose errors rise by so much a chunk from 0.1 on, told by every second chunk."""
     draw = random.Random(0)
@@ -290,7 +311,7 @@ def grown(slopes, *, num_chunks=25, mode="free", noise=0.0):
         {
             "arm": label, "mode": mode, "story": story, "seed": 0,
             "chunks": [
-                {"chunk": chunk, "gap": 3, "away": 3}
+                {"chunk": chunk, "place": 0, "gap": 3, "away": 3}
                 | dict.fromkeys(MEASURES[mode], 0.1 + slope * chunk + noise * draw.gauss(0, 1))
                 for chunk in range(story, num_chunks, 2)
             ],

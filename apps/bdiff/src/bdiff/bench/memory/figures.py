@@ -13,8 +13,9 @@ from bdiff.bench.memory.measures import MEASURES, MODES, Mode
 NUM_DRAWS = 4000
 """Bootstrap samples."""
 
-BEYOND, WITHIN, ALL = "beyond", "within", "all"
-"""Groups of chunks by whether a rolling window of the same budget still holds the place."""
+BEYOND, WITHIN, HELD, ALL = "beyond", "within", "held", "all"
+"""Groups of chunks by whether a rolling window of the same budget still holds the place. *Held* are those within whose
+place was never beyond before: what the window holds is then the first visit, or was made from it."""
 
 GROWN = ("palette", "subject")
 """Measures that are looked at over the length of a film: an error that is inherited and added to grows."""
@@ -199,12 +200,28 @@ def _by_story(lines: Sequence[Record], label: str, stories: Sequence[int]) -> li
     found: dict[int, list[Record]] = {story: [] for story in stories}
     for line in lines:
         if line["arm"] == label:
-            found[line["story"]] += line["chunks"]
+            found[line["story"]] += _with_longest(line["chunks"])
     return list(found.values())
 
 
+def _with_longest(film: Sequence[Record]) -> list[Record]:
+    """The records of a film, each with the longest gap of its place so far."""
+    longest: dict[int, int] = {}
+    records: list[Record] = []
+    for record in film:
+        place = record["place"]
+        longest[place] = max(longest.get(place, 0), record["gap"])
+        records.append({**record, "longest": longest[place]})
+    return records
+
+
 def _groups(window: int) -> dict[str, Inside]:
-    named = {BEYOND: _between("gap", window + 1), WITHIN: _between("gap", 1, window), ALL: _between("gap", 1)}
+    named = {
+        BEYOND: _between("gap", window + 1),
+        WITHIN: _between("gap", 1, window),
+        HELD: _between("longest", 1, window),
+        ALL: _between("gap", 1),
+    }
     return named | {f"gap {name}": inside for name, inside in gap_groups(window).items()}
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bdiff.bench.memory.arms import RANDOM_PLACE, RECONSTRUCTION, YARDSTICKS
-from bdiff.bench.memory.figures import ALL, BEYOND, GROWTH_FROM, WITHIN, gap_groups
+from bdiff.bench.memory.figures import ALL, BEYOND, GROWTH_FROM, HELD, WITHIN, gap_groups
 from bdiff.bench.memory.measures import MEASURES
 
 PICTURES = {
@@ -64,8 +64,9 @@ def _setting(summary: Mapping[str, Any]) -> str:
         f"{_count(sampling['steps'], 'step', 'steps')}, shift {sampling['shift']:g}, "
         f"guidance {sampling['guidance']:g}, {sampling['noise']} noise. *Beyond* are chunks whose place was last seen "
         f"more than {summary['window']} chunks before, so that a rolling window of the same budget does not hold it; "
-        "*within* are the other chunks of later visits. Means are over chunks, intervals are bootstrap 95% over "
-        "stories, paired for ratios and differences."
+        "*within* are the other chunks of later visits, and *held* those whose place was never beyond since its first "
+        "visit: of others a window holds what was made when the place was lost. Means are over chunks, intervals are "
+        "bootstrap 95% over stories, paired for ratios and differences."
     )
 
 
@@ -90,12 +91,14 @@ def _shared_weights(summary: Mapping[str, Any]) -> Iterator[str]:
 
 def _groups_table(summary: Mapping[str, Any], mode: str) -> str:
     groups, names = summary["figures"][mode]["groups"], MEASURES[mode]
-    sizes = {group: _num_chunks(groups[group][names[0]]) for group in (BEYOND, WITHIN)}
+    shown = (BEYOND, WITHIN, HELD)
+    sizes = {group: _num_chunks(groups[group][names[0]]) for group in shown}
     heads = [f"beyond ({_count(sizes[BEYOND], 'chunk', 'chunks')})", f"within ({sizes[WITHIN]})"]
+    heads.append(f"of these held ({sizes[HELD]})")
     heads += [f"{name}, beyond" for name in names[1:]] + ["subject, within"]
     rows = [f"| {names[0]} | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
     for label in (*summary["arms"], *YARDSTICKS):
-        cells = [_interval(groups[group][names[0]].get(label)) for group in (BEYOND, WITHIN)]
+        cells = [_interval(groups[group][names[0]].get(label)) for group in shown]
         cells += [_mean(groups[BEYOND][name].get(label)) for name in names[1:]]
         cells.append(_mean(groups[WITHIN]["subject"].get(label)))
         rows.append(f"| {_NAMES.get(label, label)} | " + " | ".join(cells) + " |")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from bdiff.bench.ablation import CELLS, AblationConfig, Cell, PostTraining, bench_ablation, tiny_config
 from bdiff.bench.ablation import run as ablation_run
 from bdiff.bench.ablation.cells import BASELINE, OURS, SWEEP, TABLES, TRUTH, choose
-from bdiff.bench.ablation.figures import CLAIMED, MEASURES, read_runs, summarise, verdict
+from bdiff.bench.ablation.figures import CLAIMED, MEASURES, origins, read_runs, summarise, verdict
 from bdiff.bench.ablation.films import DRIFTS, FilmJob, film_line
 from bdiff.bench.ablation.page import ablation_parts
 from bdiff.bench.ablation.progress import Clock, FractionFile
@@ -261,8 +261,7 @@ def _opening(summary):
             "steps": 5, "batch": 4, "stories": 8, "learning_rate": 1e-4, "film_chunks": 6, "film_steps": 4,
         }, "sampling": {"steps": 4, "shift": 3.0, "guidance": 1.0, "noise": "fresh", "richness": 0}, "num_chunks": 12,
     }  # fmt: skip
-    machine = {"bdiff": "0", "torch": "0", "processor": "p"}
-    return "\n\n".join(ablation_parts(summary | {"config": config, "machine": machine, "commits": []}, pictures={}))
+    return "\n\n".join(ablation_parts({"config": config, "machines": [], "commits": []} | summary, pictures={}))
 
 
 def test_the_page_says_where_less_is_not_nearer_to_the_truth():
@@ -314,6 +313,20 @@ def test_curves_are_relative_changes_against_the_first_chunk():
     assert cell["curves"]["clarity"] == [0.0, 0.5, None]
     assert cell["measures"]["visible"]["mean"] == 1.0
     assert "place" not in cell["measures"]
+
+
+def test_the_page_names_the_machines_and_commits_of_the_runs():
+    machines = [{"bdiff": "1", "torch": "2", "processor": name} for name in ("slow", "fast", "slow")]
+    runs = [
+        run_of(label, [film(0)]) | {"machine": machine, "commit": commit}
+        for label, machine, commit in zip((OURS, BASELINE, "sink"), machines, ("b", None, "b"), strict=True)
+    ]
+    runs[0]["training"]["commit"] = "a"
+    found = origins([*runs, run_of(TRUTH, [film(0)]) | {"machine": machines[0], "commit": "c", "training": None}])
+    assert [machine["processor"] for machine in found["machines"]] == ["fast", "slow"]
+    assert found["commits"] == ["a", "b", "c"]
+    page = _opening(summary_of(runs, stories=range(1)) | found)
+    assert "made by bdiff 1, torch 2 on fast; bdiff 1, torch 2 on slow; commits `a`, `b`, `c`." in page
 
 
 # The whole
@@ -368,6 +381,13 @@ def test_a_bench_that_is_stopped_twice_ends_with_the_figures_of_one_that_is_not(
     with pytest.raises(ValueError, match="another num_chunks; choose another folder"):
         bench_ablation(replace(parts, num_chunks=4))
     monkeypatch.undo()
+    results = {file: file.read_bytes() for file in (parts.out / "results").iterdir()}
+    made = origins(read_runs(parts.out))
+    monkeypatch.setattr(ablation_run, "commit", lambda: "later")
+    monkeypatch.setattr(ablation_run, "describe_machine", lambda: {"processor": "another"})
+    summary, _ = bench_ablation(parts)
+    assert {file: file.read_bytes() for file in results} == results
+    assert {"machines": summary["machines"], "commits": summary["commits"]} == made
     summary, _ = bench_ablation(replace(parts, cells=("naive",), tables=("6",), minutes=1e-9))
     assert summary["missing"] == {"naive": [0]}
 

@@ -60,15 +60,34 @@ def read_runs(folder: Path) -> list[dict[str, Any]]:
     Raises:
         ValueError: If a file is not what the bench wrote.
     """
-    found = []
-    for file in sorted((folder / "results").glob("*.json")):
-        try:
-            run = json.loads(file.read_text(encoding="utf-8"))
-            run["cell"]["label"], run["seed"], run["config"], run["films"]
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise ValueError(f"{file}: not a run of bdiff bench ablation ({error!r}); remove it") from None
-        found.append(run)
-    return found
+    return [read_run(file) for file in sorted((folder / "results").glob("*.json"))]
+
+
+def read_run(file: Path) -> dict[str, Any]:
+    """The JSON of one run.
+
+    Raises:
+        ValueError: If the file is not what the bench wrote.
+    """
+    try:
+        run: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        run["cell"]["label"], run["seed"], run["config"], run["commit"], run["machine"]
+        [film["story"] for film in run["films"]]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{file}: not a run of bdiff bench ablation ({error!r}); remove it") from None
+    return run
+
+
+def holds_stories(file: Path, stories: Sequence[int]) -> bool:
+    """Whether the JSON of a run is there and has a film of each of these stories."""
+    return file.exists() and {film["story"] for film in read_run(file)["films"]}.issuperset(stories)
+
+
+def origins(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Where runs were made: ``machines``, each once, and ``commits``, those of trainings too."""
+    machines = {json.dumps(run["machine"], sort_keys=True): run["machine"] for run in runs}
+    commits = {facts["commit"] for run in runs for facts in (run, run["training"]) if facts}
+    return {"machines": [machines[key] for key in sorted(machines)], "commits": sorted(commits - {None})}
 
 
 def summarise(

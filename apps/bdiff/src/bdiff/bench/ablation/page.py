@@ -1,6 +1,6 @@
 """An ablation's figures as Markdown: the claim first, then the tables."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from bdiff.bench.ablation.cells import BASELINE, CELLS, OURS, TRUTH
@@ -112,7 +112,7 @@ def _missing(summary: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _setting(summary: Mapping[str, Any]) -> str:
-    config, machine = summary["config"], summary["machine"]
+    config = summary["config"]
     training, sampling = config["training"], config["sampling"]
     bases = {config["bases"][str(seed)] for seed in summary["seeds"]}
     base = "one base for all seeds" if len(bases) == 1 else f"{len(bases)} bases, one for each seed"
@@ -127,9 +127,14 @@ def _setting(summary: Mapping[str, Any]) -> str:
         f"{sampling['noise']} noise, richness {sampling['richness']}; the noise of a story is the same for all cells. "
         "Means are over films (recall and palette: over chunks), seeds together; intervals are bootstrap 95% over "
         "stories, every cell drawn with the same stories. VDE is the weighted sum as published, with the world's true "
-        f"masks. bdiff {machine['bdiff']}, torch {machine['torch']} on {machine['processor']}; commits "
+        f"masks. The runs were made by {_machines(summary['machines'])}; commits "
         f"{', '.join(f'`{commit[:12]}`' for commit in summary['commits']) or 'unknown'}."
     )
+
+
+def _machines(machines: Sequence[Mapping[str, Any]]) -> str:
+    named = dict.fromkeys(f"bdiff {one['bdiff']}, torch {one['torch']} on {one['processor']}" for one in machines)
+    return "; ".join(named) or "an unknown machine"
 
 
 def _table(summary: Mapping[str, Any], labels: tuple[str, ...]) -> str:

@@ -14,7 +14,7 @@ import torch
 
 from bdiff.bench.ablation.cells import CELLS, TRUTH
 from bdiff.bench.ablation.config import AblationConfig, joined_settings
-from bdiff.bench.ablation.figures import read_runs, summarise
+from bdiff.bench.ablation.figures import holds_stories, origins, read_runs, summarise
 from bdiff.bench.ablation.films import FilmJob, told_line, true_line
 from bdiff.bench.ablation.page import ablation_parts
 from bdiff.bench.ablation.plots import draw
@@ -127,8 +127,7 @@ def write_figures(config: AblationConfig) -> dict[str, Any]:
         window=config.window,
         wanted=[cell.label for cell in config.chosen],
     )
-    shown = {"config": json.loads((out / "settings.json").read_text(encoding="utf-8")), "machine": describe_machine()}
-    summary |= shown | {"commits": sorted({str(run["commit"]) for run in runs})}
+    summary |= {"config": json.loads((out / "settings.json").read_text(encoding="utf-8"))} | origins(runs)
     write_whole(out / "summary.json", json.dumps(summary, indent=2, allow_nan=False) + "\n")
     parts = ["# What the memory and the losses are worth", *ablation_parts(summary, pictures=draw(out, summary))]
     write_whole(out / "page.md", "\n\n".join(parts) + "\n")
@@ -222,7 +221,7 @@ def _teller(studio: _Studio, job: FilmJob) -> Teller:
 
 
 def _write_results(config: AblationConfig, settings: dict[str, Any], runs: Sequence[Run]) -> None:
-    """The JSON of each run that has told every story."""
+    """The JSON of each run that has told every story; one that is there stays, with where it was made."""
     found = {(job.cell, job.seed, job.story): line for line in read_lines(_lines(config)) for job in [_job_of(line)]}
     seed = runs[0].seed
     told: list[tuple[str, dict[str, Any], dict[str, Any] | None]] = [
@@ -232,8 +231,9 @@ def _write_results(config: AblationConfig, settings: dict[str, Any], runs: Seque
         told.append((TRUTH, _TRUE_CELL, None))
     for name, cell, training in told:
         lines = [found.get((cell["label"], seed, story)) for story in config.story_seeds]
-        if all(lines):
-            _write_result(config.out / "results" / f"{name}.json", cell, seed, settings, training, lines)
+        file = config.out / "results" / f"{name}.json"
+        if all(lines) and not holds_stories(file, config.story_seeds):
+            _write_result(file, cell, seed, settings, training, lines)
 
 
 def _write_result(

@@ -117,7 +117,7 @@ def test_a_record_of_an_earlier_end_does_not_pass_for_the_end(tiny_model, tmp_pa
     with pytest.raises(SystemExit) as ended:
         main(["resume", str(killed.out)])
     assert ended.value.code == 0
-    for name in ("video.mp4", "trace.json"):
+    for name in ("video.mp4", "trace.json", "drift.json"):
         assert (killed.out / name).read_bytes() == (config.out / name).read_bytes()
 
 

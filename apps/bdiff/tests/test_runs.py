@@ -1,7 +1,6 @@
 """Runs that are stopped, gone on with, taken again and made longer."""
 
 import json
-import re
 import shutil
 from dataclasses import replace
 
@@ -265,13 +264,6 @@ def test_a_damaged_chunk_ends_a_command_in_one_line(stopped, capsys):
     assert ended.value.code == 0
 
 
-def numbers_of(report):
-    """The numbers of a drift report, whose last bits can differ from call to call on some processors."""
-    found = [float(number) for number in re.findall(r"-?\d+\.\d+(?:e-?\d+)?", report.read_text())]
-    assert found
-    return found
-
-
 def test_a_run_has_ended_only_when_all_is_told(config, whole, tmp_path, monkeypatch, capsys):
     """Stopped while drift is measured, it is not complete, and what is missing needs no memory."""
 
@@ -289,7 +281,7 @@ def test_a_run_has_ended_only_when_all_is_told(config, whole, tmp_path, monkeypa
         main(["resume", str(run)])
     assert (ended.value.code, "is complete" in capsys.readouterr().err) == (0, False)
     assert bytes_of(run) == bytes_of(whole)
-    assert numbers_of(run / "drift.json") == pytest.approx(numbers_of(whole / "drift.json"), rel=1e-6)
+    assert (run / "drift.json").read_bytes() == (whole / "drift.json").read_bytes()
 
 
 def test_a_run_whose_model_has_changed_is_refused(config, tiny_model, tmp_path, capsys):

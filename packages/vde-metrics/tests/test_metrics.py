@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vde_metrics import Clarity, DISFlow, FrameBatch, FrameMetric, Motion
+from vde_metrics.flow import flow_lengths
 
 
 def grey(picture):
@@ -17,6 +18,16 @@ def grey(picture):
 
 def noise(*shape, seed=0):
     return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+
+
+def test_the_length_of_a_flow_does_not_depend_on_where_it_lies():
+    flow = torch.randn(3, 24, 37, 2, generator=torch.Generator().manual_seed(0))
+    expected = flow_lengths(flow)
+    torch.testing.assert_close(expected, torch.linalg.vector_norm(flow.double(), dim=-1).float(), rtol=3e-7, atol=0)
+    for offset in range(16):
+        memory = torch.zeros(flow.numel() + offset)
+        memory[offset:] = flow.flatten()
+        assert torch.equal(flow_lengths(memory[offset:].view(flow.shape)), expected)
 
 
 @settings(max_examples=15, deadline=None)

@@ -70,11 +70,9 @@ class DISFlow:
 
 
 def flow_lengths(flow: Float32[Tensor, "pairs h w 2"]) -> Float32[Tensor, "pairs h w"]:
-    """Length of the flow of every pixel."""
-    import cv2
-
-    lengths = [torch.from_numpy(cv2.magnitude(*cv2.split(pair))) for pair in flow.float().cpu().numpy()]
-    return torch.stack(lengths) if lengths else torch.zeros(flow.shape[:3])
+    """Length of the flow of every pixel, the same bits wherever it lies; OpenCV's `magnitude` may round by address."""
+    right, down = flow.float().cpu().unbind(-1)
+    return (right.square() + down.square()).sqrt_()
 
 
 def _smoothed(picture: UInt8[np.ndarray, "h w"], deviation: float) -> UInt8[np.ndarray, "h w"]:

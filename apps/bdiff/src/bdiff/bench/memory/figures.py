@@ -120,13 +120,12 @@ def summarise(
         For each mode with lines: ``stories``; ``groups``, by group, measure and label, each a mean with its interval,
         chunks and stories; ``comparisons``, by label; and ``growth`` of the `GROWN` measures, by measure and label.
     """
-    kept, found = list(lines), {}
-    for mode in MODES:
-        of_mode = [line for line in kept if line["mode"] == mode]
-        if of_mode:
-            found[mode] = _mode_figures(of_mode, mode, labels, against, window)
-            found[mode]["growth"] = _growth(of_mode, mode, labels, num_chunks)
-    return found
+    kept = list(lines)
+    return {
+        mode: _mode_figures(of_mode, mode, labels, against, window, num_chunks)
+        for mode in MODES
+        if (of_mode := [line for line in kept if line["mode"] == mode])
+    }
 
 
 def gap_groups(window: int) -> dict[str, Inside]:
@@ -148,7 +147,7 @@ def gap_groups(window: int) -> dict[str, Inside]:
 
 
 def _mode_figures(
-    lines: Sequence[Record], mode: Mode, labels: Sequence[str], against: str | None, window: int
+    lines: Sequence[Record], mode: Mode, labels: Sequence[str], against: str | None, window: int, num_chunks: int
 ) -> dict[str, Any]:
     stories = sorted({line["story"] for line in lines})
     draws = draw_stories(len(stories))
@@ -172,21 +171,23 @@ def _mode_figures(
             for group, measures in tallies.items()
         },
         "comparisons": {label: _compare(compared, label, against, draws) for label in labels if label != RANDOM_PLACE},
+        "growth": {name: _growth(records, name, num_chunks, draws) for name in MEASURES[mode] if name in GROWN},
     }
 
 
-def _growth(lines: Sequence[Record], mode: Mode, labels: Sequence[str], num_chunks: int) -> dict[str, Any]:
-    """How much the `GROWN` measures of a mode rise over a film, where there are chunks to tell it by."""
-    stories = sorted({line["story"] for line in lines})
-    draws, found = draw_stories(len(stories)), {}
-    for name in (name for name in MEASURES[mode] if name in GROWN):
-        trends = {label: Trend.of(_by_story(lines, label, stories), name) for label in labels if label != RANDOM_PLACE}
-        rises = {label: (trend.growth(num_chunks), trend.growth(num_chunks, draws)) for label, trend in trends.items()}
-        found[name] = {
-            label: dict(zip(("mean", "low", "high"), (float(rise), *_quantiles(drawn)), strict=True))
-            for label, (rise, drawn) in rises.items()
-            if np.isfinite(rise)
-        }
+def _growth(
+    records: Mapping[str, Sequence[Sequence[Record]]], measure: str, num_chunks: int, draws: NDArray[np.int64]
+) -> dict[str, Any]:
+    """How much a measure rises over a film, by label, where there are chunks to tell it by."""
+    found = {}
+    for label, of_label in records.items():
+        if label == RANDOM_PLACE:
+            continue
+        trend = Trend.of(of_label, measure)
+        rise = float(trend.growth(num_chunks))
+        if np.isfinite(rise):
+            low, high = _quantiles(trend.growth(num_chunks, draws))
+            found[label] = {"mean": rise, "low": low, "high": high}
     return found
 
 

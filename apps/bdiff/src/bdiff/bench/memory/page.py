@@ -145,7 +145,7 @@ def _growth_parts(summary: Mapping[str, Any], mode: str) -> Iterator[str]:
     )
     rows = ["| growth | " + " | ".join(growth) + " |", "|---" * (len(growth) + 1) + "|"]
     for label in (*summary["arms"], RECONSTRUCTION):
-        cells = [_signed(by_label.get(label)) for by_label in growth.values()]
+        cells = [_interval(by_label.get(label), form="+.4f") for by_label in growth.values()]
         rows.append(f"| {_NAMES.get(label, label)} | " + " | ".join(cells) + " |")
     yield "\n".join(rows)
 
@@ -174,12 +174,11 @@ def _num_chunks(figures: Mapping[str, Any]) -> int:
     return figures.get(RECONSTRUCTION, {"chunks": 0})["chunks"]
 
 
-def _interval(figure: Mapping[str, float] | None) -> str:
-    return "–" if figure is None else f"{figure['mean']:.4f} ({figure['low']:.4f} to {figure['high']:.4f})"
-
-
-def _signed(figure: Mapping[str, float] | None) -> str:
-    return "–" if figure is None else f"{figure['mean']:+.4f} ({figure['low']:+.4f} to {figure['high']:+.4f})"
+def _interval(figure: Mapping[str, float] | None, *, form: str = ".4f") -> str:
+    if figure is None:
+        return "–"
+    mean, low, high = (format(figure[name], form) for name in ("mean", "low", "high"))
+    return f"{mean} ({low} to {high})"
 
 
 def _percent(figure: Mapping[str, float] | None) -> str:

@@ -36,6 +36,8 @@ def test_states_do_not_depend_on_the_batch(encoder):
         alone = encoder.encode([prompts[index]])
         torch.testing.assert_close(alone.tokens[0], together.tokens[index], rtol=0, atol=1e-5)
         torch.testing.assert_close(alone.embedding[0], together.embedding[index], rtol=0, atol=1e-5)
+        assert torch.equal(alone.tokens[0], together.tokens[index])
+        assert torch.equal(alone.embedding[0], together.embedding[index])
 
 
 def test_embedding_sees_what_token_states_cut(encoder, caplog):

@@ -55,6 +55,7 @@ class SentenceTextEncoder:
         text_length: int = 32,
         scale: float = 2.2,
         device: str | torch.device = "cpu",
+        batch_size: int = 1,
     ) -> None:
         """Loads the model from a folder, the hub's cache, an installed package, or else from the hub, in this order.
 
@@ -63,6 +64,8 @@ class SentenceTextEncoder:
             text_length: rows of the token states; longer prompts are cut there (the embedding sees 256 tokens).
             scale: factor that brings token states to about unit variance: MiniLM's have a standard deviation of 0.45.
             device: where to compute; states are returned there.
+            batch_size: prompts that are computed together. On some processors the last bits of a prompt's states
+                depend on those beside it; one by one, a film that is made longer is the film that was long at once.
 
         Raises:
             ValueError: the model is nowhere to be found, or damaged.
@@ -70,6 +73,7 @@ class SentenceTextEncoder:
         if text_length < 4:
             raise ValueError(f"text_length is {text_length}; expected at least 4 tokens")
         self._model = _load(name, device=str(device))
+        self._batch_size = batch_size
         self.text_length = text_length
         self.scale = scale
 
@@ -85,6 +89,7 @@ class SentenceTextEncoder:
             raise ValueError(f"prompts is {prompts!r}; expected a list of at least one prompt")
         rows = self._model.encode(
             list(prompts),
+            batch_size=self._batch_size,
             output_value=None,
             convert_to_numpy=False,
             normalize_embeddings=False,

@@ -27,6 +27,9 @@ from bdiff_core import (
 )
 from noisesched import chunk_levels
 
+_CAPTIONS_TOGETHER = 32
+"""Thousands of captions are encoded at the start: together in a quarter of the time."""
+
 
 def train_model(config: ModelTrainConfig, *, watch: WatchFunction | None = None) -> RunResult:
     """Train a transformer, or go on training it, and write its weights in half precision.
@@ -45,7 +48,7 @@ def train_model(config: ModelTrainConfig, *, watch: WatchFunction | None = None)
     """
     with torchrun() as ranks:
         vae = load_vae(config.vae)
-        encoder = SentenceTextEncoder(text_length=config.model.text_length)
+        encoder = SentenceTextEncoder(text_length=config.model.text_length, batch_size=_CAPTIONS_TOGETHER)
         data = read_data(config, vae, encoder, ranks)
         torch.manual_seed(config.seed)
         model = _transformer(config)

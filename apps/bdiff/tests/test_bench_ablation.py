@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bdiff.bench.ablation import CELLS, AblationConfig, Cell, PostTraining, bench_ablation, tiny_config
+from bdiff.bench.ablation import results as ablation_results
 from bdiff.bench.ablation import run as ablation_run
 from bdiff.bench.ablation.cells import BASELINE, OURS, SWEEP, TABLES, TRUTH, choose
 from bdiff.bench.ablation.figures import CLAIMED, MEASURES, origins, read_runs, summarise, verdict
@@ -383,8 +384,8 @@ def test_a_bench_that_is_stopped_twice_ends_with_the_figures_of_one_that_is_not(
     monkeypatch.undo()
     results = {file: file.read_bytes() for file in (parts.out / "results").iterdir()}
     made = origins(read_runs(parts.out))
-    monkeypatch.setattr(ablation_run, "commit", lambda: "later")
-    monkeypatch.setattr(ablation_run, "describe_machine", lambda: {"processor": "another"})
+    monkeypatch.setattr(ablation_results, "commit", lambda: "later")
+    monkeypatch.setattr(ablation_results, "describe_machine", lambda: {"processor": "another"})
     summary, _ = bench_ablation(parts)
     assert {file: file.read_bytes() for file in results} == results
     assert {"machines": summary["machines"], "commits": summary["commits"]} == made

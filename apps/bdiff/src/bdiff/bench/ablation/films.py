@@ -29,6 +29,9 @@ class FilmJob:
     """Label."""
     seed: int
     story: int
+    weights: str | None = None
+    """Digest of the transformer that tells it, so that films of another training do not count as its; None: no
+    transformer."""
 
 
 def told_line(teller: Teller, story: StoryVideo, job: FilmJob, *, policy: Policy, window: int) -> dict[str, Any]:
@@ -91,6 +94,7 @@ def film_line(
         "cell": job.cell,
         "seed": job.seed,
         "story": job.story,
+        "weights": job.weights,
         "drift": {
             m.name: {
                 "vde": _plain(m.vde),

@@ -9,6 +9,7 @@ from typing import Any
 from bdiff.bench.ablation.cells import Cell
 from bdiff.bench.ablation.config import AblationConfig
 from bdiff.bench.machine import commit
+from bdiff.bench.memory.config import weights_digest
 from bdiff.files import write_whole
 from bdiff.train import recipes
 from bdiff.train.model import train_model
@@ -37,10 +38,15 @@ class Run:
         """Where it is trained."""
         return out / "runs" / self.name
 
+    def transformer(self, out: Path) -> Path:
+        """Folder of its weights."""
+        return self.folder(out) / "transformer"
+
     def facts(self, out: Path) -> dict[str, Any] | None:
-        """What its post-training reports; None: it is not over."""
+        """What its post-training reports; None: it is not over, or its weights are not in this folder any more."""
         file = self.folder(out) / "trained.json"
-        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+        there = file.exists() and any(self.transformer(out).glob("*.safetensors"))
+        return json.loads(file.read_text(encoding="utf-8")) if there else None
 
 
 def training_config(config: AblationConfig, run: Run) -> ModelTrainConfig:
@@ -89,7 +95,7 @@ def training_config(config: AblationConfig, run: Run) -> ModelTrainConfig:
 
 
 def post_train(config: AblationConfig, run: Run, *, watch: Callable[[float], bool]) -> bool:
-    """Post-train a run, or go on with it; ``trained.json`` says when it is over.
+    """Post-train a run, or go on with it; ``trained.json`` says when it is over, and which weights came of it.
 
     Args:
         config: The ablation.
@@ -101,6 +107,8 @@ def post_train(config: AblationConfig, run: Run, *, watch: Callable[[float], boo
     """
     if run.facts(config.out) is not None:
         return True
+    trained = run.folder(config.out) / "trained.json"
+    trained.unlink(missing_ok=True)  # of weights that were deleted since
     made = training_config(config, run)
     result = train_model(made, watch=watch)
     if not result.finished:
@@ -110,8 +118,9 @@ def post_train(config: AblationConfig, run: Run, *, watch: Callable[[float], boo
         "held_out_loss": result.evaluation["held_out_loss"],
         "commit": commit(),
         "seconds": round(result.seconds, 1),
+        "weights": weights_digest(run.transformer(config.out)),
     }
-    write_whole(run.folder(config.out) / "trained.json", json.dumps(facts, indent=2) + "\n")
+    write_whole(trained, json.dumps(facts, indent=2) + "\n")
     (made.out / "checkpoint.pt").unlink(missing_ok=True)  # a hundred megabytes that nothing goes on from
     return True
 

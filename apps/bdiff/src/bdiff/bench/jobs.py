@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 
 import torch
 
+from bdiff.bench.processes import end_with_parent
+
 Config = TypeVar("Config")
 Parts = TypeVar("Parts")
 Job = TypeVar("Job")
@@ -73,6 +75,7 @@ _HELD: dict[str, Any] = {}  # one process's config, functions and, from its firs
 
 
 def _start(config: Any, load: Callable[[Any], Any], work: Callable[[Any, Any], Any]) -> None:
+    end_with_parent()
     torch.set_num_threads(1)
     _HELD.update(config=config, load=load, work=work)
 

@@ -4,15 +4,14 @@ The same loop as `bdiff sample`, over captions of a rendered world, with decodin
 """
 
 import json
-import multiprocessing
 import statistics
 import time
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bdiff import defaults
 from bdiff.bench.machine import describe_machine
+from bdiff.bench.processes import one_process
 from bdiff.files import write_whole
 from bdiff.parts import SampleConfig, build
 from bdiff.sample import generate_chunks
@@ -66,7 +65,7 @@ def bench_speed(config: SpeedBenchConfig) -> dict[str, object]:
 
 
 def _measure_alone(config: SpeedBenchConfig, policy: str) -> dict[str, object]:
-    with ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn")) as process:
+    with one_process() as process:
         return process.submit(_measure, config, policy).result()
 
 

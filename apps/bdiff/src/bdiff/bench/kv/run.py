@@ -2,8 +2,6 @@
 
 import dataclasses
 import json
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -15,6 +13,7 @@ from bdiff.bench.kv.page import kv_page
 from bdiff.bench.kv.throughput import Shapes, measure_peak, measure_throughput
 from bdiff.bench.kv.video import VideoConfig, measure_videos
 from bdiff.bench.machine import describe_machine
+from bdiff.bench.processes import one_process
 from bdiff.bench.speed import STORY
 from bdiff.files import write_whole
 from bdiff.parts import Parts, SampleConfig, build
@@ -85,7 +84,7 @@ def _measured(part: Part, config: KVBenchConfig, film: Parts | None) -> dict[str
         case "throughput":
             return measure_throughput(config.shapes, repeats=config.repeats, folder=config.out)
         case "peak":  # of a process of its own: what another part left there is not to be counted
-            with ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn")) as process:
+            with one_process() as process:
                 return process.submit(measure_peak, config.shapes).result()
         case "exactness":  # larger queries: the sharper a model attends, the more of an error is seen
             return {"films": [measure_exactness(film, **how, query_scale=scale) for scale in (1.0, 3.0)]}

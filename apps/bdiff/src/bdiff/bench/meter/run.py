@@ -1,10 +1,8 @@
 """Times every way to measure a film, each in a process of its own, so that one's memory is not the next one's."""
 
 import json
-import multiprocessing
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from bdiff.bench.machine import describe_machine
 from bdiff.bench.meter.film import repeat_film, write_film
 from bdiff.bench.meter.page import meter_parts
 from bdiff.bench.meter.ways import HEAD, WAYS, Measured, measure_way
+from bdiff.bench.processes import one_process
 from bdiff.bench.sensitivity.clips import footage_path
 from bdiff.files import write_whole
 
@@ -99,7 +98,7 @@ def _write_head(path: Path) -> None:
 
 
 def _alone(way: str, video: Path, num_chunks: int) -> Measured:
-    with ProcessPoolExecutor(max_workers=1, mp_context=multiprocessing.get_context("spawn")) as process:
+    with one_process() as process:
         return process.submit(measure_way, way, video, num_chunks).result()
 
 

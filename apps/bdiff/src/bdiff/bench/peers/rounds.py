@@ -1,11 +1,10 @@
 """Rounds of films: every contestant in a process of its own that stays, all of them taking turns."""
 
-import multiprocessing
 import os
 import statistics
 import time
 from collections.abc import Collection, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, wait
+from concurrent.futures import Future, wait
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
@@ -15,6 +14,7 @@ import torch
 from bdiff.bench.peers.config import OURS, YARDSTICK, PeersConfig
 from bdiff.bench.peers.film import Contestant
 from bdiff.bench.peers.shapes import SHAPES, Shape
+from bdiff.bench.processes import one_process
 from bdiff.bench.speed import anonymous_bytes
 from bdiff.heap import give_back_freed
 
@@ -60,8 +60,7 @@ class Worker:
     """A process with one contestant, warmed up; it sleeps while others work."""
 
     def __init__(self, config: PeersConfig, shape: str, contestant: str) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._pool = ProcessPoolExecutor(max_workers=1, mp_context=context)
+        self._pool = one_process()
         self._loading: Future[dict[str, int]] = self._pool.submit(_load, config, shape, contestant)
         self._loaded: dict[str, int] = {}
 

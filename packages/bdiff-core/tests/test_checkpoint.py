@@ -1,5 +1,6 @@
 import json
 import re
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -45,6 +46,12 @@ def test_saving_and_loading_gives_the_same_bits(config, random_model, tmp_path, 
         assert found.dtype == dtype
         assert torch.equal(found, p)
     assert sorted(path.name for path in (tmp_path / "new" / "folder").iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_loading_imports_no_compiler(saved):
+    """Which would take seconds: torch draws random numbers on the meta device with it."""
+    code = f"import sys, bdiff_core; bdiff_core.load_transformer({str(saved)!r}); print('torch._dynamo' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
 def test_dtype_is_chosen_on_loading(saved):

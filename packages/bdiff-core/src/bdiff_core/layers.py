@@ -132,7 +132,7 @@ class Block(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.eps = config.eps
-        self.table = nn.Parameter(torch.randn(6, config.dim) / config.dim**0.5)
+        self.table = nn.Parameter(torch.empty(6, config.dim))
         self.self_attention = SelfAttention(config)
         self.norm_cross = FloatNorm(config.dim, config.eps) if config.cross_attn_norm else nn.Identity()
         self.cross_attention = CrossAttention(config)
@@ -190,7 +190,7 @@ class Head(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.eps = config.eps
-        self.table = nn.Parameter(torch.randn(2, config.dim) / config.dim**0.5)
+        self.table = nn.Parameter(torch.empty(2, config.dim))
         self.project = Linear(config.dim, config.patch_dim)
 
     def forward(self, x: Float[Tensor, "b t s d"], embedding: Float[Tensor, "b t d"]) -> Float[Tensor, "b t s patch"]:

@@ -49,7 +49,8 @@ class ChunkDiT(nn.Module):
             self.image = ImageProjection(config.image_dim, config.image_length, config.dim)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
         self.head = Head(config)
-        self._initialise()
+        if not self.head.table.is_meta:  # torch would load its compiler to draw nothing: two seconds
+            self._initialise()
 
     def forward(
         self,
@@ -297,4 +298,6 @@ class ChunkDiT(nn.Module):
                 nn.init.zeros_(module.bias)
         for module in (self.time.hidden, self.time.out, self.text.hidden, self.text.out):
             nn.init.normal_(module.weight, std=0.02)
+        for module in (*self._layers, self.head):
+            nn.init.normal_(module.table, std=self.config.dim**-0.5)
         nn.init.zeros_(self.head.project.weight)

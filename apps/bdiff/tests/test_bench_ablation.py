@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,17 +12,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bdiff.bench.ablation import CELLS, AblationConfig, Cell, PostTraining, bench_ablation, tiny_config
+from bdiff.bench.ablation import films as ablation_films
 from bdiff.bench.ablation import results as ablation_results
 from bdiff.bench.ablation import run as ablation_run
 from bdiff.bench.ablation.cells import BASELINE, OURS, SWEEP, TABLES, TRUTH, choose
 from bdiff.bench.ablation.figures import CLAIMED, MEASURES, origins, read_runs, summarise, verdict
-from bdiff.bench.ablation.films import DRIFTS, FilmJob, film_line
+from bdiff.bench.ablation.films import DRIFTS, FilmJob, changes, film_line
 from bdiff.bench.ablation.page import ablation_parts
 from bdiff.bench.ablation.progress import Clock, FractionFile
+from bdiff.bench.ablation.results import compact
 from bdiff.bench.ablation.training import Run, training_config
 from bdiff.bench.memory.figures import NUM_DRAWS
 from bdiff.cli import main
 from bdiff.telling import FIRST_STORY
+from kvbank import RecallTrace
 from lvbench import storyworld
 from vde_metrics import Clarity, vde
 
@@ -112,6 +116,36 @@ def test_the_truth_recalls_everything_and_is_as_told(story, true):
     assert true["drift"]["clarity"]["normalized"] == pytest.approx(vde(scores, normalize=True), rel=1e-5)
 
 
+def test_a_film_knows_which_of_its_places_are_new(story, true):
+    assert true["places"] == story.truth.place.tolist()
+    assert true["new_place"] == [1] * 7 + [0] * 2
+
+
+def test_changes_are_shares_of_the_first_score():
+    assert changes([None, 2.0, 1.0, None, 5.0]) == [None, 0.0, 0.5, None, 1.5]
+    assert changes([0.0, 2.0]) == changes([None, None]) == [None, None]
+
+
+def test_what_a_film_was_shown_is_kept_by_layer_and_by_chunk():
+    """Two layers and chunks of 10 tokens: the third chunk is shown 5 + 10 by one layer, 2 + 4 by the other."""
+    trace = [
+        RecallTrace(index=index, chunks=chunks, kinds=("recent",) * len(chunks), similarity=(None,) * len(chunks),
+                    spans=spans, shares=(), kept=())
+        for index, chunks, spans in ((0, (), ()), (1, (0,), ((5,), (3,))), (2, (0, 1), ((5, 10), (2, 4))))
+    ]  # fmt: skip
+    teller = SimpleNamespace(
+        vae=SimpleNamespace(config=SimpleNamespace(spatial_stride=8)),
+        model=SimpleNamespace(config=SimpleNamespace(num_tokens=lambda frames, height, width: 10)),
+        sampling=SimpleNamespace(latent_frames=5),
+    )
+    story = SimpleNamespace(frames=torch.zeros(3, 1, 64, 64))
+    shown = ablation_films._shown(teller, story, SimpleNamespace(trace=trace), window=2)
+    assert shown["tokens_by_chunk"] == [0.0, 4.0, 10.5]
+    assert shown["tokens"] == 10.5
+    assert shown["chunks_by_chunk"] == [[], [0], [0, 1]]
+    assert shown["kept"] == pytest.approx([(5 + 5 + 10) / 30, (3 + 2 + 4) / 30])
+
+
 def test_another_protagonist_is_drift_of_the_subject_and_no_error_of_recall(story, true):
     frames, late = story.frames.clone(), story.truth.chunk_of_frame >= 3
     masks = (story.truth.subject & late[:, None, None])[None].expand_as(frames)
@@ -129,11 +163,13 @@ def test_another_protagonist_is_drift_of_the_subject_and_no_error_of_recall(stor
 def film(story, *, vde=1.0, recall=((5, 0.1),), seen=1.0, seed=0, cell=OURS):
     """A line whose measures are given: one number for all drifts, and (gap, error) of returns."""
     returns = [{"chunk": 2 + i, "gap": gap, "colour": error, "palette": error} for i, (gap, error) in enumerate(recall)]
-    drift = {metric: {"vde": vde, "normalized": vde, "scores": [2.0, 1.0, None]} for metric in DRIFTS}
+    scores = {"scores": [2.0, 1.0, None], "changes": [0.0, 0.5, None]}
+    drift = {metric: {"vde": vde, "normalized": vde} | scores for metric in DRIFTS}
     captions = {"visible": seen, "direction": 1.0, "place": None, "visible_by_chunk": [1.0, seen, None]}
     return {
         "cell": cell, "seed": seed, "story": story, "drift": drift, "frozen": False, "recall": returns,
-        "palette": returns, "captions": captions, "tokens": 100.0, "seconds": {"telling": 2.0, "measuring": 1.0},
+        "palette": returns, "captions": captions, "tokens": 100.0, "new_place": [1, 1, 0],
+        "seconds": {"free": 2.0, "given": 1.0, "measuring": 1.0},
     }  # fmt: skip
 
 
@@ -316,6 +352,43 @@ def test_curves_are_relative_changes_against_the_first_chunk():
     assert "place" not in cell["measures"]
 
 
+def test_four_digits_change_no_figure_that_matters():
+    """Means and bounds keep their first three digits; so do differences, as shares of what they are differences of."""
+    random = np.random.default_rng(0)
+
+    def films(seed, spread):
+        told = []
+        for story in range(12):
+            line = film(story, vde=0.0, seed=seed, recall=((6, float(random.lognormal(-4, spread))),))
+            for metric in DRIFTS:
+                scores = (random.lognormal(3, 0.01, 3)).tolist()
+                line["drift"][metric] = {"vde": float(random.lognormal(-2, spread)), "scores": scores}
+                line["drift"][metric]["changes"] = changes(scores)
+            line["captions"]["visible"] = float(random.uniform())
+            told.append(line)
+        return told
+
+    exact = [run_of(label, films(seed, 0.5), seed=seed) for label in (OURS, BASELINE) for seed in (0, 1)]
+    rounded = [run | {"films": compact(run["films"])} for run in exact]
+    assert rounded[0]["films"] != exact[0]["films"]
+    one, other = (summary_of(runs, stories=range(12), seeds=(0, 1)) for runs in (exact, rounded))
+    for label in (OURS, BASELINE):
+        assert other["cells"][label]["curves"]["subject"] == pytest.approx(
+            one["cells"][label]["curves"]["subject"], rel=1e-3
+        )
+        for name, figure in one["cells"][label]["measures"].items():
+            for part in ("mean", "low", "high", "by_seed"):
+                assert other["cells"][label]["measures"][name][part] == pytest.approx(figure[part], rel=1e-3)
+    for name, row in one["claim"]["measures"].items():
+        off = other["claim"]["measures"][name]["difference"]["mean"] - row["difference"]["mean"]
+        assert abs(off) < 1e-3 * row["ours"]["mean"]
+
+
+def test_a_run_of_32_films_of_12_chunks_is_a_small_file(true):
+    line = true | {"kept": [1 / 3] * 6, "tokens_by_chunk": [1 / 3] * 12, "chunks_by_chunk": [[1, 2, 3, 4]] * 12}
+    assert len(json.dumps(compact(line), separators=(",", ":"))) * 12 / 9 * 32 < 70_000
+
+
 def test_the_page_names_the_machines_and_commits_of_the_runs():
     machines = [{"bdiff": "1", "torch": "2", "processor": name} for name in ("slow", "fast", "slow")]
     runs = [
@@ -408,6 +481,14 @@ def test_the_command_measures_two_cells_and_pages_come_of_the_json_alone(tiny_mo
     assert run["cell"]["loss"] == "flow-matching"
     assert run["config"]["training"]["steps"] == run["training"]["steps"] == 2
     assert len(run["films"]) == 2
+    for shown in run["films"]:
+        assert len(shown["kept"]) == 2
+        assert all(0 < share <= 1 for share in shown["kept"])
+        assert shown["chunks_by_chunk"] == [[], [0]]
+        assert shown["tokens_by_chunk"][0] == 0 < shown["tokens_by_chunk"][1]
+        assert shown["seconds"]["free"] > 0
+    true = json.loads((out / "results" / "truth.json").read_text())["films"][0]
+    assert true["kept"] is true["tokens_by_chunk"] is true["tokens"] is None
     assert not (out / "runs" / "naive-seed0" / "checkpoint.pt").exists()
     own = (out / "page.md").read_text()
     mean = json.loads(printed.out)["cells"]["naive"]["measures"]["clarity"]["mean"]
@@ -449,7 +530,7 @@ def test_wrong_input_is_one_line_and_nothing_is_written(arguments, message, tmp_
 def test_runs_that_are_none_are_refused(tmp_path):
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "naive-seed0.json").write_text('{"cell": {}}')
-    with pytest.raises(ValueError, match=r"naive-seed0\.json: not a run of bdiff bench ablation"):
+    with pytest.raises(ValueError, match=r"naive-seed0\.json: not a run of this version of bdiff bench ablation"):
         read_runs(tmp_path)
 
 

@@ -67,7 +67,8 @@ class Study:
         if self.stop_after is not None and len(self.told) >= self.stop_after:
             return None
         self.told.append(job)
-        drift = {metric: {"vde": self.number, "normalized": 1.0, "scores": [2.0, 1.0]} for metric in DRIFTS}
+        scores = {"scores": [2.0, 1 / 3], "changes": [0.0, 5 / 6]}
+        drift = {metric: {"vde": self.number, "normalized": 1.0} | scores for metric in DRIFTS}
         captions = {
             "visible": 1.0, "direction": 1.0, "place": None, "visible_by_chunk": [1.0, 1.0],
             "direction_by_chunk": [1, 1],
@@ -75,7 +76,7 @@ class Study:
         return {
             "cell": job.cell, "seed": job.seed, "story": job.story, "weights": job.weights, "drift": drift,
             "frozen": False, "recall": [], "palette": [], "captions": captions, "tokens": 100.0,
-            "seconds": {"telling": 2.0, "measuring": 1.0},
+            "new_place": [1, 1], "seconds": {"free": 2.0, "given": 1.0, "measuring": 1.0},
         }  # fmt: skip
 
 
@@ -98,6 +99,25 @@ def test_results_and_settings_alone_are_gone_on_from_without_any_work(study):
     assert list(summary["cells"]) == ["naive", TRUTH]
     study(num_stories=1)  # fewer are there, too
     assert (study.trained, study.told) == ([], [])
+
+
+def test_a_film_is_a_line_of_floats_of_four_digits(study):
+    study()
+    lines = [line for line in study.file().read_text().splitlines() if '"story"' in line]
+    assert [json.loads(line.removesuffix(",")) for line in lines] == study.result()["films"]
+    assert '"scores":[2.0,0.3333]' in lines[0]
+    assert '"changes":[0.0,0.8333]' in lines[0]
+    assert study.result()["config"]["training"]["learning_rate"] == 1e-4
+
+
+def test_films_of_an_older_version_are_not_taken_for_whole(study):
+    study()
+    old = study.result()
+    for film in old["films"]:
+        del film["new_place"]
+    study.file().write_text(json.dumps(old))
+    with pytest.raises(ValueError, match=r"naive-seed0\.json: not a run of this version.*new_place.*remove it"):
+        study()
 
 
 def test_other_seeds_and_cells_are_all_that_is_made_on_another_machine(study):

@@ -72,9 +72,9 @@ def read_run(file: Path) -> dict[str, Any]:
     try:
         run: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         run["cell"]["label"], run["seed"], run["config"], run["commit"], run["machine"]
-        [film["story"] for film in run["films"]]
+        [(film["story"], film["new_place"]) for film in run["films"]]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{file}: not a run of bdiff bench ablation ({error!r}); remove it") from None
+        raise ValueError(f"{file}: not a run of this version of bdiff bench ablation ({error!r}); remove it") from None
     return run
 
 
@@ -218,14 +218,14 @@ def _cell(
     return {
         "seeds": seeds,
         "measures": measures,
-        "curves": {metric: _changes(lines, metric) for metric in DRIFTS},
+        "curves": {metric: _means([line["drift"][metric]["changes"] for line in lines]) for metric in DRIFTS},
         "visible_by_chunk": _means([line["captions"]["visible_by_chunk"] for line in lines]),
         "infinite": {metric: sum(line["drift"][metric]["vde"] is None for line in lines) for metric in DRIFTS},
         "frozen": sum(line["frozen"] for line in lines),
         "tokens": _mean([line["tokens"] for line in lines]),
         "held_out_loss": _mean([facts["held_out_loss"] for facts in trained]),
         "training_seconds": _mean([facts["seconds"] for facts in trained]),
-        "film_seconds": _mean([one["telling"] + one["measuring"] for one in seconds]),
+        "film_seconds": _mean([one["free"] + one["given"] + one["measuring"] for one in seconds]),
     }
 
 
@@ -238,16 +238,6 @@ def _against(
         return {}
     tallies = {name: [tally([films[s] for s in seeds], name, window) for films in (one, other)] for name in MEASURES}
     return {name: interval(np.subtract, *pair, draws=draws) for name, pair in tallies.items()}
-
-
-def _changes(lines: Sequence[Line], metric: str) -> list[float | None]:
-    """Mean over films of each chunk's relative change against the first one that has a score."""
-    rows = []
-    for line in lines:
-        scores = line["drift"][metric]["scores"]
-        first = next((score for score in scores if score is not None), None)
-        rows.append([None if score is None or not first else abs(score - first) / abs(first) for score in scores])
-    return _means(rows)
 
 
 def _means(rows: Sequence[Sequence[float | None]]) -> list[float | None]:

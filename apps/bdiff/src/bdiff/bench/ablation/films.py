@@ -3,6 +3,7 @@
 import math
 import time
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,8 @@ from vde_metrics import measure as measure_drift
 
 DRIFTS = ("subject", "background", "motion", "clarity")
 """Metrics of Video Drift Error that are measured; the paper's fifth, aesthetic, needs weights that do not ship."""
+
+_SHOWN = ("tokens", "tokens_by_chunk", "chunks_by_chunk", "kept")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,26 +48,31 @@ def told_line(teller: Teller, story: StoryVideo, job: FilmJob, *, policy: Policy
         window: Chunks that a rolling window holds.
 
     Returns:
-        See `film_line`.
+        See `film_line`; and what the free film was shown of the past: ``tokens`` that a layer shows to a chunk once the
+        film is longer than the window, ``tokens_by_chunk``, mean over layers, ``chunks_by_chunk``, the numbers of those
+        shown, and ``kept``, for each layer the share of a shown chunk's tokens; ``seconds`` of each film and of
+        measuring both.
     """
-    started = time.perf_counter()
+    begun = time.perf_counter()
     seed = (job.seed << 32) + job.story
     free = teller.tell(story, policy=policy, seed=seed)
+    free_told = time.perf_counter()
     given = given_chunks("given", story.truth.place.tolist())
     complete = len(given) == len(story.chunk_frames)  # a story without returns: nothing would be generated
     with_visits = None if complete else teller.tell(story, policy=policy, given=given, seed=seed).frames
     told = time.perf_counter()
-    line = film_line(free.frames, with_visits, story, job) | {"tokens": _tokens(teller, story, free, window)}
-    return line | {"seconds": {"telling": told - started, "measuring": time.perf_counter() - told}}
+    line = film_line(free.frames, with_visits, story, job) | _shown(teller, story, free, window)
+    seconds = {"free": free_told - begun, "given": told - free_told, "measuring": time.perf_counter() - told}
+    return line | {"seconds": seconds}
 
 
 def true_line(teller: Teller, story: StoryVideo, job: FilmJob) -> dict[str, Any]:
     """The same of the true film as the autoencoder shows it: how far down the errors go."""
-    started = time.perf_counter()
+    begun = time.perf_counter()
     frames = teller.reconstruct(story)
     told = time.perf_counter()
-    line = film_line(frames, frames, story, job) | {"tokens": None}
-    return line | {"seconds": {"telling": told - started, "measuring": time.perf_counter() - told}}
+    line = film_line(frames, frames, story, job) | dict.fromkeys(_SHOWN)
+    return line | {"seconds": {"free": told - begun, "given": 0.0, "measuring": time.perf_counter() - told}}
 
 
 def film_line(
@@ -79,15 +87,17 @@ def film_line(
         job: What the films were made for.
 
     Returns:
-        The job; ``drift``, by metric its published and normalised error and the score of each chunk; ``recall``, the
-        colour error of every chunk of a return with its gap (first visits given); ``palette``, the distance to the
-        first visit in the free film itself; ``captions``, shares and per-chunk figures of what is as told. What could
-        not be measured is None, and so is the error of a film whose first chunk scores 0, which is infinite.
+        The job; ``places``, that of each chunk, and ``new_place``, 1 in first visits and 0 in returns; ``drift``, by
+        metric its published and normalised error, the score of each chunk and its `changes`; ``recall``, the colour
+        error of every chunk of a return with its gap (first visits given); ``palette``, the distance to the first visit
+        in the free film itself; ``captions``, shares and per-chunk figures of what is as told. What could not be
+        measured is None, and so is the error of a film whose first chunk scores 0, which is infinite.
 
     Raises:
         ValueError: If a film is not of the story's size, or not finite.
     """
-    report = _drift(free, story)
+    report, places = _drift(free, story), story.truth.place.tolist()
+    new = set(given_chunks("given", places))
     palettes = measure(free, story, "free")
     recalls = [] if given is None else measure(given, story, "given")
     return {
@@ -95,11 +105,14 @@ def film_line(
         "seed": job.seed,
         "story": job.story,
         "weights": job.weights,
+        "places": places,
+        "new_place": [int(chunk in new) for chunk in range(len(places))],
         "drift": {
             m.name: {
                 "vde": _plain(m.vde),
                 "normalized": _plain(m.vde_normalized),
                 "scores": [_plain(score) for score in m.scores],
+                "changes": [_plain(change) for change in changes(m.scores)],
             }
             for m in report.metrics
         },
@@ -108,6 +121,12 @@ def film_line(
         "palette": [{"chunk": r["chunk"], "gap": r["gap"], "palette": _plain(r["palette"])} for r in palettes],
         "captions": _captions(free, story),
     }
+
+
+def changes(scores: Sequence[float | None]) -> list[float | None]:
+    """How far each score is from the first that there is, as a share of it; None without a score, or where it is 0."""
+    first = next((score for score in scores if score is not None and math.isfinite(score)), None)
+    return [None if score is None or not first else abs(score - first) / abs(first) for score in scores]
 
 
 def _drift(frames: Tensor, story: StoryVideo) -> DriftReport:
@@ -139,15 +158,17 @@ def _captions(frames: Tensor, story: StoryVideo) -> dict[str, Any]:
     }
 
 
-def _tokens(teller: Teller, story: StoryVideo, film: Film, window: int) -> float | None:
-    """Tokens of the past that a layer shows to a chunk, once the film is longer than the window."""
+def _shown(teller: Teller, story: StoryVideo, film: Film, window: int) -> dict[str, Any]:
+    """The figures named in `_SHOWN`, see `told_line`."""
     stride = teller.vae.config.spatial_stride
     sides = (side // stride for side in story.frames.shape[2:])
     tokens = teller.model.config.num_tokens(teller.sampling.latent_frames, *sides)
-    shown: float | None = token_shares(film.trace, tokens_per_chunk=tokens, window=window)["shown"]
-    return shown
+    shares = token_shares(film.trace, tokens_per_chunk=tokens, window=window)
+    by_chunk = [math.fsum(map(sum, read.spans)) / max(1, len(read.spans)) for read in film.trace]
+    figures = (shares["shown"], by_chunk, [list(read.chunks) for read in film.trace], shares["kept"])
+    return dict(zip(_SHOWN, figures, strict=True))
 
 
 def _plain(value: float | None) -> float | None:
     """JSON has neither nan nor infinity: what could not be measured is null."""
-    return None if value is None or not math.isfinite(value) else round(value, 6)
+    return None if value is None or not math.isfinite(value) else float(f"{value:.6g}")

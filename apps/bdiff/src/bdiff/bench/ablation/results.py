@@ -102,7 +102,7 @@ def what_is_left(config: AblationConfig, *, encoded: bool) -> Left:
 def write_results(config: AblationConfig, settings: dict[str, Any], seed: int) -> None:
     """Write the JSON of each run that has told every story; one that is whole stays, with where it was made.
 
-    One that lacks stories is replaced as a whole: the films of a run are all of one training.
+    One that lacks stories is replaced as a whole: the films of a run are all of one training. A film is a line.
     """
     kept = kept_films(config)
     for narrator in narrators(config, seed):
@@ -120,10 +120,20 @@ def _write_result(file: Path, narrator: Narrator, settings: dict[str, Any], film
         "commit": commit(),
         "machine": describe_machine(),
         "training": narrator.training,
-        "films": films,
     }
+    head = json.dumps(content, indent=2, allow_nan=False).removesuffix("\n}")
+    lines = ",\n".join(json.dumps(compact(film), separators=(",", ":"), allow_nan=False) for film in films)
     file.parent.mkdir(exist_ok=True)
-    write_whole(file, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    write_whole(file, f'{head},\n  "films": [\n{lines}\n  ]\n}}\n')
+
+
+def compact(value: Any) -> Any:
+    """JSON with the floats in it at four significant digits, far finer than any interval over stories."""
+    if isinstance(value, dict):
+        return {name: compact(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [compact(inner) for inner in value]
+    return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
 def _file(config: AblationConfig, name: str) -> Path:

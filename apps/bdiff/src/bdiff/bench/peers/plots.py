@@ -25,7 +25,7 @@ def draw(page: Path, figures: Mapping[str, Any]) -> dict[str, str]:
 
 
 def draw_shape(file: Path, shape: Mapping[str, Any]) -> None:
-    """Seconds a chunk as the film grows, and frames a second with quartiles."""
+    """Seconds a chunk as the film grows, and frames a second with quartiles, whose bars name the colours of both."""
     from matplotlib.figure import Figure
 
     contestants = shape["contestants"]
@@ -33,11 +33,10 @@ def draw_shape(file: Path, shape: Mapping[str, Any]) -> None:
     growing, speed = figure.subplots(1, 2, width_ratios=(3, 2))
     for name, found in contestants.items():
         seconds = found["seconds_by_chunk"]
-        growing.plot(range(len(seconds)), seconds, marker=".", ms=4, lw=1.2, color=_COLOURS[name], label=NAMES[name])
+        growing.plot(range(len(seconds)), seconds, marker=".", ms=4, lw=1.2, color=_COLOURS[name])
     growing.set_xlabel("chunk")
     growing.set_ylabel("seconds since the chunk before")
     growing.set_ylim(bottom=0)
-    growing.legend(frameon=False, fontsize=8)
     for place, (name, found) in enumerate(contestants.items()):
         fps = found["fps"]
         bars = [[fps["median"] - fps["low"]], [fps["high"] - fps["median"]]]

@@ -13,6 +13,7 @@ from bdiff.cli import main
 from bdiff.parts import SampleConfig, build
 from bdiff.run_state import RunState
 from bdiff.sample import sample
+from bdiff.video import VideoWriter
 from bdiff_core import Storyboard
 
 diffusers = pytest.importorskip("diffusers", reason="pipelines are those of diffusers")
@@ -145,17 +146,44 @@ def test_a_wan_pipeline_gives_the_latents_that_diffusers_gives(wan, tmp_path):
     assert count_frames(tmp_path / "run") == 4 * FRAMES - 3
 
 
-@pytest.mark.parametrize("options", [[], ["--mode", "overlap"], ["--solver", "renoise", "--mode", "cached"]])
-def test_pipelines_run_end_to_end(skyreels, tmp_path, options, capsys):
-    arguments = ["sample", "--model", str(skyreels), "--out", str(tmp_path / "run"), "--json", "--guidance", "2"]
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """A video that shows two chunks and a little more."""
+    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
+    with VideoWriter(path, fps=24, height=HEIGHT, width=WIDTH) as video:
+        video.add(torch.randint(0, 256, (22, HEIGHT, WIDTH, 3), dtype=torch.uint8))
+    return path
+
+
+@pytest.mark.parametrize("steps", ["euler", "scheduler", "renoise"])
+@pytest.mark.parametrize("guidance", ["1", "2"])
+@pytest.mark.parametrize(
+    ("task", "mode"),
+    [
+        *(("text to video", mode) for mode in ("whole", "overlap", "cached")),
+        ("image to video", "whole"),
+        *(("continuation", mode) for mode in ("overlap", "cached")),
+    ],
+)
+def test_pipelines_run_end_to_end(
+    wan, skyreels, of_pictures, picture, clip, tmp_path, task, mode, guidance, steps, capsys
+):
+    """Every task, with and without guidance, by Euler's steps, the pipeline's UniPC, or four steps of noise anew."""
+    model = of_pictures["wan"] if task == "image to video" else {"whole": wan}.get(mode, skyreels)
+    given = {"image to video": ["--image", str(picture)], "continuation": ["--init-video", str(clip)]}.get(task, [])
+    few = ["--steps", "4"] if steps == "renoise" else []
+    options = ["--mode", mode, "--guidance", guidance, "--solver", steps, *few, *given]
     prompts = [argument for word in ("fox", "cat", "fox") for argument in ("--prompt", f"a {word} at sea")]
+    prompts = prompts[:2] if mode == "whole" or task == "continuation" else prompts
     with pytest.raises(SystemExit) as stopped:
-        main([*arguments, *prompts, *options])
+        main(["sample", "--model", str(model), "--out", str(tmp_path / "run"), "--json", *prompts, *options])
     said = capsys.readouterr()
     assert stopped.value.code == 0, said.err
     record = json.loads(said.out)
-    assert record["sampling"]["mode"] == ("cached" if "cached" in options else "overlap")
-    assert record["video"]["frames"] == count_frames(tmp_path / "run") == 4 * FRAMES * 3 - 3
+    assert record["sampling"]["mode"] == mode
+    chunks = {"whole": 1}.get(mode, 3)
+    assert record["video"]["frames"] == count_frames(tmp_path / "run") == 4 * FRAMES * chunks - 3
+    assert all(RunState(tmp_path / "run").chunk(index).latents.isfinite().all() for index in range(chunks))
 
 
 @pytest.mark.parametrize(
@@ -334,20 +362,16 @@ def test_a_pipeline_of_two_transformers_is_refused(wan, tmp_path, capsys):
     assert "has two transformers, as Wan 2.2 does" in capsys.readouterr().err
 
 
-def test_the_overlap_mode_goes_on_from_a_video(skyreels, tmp_path, capsys):
+def test_the_overlap_mode_goes_on_from_a_video(skyreels, clip, tmp_path, capsys):
     """Its windows begin with the given latents; gone on with, the film is the same without the file."""
-    from bdiff.video import VideoWriter
-
-    clip, run = tmp_path / "clip.mp4", tmp_path / "run"
-    with VideoWriter(clip, fps=24, height=HEIGHT, width=WIDTH) as video:
-        video.add(torch.randint(0, 256, (22, HEIGHT, WIDTH, 3), dtype=torch.uint8))
-    arguments = ["sample", "--model", str(skyreels), "--out", str(run), "--guidance", "1", "--init-video", str(clip)]
+    given, run = shutil.copy(clip, tmp_path / "clip.mp4"), tmp_path / "run"
+    arguments = ["sample", "--model", str(skyreels), "--out", str(run), "--guidance", "1", "--init-video", str(given)]
     with pytest.raises(SystemExit) as stopped:
         main([*arguments, "--prompt", "a fox at sea"])
     assert (stopped.value.code, "gives the first 2 chunks" in capsys.readouterr().err) == (0, True)
     assert count_frames(run) == 4 * FRAMES * 3 - 3
     made = (run / "video.mp4").read_bytes()
-    clip.unlink()
+    given.unlink()
     (run / "run.json").unlink()
     with pytest.raises(SystemExit) as stopped:
         main(["resume", str(run)])

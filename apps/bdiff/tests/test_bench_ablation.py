@@ -41,10 +41,16 @@ def test_tables_5_and_6_share_the_paper_s_own_cell():
     assert {label for table in TABLES.values() for label in table} | set(SWEEP) == set(CELLS)
 
 
+def test_one_cell_is_sampled_without_a_cache_at_the_budget_of_the_others():
+    (cell,) = (cell for cell in CELLS.values() if cell.sampler == "overlap")
+    assert cell.label in TABLES["5"]
+    assert (cell.policy, cell.loss) == ("rolling", "flow-matching")
+
+
 def test_cells_are_chosen_by_table_and_label():
     assert [cell.label for cell in choose(("claim", "6"), sweep=False, only=(OURS, "naive"))] == [OURS, "naive"]
     assert len(choose(("5", "6"), sweep=True)) == len(CELLS)
-    with pytest.raises(ValueError, match="no cell 'naive' here; expected some of rolling, sink"):
+    with pytest.raises(ValueError, match="no cell 'naive' here; expected some of overlap, rolling, sink"):
         choose(("5",), sweep=False, only=("naive",))
 
 
@@ -469,7 +475,7 @@ def test_a_bench_that_is_stopped_twice_ends_with_the_figures_of_one_that_is_not(
 def test_the_command_measures_two_cells_and_pages_come_of_the_json_alone(tiny_model, tmp_path, capsys):
     out = tmp_path / "bench"
     with pytest.raises(SystemExit) as ended:
-        main(["bench", "ablation", "--tiny", "--table", "6", "--cells", "naive", "--cells", "velocity-forcing",
+        main(["bench", "ablation", "--tiny", "--table", "5", "--table", "6", "--cells", "naive", "--cells", "overlap",
               "--model", str(tiny_model), "--out", str(out)])  # fmt: skip
     assert ended.value.code == 0
     printed = capsys.readouterr()
@@ -487,6 +493,8 @@ def test_the_command_measures_two_cells_and_pages_come_of_the_json_alone(tiny_mo
         assert shown["chunks_by_chunk"] == [[], [0]]
         assert shown["tokens_by_chunk"][0] == 0 < shown["tokens_by_chunk"][1]
         assert shown["seconds"]["free"] > 0
+    films = json.loads((out / "results" / "overlap-seed0.json").read_text())["films"]
+    assert all(line["kept"] == [1.0, 1.0] and line["chunks_by_chunk"] == [[], [0]] for line in films)
     true = json.loads((out / "results" / "truth.json").read_text())["films"][0]
     assert true["kept"] is true["tokens_by_chunk"] is true["tokens"] is None
     assert not (out / "runs" / "naive-seed0" / "checkpoint.pt").exists()
@@ -507,7 +515,7 @@ def test_the_command_measures_two_cells_and_pages_come_of_the_json_alone(tiny_mo
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--cells", "rollin"], "no cell 'rollin' here; expected some of rolling"),
+        (["--cells", "rollin"], "no cell 'rollin' here; expected some of overlap, rolling"),
         (["--base", "nowhere"], "1 bases for 3 seeds"),
         (["--base", "nowhere", "--num-seeds", "1"], "nowhere"),
         (["--model", "nowhere"], "nowhere"),

@@ -16,6 +16,7 @@ from bdiff_core import (
     SentenceTextEncoder,
     TextEncoder,
     generate,
+    generate_overlap,
     load_transformer,
     load_vae,
 )
@@ -108,34 +109,94 @@ class Teller:
             seed: Of the noise; a chunk's noise does not depend on which others are given.
             quantization: How the past is packed; None: not at all.
         """
-        states = self.encoder.encode(list(story.captions))
-        conditions = [
-            ChunkCondition(index=c, text=tokens, negative=torch.zeros_like(tokens), embedding=embedding)
-            for c, (tokens, embedding) in enumerate(zip(states.tokens, states.embedding, strict=True))
-        ]
-        config, sampling = self.vae.config, self.sampling
-        latent_size = tuple(side // config.spatial_stride for side in story.frames.shape[2:])
         bank = KVBank(policy=policy, rotate=self.model.rotate, seed=seed, quantization=quantization)
         chunks = generate(
             self.model,
-            conditions,
+            self._conditions(story),
             memory=bank,
-            noise=NoiseStream(
-                (config.latent_channels, *latent_size), sampling.latent_frames, seed=seed, base=sampling.noise
-            ),
-            grid=denoising_grid(sampling.steps, shift=sampling.shift),
+            noise=self._noise(story, seed),
+            grid=self._grid,
             decoder=self.vae,
-            guidance=sampling.guidance,
+            guidance=self.sampling.guidance,
             prefix=self._latents(story, given),
         )
         frames = torch.cat([chunk.frames[0].cpu() for chunk in chunks], dim=1)
         return Film(frames=frames, trace=bank.trace)
 
     @torch.no_grad()
+    def tell_without_memory(
+        self, story: storyworld.StoryVideo, *, num_past: int, given: Collection[int] = (0,), seed: int
+    ) -> Film:
+        """Generate a story by windows that overlap: each chunk beside the last ones, encoded anew at every step.
+
+        Args:
+            story: Its captions are told.
+            num_past: Chunks of the past that a window holds, all their tokens; of what was before, nothing is known.
+            given: As in `tell`.
+            seed: As in `tell`; so is the noise.
+        """
+        conditions, noise, known = self._conditions(story), self._noise(story, seed), self._latents(story, given)
+        latents: dict[int, Tensor] = {}
+        for chunk in range(len(conditions)):
+            first = max(0, chunk - num_past)
+            # one new chunk a window, so that any chunk may be given
+            window = generate_overlap(
+                self.model,
+                conditions[first : chunk + 1],
+                noise=noise,
+                grid=self._grid,
+                window=num_past + 1,
+                overlap=num_past,
+                causal=True,
+                guidance=self.sampling.guidance,
+                prefix={index: latents[index] for index in range(first, chunk)},
+            )
+            latents[chunk] = known[chunk] if chunk in known else list(window)[-1].latents
+        frames, state = [], None
+        for x in latents.values():
+            pixels, state = self.vae.decode(x, state)
+            frames.append(pixels[0].cpu())
+        trace = tuple(self._window_trace(story, c, 0 if c in known else num_past) for c in range(len(conditions)))
+        return Film(frames=torch.cat(frames, dim=1), trace=trace)
+
+    @torch.no_grad()
     def reconstruct(self, story: storyworld.StoryVideo) -> Float[Tensor, "3 t h w"]:
         """The story as the autoencoder shows it, on the CPU: what no transformer can surpass."""
         latents, _ = self.vae.encode(story.frames[None].to(self.vae.latent_mean.device))
         return self.vae.decode(latents)[0][0].cpu()
+
+    @property
+    def _grid(self) -> Float[Tensor, " levels"]:
+        return denoising_grid(self.sampling.steps, shift=self.sampling.shift)
+
+    def _conditions(self, story: storyworld.StoryVideo) -> list[ChunkCondition]:
+        states = self.encoder.encode(list(story.captions))
+        return [
+            ChunkCondition(index=c, text=tokens, negative=torch.zeros_like(tokens), embedding=embedding)
+            for c, (tokens, embedding) in enumerate(zip(states.tokens, states.embedding, strict=True))
+        ]
+
+    def _latent_size(self, story: storyworld.StoryVideo) -> tuple[int, int]:
+        height, width = (side // self.vae.config.spatial_stride for side in story.frames.shape[2:])
+        return height, width
+
+    def _noise(self, story: storyworld.StoryVideo, seed: int) -> NoiseStream:
+        shape = (self.vae.config.latent_channels, *self._latent_size(story))
+        return NoiseStream(shape, self.sampling.latent_frames, seed=seed, base=self.sampling.noise)
+
+    def _window_trace(self, story: storyworld.StoryVideo, chunk: int, num_past: int) -> RecallTrace:
+        """What a window without a memory shows to its last chunk."""
+        shown, config = tuple(range(max(0, chunk - num_past), chunk)), self.model.config
+        tokens = config.num_tokens(self.sampling.latent_frames, *self._latent_size(story))
+        return RecallTrace(
+            index=chunk,
+            chunks=shown,
+            kinds=("recent",) * len(shown),
+            similarity=(None,) * len(shown),
+            spans=((tokens,) * len(shown),) * config.num_layers,
+            shares=(1.0,) * len(shown),
+            kept=((range(tokens),) * len(shown),) * config.num_layers,
+        )
 
     def _latents(self, story: storyworld.StoryVideo, given: Collection[int]) -> dict[int, Tensor]:
         """Latents of some chunks, each encoded after all chunks before it."""

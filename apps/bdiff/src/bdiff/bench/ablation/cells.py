@@ -20,6 +20,8 @@ class Cell:
     """Its name in tables."""
     policy: str
     """Which past chunks are shown, a name of `bdiff.defaults.policy`: four chunks at most."""
+    sampler: Literal["memory", "overlap"] = "memory"
+    """Whether stored keys and values are read, or windows overlap: the last chunks are encoded anew at every step."""
     coverage: float | None = None
     """Share of the attention that the kept tokens cover; None: all tokens are kept."""
     loss: Loss
@@ -43,6 +45,15 @@ _OURS = Cell(
 )
 
 _ALL = (
+    replace(
+        _OURS,
+        label="overlap",
+        title="overlap without a cache, flow matching",
+        policy="rolling",
+        coverage=None,
+        sampler="overlap",
+        loss="flow-matching",
+    ),
     replace(_OURS, label="rolling", title="rolling", policy="rolling", coverage=None),
     replace(_OURS, label="sink", title="sink + window", policy="sink", coverage=None),
     replace(_OURS, label="dynamic-0.97", title="dynamic sparse 0.97", policy="dynamic", coverage=0.97),
@@ -61,7 +72,7 @@ CELLS: dict[str, Cell] = {cell.label: cell for cell in _ALL}
 """All cells by label."""
 
 TABLES: dict[str, tuple[str, ...]] = {
-    "5": ("rolling", "sink", "dynamic-0.97", "dynamic-0.98", "semantic-0.97", OURS),
+    "5": ("overlap", "rolling", "sink", "dynamic-0.97", "dynamic-0.98", "semantic-0.97", OURS),
     "6": ("naive", "self-forcing", "velocity-forcing", OURS, BASELINE),
     "claim": (OURS, BASELINE),
 }

@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bdiff.bench.ablation.cells import Cell
 from bdiff.bench.memory.measures import given_chunks, measure, token_shares
 from bdiff.telling import Film, Teller
-from kvbank import Policy
 from lvbench.storyworld import StoryVideo, judge
 from vde_metrics import Background, Clarity, DriftReport, GivenMasks, Motion, Subject
 from vde_metrics import measure as measure_drift
@@ -37,14 +37,14 @@ class FilmJob:
     transformer."""
 
 
-def told_line(teller: Teller, story: StoryVideo, job: FilmJob, *, policy: Policy, window: int) -> dict[str, Any]:
+def told_line(teller: Teller, story: StoryVideo, job: FilmJob, *, cell: Cell, window: int) -> dict[str, Any]:
     """Let a model tell a story freely and with first visits given, and measure both films.
 
     Args:
         teller: The model.
         story: The story of the job.
         job: Its seed makes the noise, which is the same for all cells.
-        policy: Which past chunks are shown.
+        cell: How it is sampled.
         window: Chunks that a rolling window holds.
 
     Returns:
@@ -55,15 +55,23 @@ def told_line(teller: Teller, story: StoryVideo, job: FilmJob, *, policy: Policy
     """
     begun = time.perf_counter()
     seed = (job.seed << 32) + job.story
-    free = teller.tell(story, policy=policy, seed=seed)
+    free = _told(teller, story, cell, window, given=(0,), seed=seed)
     free_told = time.perf_counter()
     given = given_chunks("given", story.truth.place.tolist())
     complete = len(given) == len(story.chunk_frames)  # a story without returns: nothing would be generated
-    with_visits = None if complete else teller.tell(story, policy=policy, given=given, seed=seed).frames
+    with_visits = None if complete else _told(teller, story, cell, window, given=given, seed=seed).frames
     told = time.perf_counter()
     line = film_line(free.frames, with_visits, story, job) | _shown(teller, story, free, window)
     seconds = {"free": free_told - begun, "given": told - free_told, "measuring": time.perf_counter() - told}
     return line | {"seconds": seconds}
+
+
+def _told(teller: Teller, story: StoryVideo, cell: Cell, window: int, *, given: tuple[int, ...], seed: int) -> Film:
+    match cell.sampler:
+        case "memory":
+            return teller.tell(story, policy=cell.make_policy(), given=given, seed=seed)
+        case "overlap":
+            return teller.tell_without_memory(story, num_past=window, given=given, seed=seed)
 
 
 def true_line(teller: Teller, story: StoryVideo, job: FilmJob) -> dict[str, Any]:

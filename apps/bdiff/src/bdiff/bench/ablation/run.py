@@ -193,8 +193,7 @@ def _film(studio: _Studio, job: FilmJob) -> dict[str, Any] | None:
     story = studio.story[1]
     if job.cell == TRUTH:
         return true_line(studio.teller, story, job)
-    policy = CELLS[job.cell].make_policy()
-    return told_line(_teller(studio, job), story, job, policy=policy, window=config.window)
+    return told_line(_teller(studio, job), story, job, cell=CELLS[job.cell], window=config.window)
 
 
 def _teller(studio: _Studio, job: FilmJob) -> Teller:

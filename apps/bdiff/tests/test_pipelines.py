@@ -327,6 +327,24 @@ def test_a_plan_counts_the_numbers_of_a_pipelines_parts(of_pictures, picture):
         assert plan.memory[name] == 2 * sum(p.numel() for p in made[folder].parameters())
 
 
+@pytest.mark.parametrize(("mode", "chunks", "in_view"), [("whole", 8, 24), ("overlap", 8, 15), ("cached", 8, 15)])
+def test_more_frames_than_a_model_was_trained_with_are_called_an_extrapolation(
+    wan, tmp_path, mode, chunks, in_view, capsys
+):
+    """Wan's saw 21 latent frames at once; what sees part of the film at a time stays below, however long it is."""
+    prompts = [
+        word for index in range(chunks) for word in ("--prompt", f"a fox {'at sea' if index % 2 else 'at sea a'}")
+    ]
+    with pytest.raises(SystemExit) as stopped:
+        main(["plan", "--model", str(wan), "--mode", mode, "--json", *prompts])
+    plan = json.loads(capsys.readouterr().out)
+    assert stopped.value.code == 0
+    assert (plan["frames_in_view"], plan["trained_frames"], plan["extrapolates"]) == (in_view, 21, in_view > 21)
+    with pytest.raises(SystemExit):
+        main(["plan", "--model", str(wan), "--mode", mode, *prompts])
+    assert ("an extrapolation: the model was trained with 21 at most" in capsys.readouterr().out) == (in_view > 21)
+
+
 def test_a_repository_of_the_hub_is_fetched_with_what_a_pipeline_needs(wan, tmp_path, monkeypatch):
     import huggingface_hub
 

@@ -26,6 +26,8 @@ NOISES = ("fresh", "shared")
 
 MODES = ("cached", "overlap", "whole")
 """Orders of denoising: chunk by chunk with a memory; windows that overlap; all frames at once."""
+WINDOW, OVERLAP = 5, 1
+"""Chunks that the overlap mode sees at once, and those of them that it has made before, as SkyReels-V2 was sampled."""
 
 SOLVERS = ("euler", "scheduler", "renoise")
 """Steps between levels: Euler's; those of the model's own scheduler; clean estimate and new noise (few-step models)."""

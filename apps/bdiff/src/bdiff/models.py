@@ -22,6 +22,8 @@ from bdiff_core.wan import UMT5TextEncoder, WanVAE, load_image_encoder
 
 _INDEX = "model_index.json"
 _PARTS = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
+_TRAINED_FRAMES = {"Wan": 21, "SkyReels": 31}
+"""Latent frames that a family's published models saw at once in training, at most: 81 and 121 frames of video."""
 
 
 class Autoencoder(Protocol):
@@ -143,6 +145,12 @@ class Source:
             guidance=5.0,
         )
         return Sampling.of_model(self.folder, otherwise=native)
+
+    @property
+    def trained_frames(self) -> int | None:
+        """Latent frames that the model saw at once in training, at most; None: unknown."""
+        kind = _index(self.folder).get("_class_name", "") if is_pipeline(self.folder) else ""
+        return next((frames for family, frames in _TRAINED_FRAMES.items() if kind.startswith(family)), None)
 
     def encoder(self) -> SentenceTextEncoder | UMT5TextEncoder:
         """What encodes prompts."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from bdiff import defaults
 from bdiff.models import Source, is_pipeline
 from bdiff.script import Script
 from bdiff_core.config import ModelConfig
@@ -34,6 +35,11 @@ class Plan:
     tokens_per_chunk: int
     context_tokens: int
     """Of the past that a chunk sees at most, as kept."""
+    frames_in_view: int
+    """Latent frames whose positions a pass tells apart. In the cached mode recalled chunks are counted from the present
+    one, so that it does not grow with the film."""
+    trained_frames: int | None
+    """The most that the model was trained with, where that is known; beyond, it extrapolates."""
     kv_bytes_per_chunk: int
     """Keys and values of a chunk, all tokens, all branches."""
     kept_bytes_per_chunk: int
@@ -54,6 +60,11 @@ class Plan:
         return sum(self.memory.values())
 
     @property
+    def extrapolates(self) -> bool:
+        """Whether more frames are in view than the model was trained with."""
+        return self.trained_frames is not None and self.frames_in_view > self.trained_frames
+
+    @property
     def fits(self) -> bool:
         """Whether the peak is below what is free."""
         return self.peak <= self.available
@@ -65,7 +76,13 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         """All of it, as plain data."""
-        return {**asdict(self), "peak": self.peak, "fits": self.fits, "floor_seconds": self.floor_seconds}
+        return {
+            **asdict(self),
+            "peak": self.peak,
+            "fits": self.fits,
+            "extrapolates": self.extrapolates,
+            "floor_seconds": self.floor_seconds,
+        }
 
 
 def plan_run(script: Script, *, memory_limit: int, share: float = 1.0) -> Plan:
@@ -82,7 +99,8 @@ def plan_run(script: Script, *, memory_limit: int, share: float = 1.0) -> Plan:
     if not 0.0 < share <= 1.0:
         raise ValueError(f"share is {share}; expected a part of the tokens in (0, 1]")
     folder, sampling, dtype = Path(script.model), script.sampling, getattr(torch, script.dtype)
-    config = Source(folder=folder, dtype=dtype, device=script.device).config
+    source = Source(folder=folder, dtype=dtype, device=script.device)
+    config = source.config
     cached = sampling.mode == "cached"
     shape = ChunkShape(
         frames=sampling.latent_frames if sampling.mode != "whole" else sampling.latent_frames * len(script.takes),
@@ -111,6 +129,8 @@ def plan_run(script: Script, *, memory_limit: int, share: float = 1.0) -> Plan:
         seconds=(len(script.takes) * sampling.frames_per_chunk - 3) / sampling.fps,
         tokens_per_chunk=tokens,
         context_tokens=context,
+        frames_in_view=_chunks_in_view(script) * sampling.latent_frames,
+        trained_frames=source.trained_frames,
         kv_bytes_per_chunk=dense,
         kept_bytes_per_chunk=kept,
         share=share,
@@ -121,10 +141,19 @@ def plan_run(script: Script, *, memory_limit: int, share: float = 1.0) -> Plan:
     )
 
 
+def _chunks_in_view(script: Script) -> int:
+    """Chunks that a pass sees at most."""
+    match script.sampling.mode:
+        case "whole":
+            return len(script.takes)
+        case "overlap":
+            return min(len(script.takes), defaults.WINDOW)
+        case _:
+            return _context_chunks(script) + 1
+
+
 def _context_chunks(script: Script) -> int:
     """Chunks that a chunk of this film sees at most."""
-    from bdiff import defaults
-
     policy = defaults.policy(script.policy)
     most = len(script.takes) - 1
     bound = getattr(policy, "num_chunks", None) or sum(
@@ -209,6 +238,7 @@ def lines(plan: Plan) -> list[str]:
         + (f", {plan.given} of them given" if plan.given else ""),
         f"transformer  {plan.parameters / 1e6:,.1f} M parameters",
         f"a chunk      {plan.tokens_per_chunk:,} tokens, up to {plan.context_tokens:,} of the past in view",
+        f"positions    {_frames_in_view(plan)}",
         f"its memory   {_bytes(plan.kv_bytes_per_chunk)} of keys and values, {_bytes(plan.kept_bytes_per_chunk)} at "
         f"{plan.share:.0%} of the tokens",
         f"peak         {_bytes(plan.peak)} of {_bytes(plan.available)} free: {parts}",
@@ -218,12 +248,24 @@ def lines(plan: Plan) -> list[str]:
     ]
 
 
+def _frames_in_view(plan: Plan) -> str:
+    seen = f"{plan.frames_in_view} latent frames in view"
+    if plan.trained_frames is None:
+        return seen
+    return seen + (
+        f", an extrapolation: the model was trained with {plan.trained_frames} at most"
+        if plan.extrapolates
+        else f" of {plan.trained_frames} that the model was trained with"
+    )
+
+
 def line(plan: Plan) -> str:
     """The plan in one line."""
     return (
         f"{plan.seconds:.1f} s of video in {plan.chunks} chunks of {plan.tokens_per_chunk:,} tokens; "
         f"{plan.parameters / 1e6:,.1f} M parameters; memory about {_bytes(plan.peak)}; "
         f"at least {_duration(plan.floor_seconds)} of computing"
+        + (f"; {_frames_in_view(plan)}" if plan.extrapolates else "")
     )
 
 

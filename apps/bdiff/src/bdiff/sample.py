@@ -36,9 +36,6 @@ class Progress:
     prompt: str
 
 
-_WINDOW, _OVERLAP = 5, 1
-"""Chunks that the overlap mode sees at once, and those of them that it has made before, as SkyReels-V2 was sampled."""
-
 _TRIM_EVERY = 8
 """Chunks between two returns of freed memory to the system."""
 
@@ -219,7 +216,7 @@ def _generate(
             picture = {} if shown is None else {"extra": shown.extra, "image_tokens": shown.image_tokens}
             yield from generate_whole(parts.model, plan, **picture, **walk, **decoding)
         case "overlap":
-            windows = {"window": _WINDOW, "overlap": _OVERLAP, "prefix": prefix}
+            windows = {"window": defaults.WINDOW, "overlap": defaults.OVERLAP, "prefix": prefix}
             yield from generate_overlap(parts.model, plan, **windows, **walk, **decoding)
         case _:
             yield from generate(parts.model, plan, memory=memory, positions="slots", prefix=prefix, **walk, **decoding)

@@ -167,6 +167,14 @@ def test_prompts_are_encoded_as_the_pipeline_does(pipeline_folder):
         torch.testing.assert_close(embedding, own / own.norm(), rtol=1e-4, atol=1e-5)
 
 
+def test_states_of_a_prompt_do_not_depend_on_those_beside_it(pipeline_folder):
+    encoder = UMT5TextEncoder.load(pipeline_folder, text_length=24)
+    together = encoder.encode(["the fox walks", "the fox and the meadow and the fox"])
+    alone = encoder.encode(["the fox walks"])
+    assert torch.equal(together.tokens[0], alone.tokens[0])
+    assert torch.equal(together.embedding[0], alone.embedding[0])
+
+
 def test_prompts_are_cleaned():
     assert clean_prompt("  a &amp;lt;b&gt;\n\tc ") == "a <b> c"
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -75,22 +76,19 @@ class UMT5TextEncoder:
         """Token states [b text_length d] and unit embeddings [b d] of prompts."""
         if isinstance(prompts, str) or not prompts:
             raise ValueError(f"prompts is {prompts!r}; expected a list of at least one prompt")
-        tokens = self._tokenizer(
-            [clean_prompt(prompt) for prompt in prompts],
-            padding="longest",  # padding is masked: no longer than need be
-            max_length=self.text_length,
-            truncation=True,
-            return_attention_mask=True,
-            return_tensors="pt",
-        ).to(self._encoder.device)
-        mask = tokens.attention_mask
-        states: Tensor = self._encoder(tokens.input_ids, mask).last_hidden_state
-        states = states * mask[..., None].to(states.dtype)
-        mean = states.sum(dim=1) / mask.sum(dim=1, keepdim=True).clamp(min=1)
+        rows = [self._encode_one(clean_prompt(prompt)) for prompt in prompts]
         return EncodedText(
-            tokens=F.pad(states, (0, 0, 0, self.text_length - states.shape[1])),
-            embedding=F.normalize(mean.float(), dim=-1),
+            tokens=torch.stack([tokens for tokens, _ in rows]), embedding=torch.stack([mean for _, mean in rows])
         )
+
+    def _encode_one(self, prompt: str) -> tuple[Float[Tensor, "text_length d"], Float[Tensor, " d"]]:
+        """States and unit embedding of a prompt: alone, so that not even their last bits depend on those beside it."""
+        tokens = self._tokenizer(
+            [prompt], max_length=self.text_length, truncation=True, return_attention_mask=True, return_tensors="pt"
+        ).to(self._encoder.device)
+        states: Tensor = self._encoder(tokens.input_ids, tokens.attention_mask).last_hidden_state[0]
+        mean = F.normalize(states.mean(dim=0).float(), dim=-1)
+        return F.pad(states, (0, 0, 0, self.text_length - len(states))), mean
 
 
 def clean_prompt(prompt: str) -> str:

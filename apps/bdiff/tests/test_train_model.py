@@ -1,5 +1,9 @@
 """Batches are what the design says, and a killed run ends where an unbroken one does."""
 
+import pickle
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -173,6 +177,51 @@ def test_a_killed_run_ends_where_an_unbroken_one_does(run_config, monkeypatch):
         assert torch.equal(value, gone_on["model"][name]), name
     for name in ("transformer/model.safetensors", "curve.png", "preview.png", "recipe.json", "log.jsonl"):
         assert (broken.out / name).stat().st_size > 0
+
+
+_KILLED = """
+import functools, pickle, sys, time
+import bdiff.train.model as training
+training.RunConfig = functools.partial(training.RunConfig, checkpoint_minutes=0)
+
+def watch(fraction):
+    if fraction > 0.5:
+        print("hanging", flush=True)
+        time.sleep(600)
+    return False
+
+training.train_model(pickle.load(sys.stdin.buffer), watch=watch)
+"""
+
+
+def test_forty_steps_are_twenty_a_sigkill_and_twenty_more(run_config):
+    """A transformer, bit for bit: the order of the data, all draws, both optimizers and the average."""
+    whole, parts = (
+        replace(run_config, out=run_config.out.with_name(name), max_steps=40) for name in ("forty", "parts")
+    )
+    train_model(whole)
+    with subprocess.Popen([sys.executable, "-c", _KILLED], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdin.write(pickle.dumps(parts))
+        process.stdin.close()
+        assert process.stdout.readline() == b"hanging\n"
+        process.send_signal(signal.SIGKILL)
+    assert torch.load(parts.out / "checkpoint.pt", weights_only=True)["step"] == 20
+    train_model(parts)
+    one, other = (torch.load(config.out / "checkpoint.pt", weights_only=True) for config in (whole, parts))
+    assert one["step"] == other["step"] == 40
+    for part in ("model", "average", "optimizers"):
+        for name, value in _tensors(one[part]):
+            assert torch.equal(value, dict(_tensors(other[part]))[name]), name
+    weights = [(config.out / "transformer/model.safetensors").read_bytes() for config in (whole, parts)]
+    assert weights[0] == weights[1]
+
+
+def _tensors(tree, name=""):
+    if isinstance(tree, torch.Tensor):
+        yield name, tree
+    elif isinstance(tree, (dict, list, tuple)):
+        for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
+            yield from _tensors(value, f"{name}/{key}")
 
 
 def test_training_goes_on_from_shipped_weights_in_single_precision(run_config):

@@ -171,17 +171,24 @@ def film(story, *, vde=1.0, recall=((5, 0.1),), seen=1.0, seed=0, cell=OURS):
     returns = [{"chunk": 2 + i, "gap": gap, "colour": error, "palette": error} for i, (gap, error) in enumerate(recall)]
     scores = {"scores": [2.0, 1.0, None], "changes": [0.0, 0.5, None]}
     drift = {metric: {"vde": vde, "normalized": vde} | scores for metric in DRIFTS}
-    captions = {"visible": seen, "direction": 1.0, "place": None, "visible_by_chunk": [1.0, seen, None]}
+    captions = {
+        "visible": seen, "direction": 1.0, "place": None, "visible_by_chunk": [1.0, seen, None],
+        "direction_by_chunk": [1, 1, 0],
+    }  # fmt: skip
     return {
         "cell": cell, "seed": seed, "story": story, "drift": drift, "frozen": False, "recall": returns,
         "palette": returns, "captions": captions, "tokens": 100.0, "new_place": [1, 1, 0],
+        "kept": [0.25, 0.75],
         "seconds": {"free": 2.0, "given": 1.0, "measuring": 1.0},
     }  # fmt: skip
 
 
 def run_of(label, films, *, seed=0):
     training = {"steps": 5, "held_out_loss": 0.5, "seconds": 60.0, "commit": None}
-    return {"cell": {"label": label}, "seed": seed, "config": {}, "films": films, "training": training}
+    machine = {"bdiff": "1", "torch": "2", "processor": "slow"}
+    return {
+        "cell": {"label": label}, "seed": seed, "config": {}, "films": films, "training": training, "machine": machine,
+    }  # fmt: skip
 
 
 def summary_of(runs, *, stories, seeds=(0,), wanted=()):
@@ -331,6 +338,7 @@ def test_a_run_that_has_not_told_every_story_is_missing_and_named():
     fewer = summary_of(runs, stories=range(2), seeds=(0, 1), wanted=(OURS,))
     assert fewer["cells"][OURS]["seeds"] == [0, 1]
     assert fewer["missing"] == {"sink": [1]}
+    assert fewer["cells"]["sink"]["kept"] == [0.25, 0.75]
 
 
 def test_films_whose_error_is_infinite_are_counted_and_left_out():
@@ -508,7 +516,12 @@ def test_the_command_measures_two_cells_and_pages_come_of_the_json_alone(tiny_mo
     with pytest.raises(SystemExit) as ended:
         main(["bench", "page", str(page), "--title", "Ablation", "--ablation", str(out / "summary.json")])
     assert ended.value.code == 0
-    assert own.split("\n\n", 1)[1] == page.read_text().split("\n\n", 1)[1].replace("](page_table", "](table")
+    asked = (out / "questions.md").read_text().split("\n\n", 1)[1]
+    both = page.read_text().split("\n\n", 1)[1].replace("](page_", "](")
+    assert both == own.split("\n\n", 1)[1] + "\n" + asked
+    assert "](questions-phases.png)" in asked
+    assert "**Not measured yet**: `rolling-self-forcing`, `self-forcing`, `rolling`, `semantic-0.98`." in asked
+    assert (tmp_path / "page_questions-phases.png").stat().st_size > 1000
     assert (tmp_path / "page_table-6-curves.png").stat().st_size > 1000
 
 

@@ -28,7 +28,8 @@ class Study:
         monkeypatch.setattr(ablation_run, "encode_stories", self._encode)
         monkeypatch.setattr(ablation_run, "_studio", lambda context: None)
         monkeypatch.setattr(ablation_run, "_film", self._film)
-        monkeypatch.setattr(ablation_run, "draw", lambda out, summary: {})
+        for name in ("draw", "draw_questions"):
+            monkeypatch.setattr(ablation_run, name, lambda out, summary: {})
 
     def __call__(self, **options):
         self.config = replace(self.config, **options)
@@ -76,7 +77,7 @@ class Study:
         return {
             "cell": job.cell, "seed": job.seed, "story": job.story, "weights": job.weights, "drift": drift,
             "frozen": False, "recall": [], "palette": [], "captions": captions, "tokens": 100.0,
-            "new_place": [1, 1], "seconds": {"free": 2.0, "given": 1.0, "measuring": 1.0},
+            "new_place": [1, 1], "kept": [0.5], "seconds": {"free": 2.0, "given": 1.0, "measuring": 1.0},
         }  # fmt: skip
 
 

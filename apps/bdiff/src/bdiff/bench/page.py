@@ -7,6 +7,8 @@ from typing import Any
 
 from bdiff.bench.ablation.page import ablation_parts
 from bdiff.bench.ablation.plots import draw as draw_ablation
+from bdiff.bench.ablation.plots import draw_questions
+from bdiff.bench.ablation.questions_page import questions_parts
 from bdiff.bench.memory.page import PICTURES, memory_parts
 from bdiff.bench.peers.page import peers_parts
 from bdiff.bench.peers.plots import draw
@@ -47,7 +49,7 @@ def write_page(
         (world, _world_parts),
         (speed, _speed_parts),
         (memory, lambda summary: memory_parts(summary, pictures=_pictures(memory.parent, path.parent))),
-        (ablation, lambda summary: ablation_parts(summary, pictures=draw_ablation(path.parent, summary, path.stem))),
+        (ablation, lambda summary: _ablation_parts(summary, path)),
         (peers, lambda figures: ["## Beside diffusers", *peers_parts(figures, pictures=draw(path, figures))]),
     )
     for file, parts_of in sections:
@@ -64,6 +66,11 @@ def _pictures(folder: Path, page_folder: Path) -> dict[str, str]:
     """The pictures in a folder of `bdiff bench memory`, and how a page in another folder links to them."""
     there = (name for name in PICTURES if (folder / name).exists())
     return {name: Path(os.path.relpath(folder / name, page_folder)).as_posix() for name in there}
+
+
+def _ablation_parts(summary: dict[str, Any], page: Path) -> list[str]:
+    tables, questions = (draw(page.parent, summary, page.stem) for draw in (draw_ablation, draw_questions))
+    return [*ablation_parts(summary, pictures=tables), *questions_parts(summary, pictures=questions)]
 
 
 def _world_parts(summary: dict[str, Any]) -> list[str]:

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from bdiff.bench.ablation.cells import BASELINE, CELLS, OURS, SWEEP, TABLES, TRUTH
 from bdiff.bench.ablation.films import DRIFTS
+from bdiff.bench.ablation.questions import answers
+from bdiff.bench.ablation.tallies import Line, figure, tallied
 from bdiff.bench.memory.figures import Tally, draw_stories, interval
-
-Line = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,8 +108,9 @@ def summarise(
         wanted: Labels of the cells that were asked for.
 
     Returns:
-        ``cells``, by label figures and curves; ``claim``, what became of it; ``missing``, by label the seeds that
-        have not told every story yet, of the cells asked for and of those that have begun.
+        ``cells``, by label figures and curves; ``claim``, what became of it; ``questions``, see `answers`;
+        ``missing``, by label the seeds that have not told every story yet, of the cells asked for and of those that
+        have begun.
     """
     complete: dict[str, dict[int, list[Line]]] = {}
     facts: dict[str, list[Mapping[str, Any]]] = {}
@@ -133,6 +134,13 @@ def summarise(
         "seeds": list(seeds),
         "window": window,
         "cells": cells,
+        "questions": answers(
+            {label: complete[label] for label in cells},
+            {label: {run["seed"]: run["machine"] for run in facts[label]} for label in cells},
+            {name: _values(name, window) for name in CLAIMED},
+            draws,
+            window,
+        ),
         "claim": claim(complete, draws, window),
         "missing": {label: absent for label, absent in missing.items() if absent},
     }
@@ -187,19 +195,11 @@ def tally(films_of_seeds: Sequence[Sequence[Line]], name: str, window: int) -> T
         name: Key of `MEASURES`.
         window: Chunks that a rolling window holds.
     """
-    values = [
-        [value for film in films for value in MEASURES[name].values(film, window) if value is not None]
-        for films in zip(*films_of_seeds, strict=True)
-    ]
-    return Tally(
-        total=np.array([math.fsum(story) for story in values]), count=np.array([float(len(story)) for story in values])
-    )
+    return tallied(films_of_seeds, _values(name, window))
 
 
-def figure(tally: Tally, draws: NDArray[np.int64]) -> dict[str, float] | None:
-    """Mean with its interval, and the number of stories that have something to measure; None if none has."""
-    found = interval(lambda mean: mean, tally, draws=draws)
-    return None if found is None else found | {"stories": int((tally.count > 0).sum())}
+def _values(name: str, window: int) -> Callable[[Line], Sequence[float | None]]:
+    return lambda line: MEASURES[name].values(line, window)
 
 
 def _cell(
@@ -223,6 +223,8 @@ def _cell(
         "infinite": {metric: sum(line["drift"][metric]["vde"] is None for line in lines) for metric in DRIFTS},
         "frozen": sum(line["frozen"] for line in lines),
         "tokens": _mean([line["tokens"] for line in lines]),
+        "kept": _means([line["kept"] for line in lines if line["kept"] is not None]) or None,
+        "free_seconds": figure(tallied([films[seed] for seed in seeds], lambda line: [line["seconds"]["free"]]), draws),
         "held_out_loss": _mean([facts["held_out_loss"] for facts in trained]),
         "training_seconds": _mean([facts["seconds"] for facts in trained]),
         "film_seconds": _mean([one["free"] + one["given"] + one["measuring"] for one in seconds]),

@@ -6,6 +6,7 @@ from typing import Any
 from bdiff.bench.ablation.cells import BASELINE, CELLS, OURS, TRUTH
 from bdiff.bench.ablation.figures import CLAIMED, MEASURES, tables_of
 from bdiff.bench.ablation.films import DRIFTS
+from bdiff.bench.ablation.tables import interval_text
 
 _HEADINGS = {
     "5": (
@@ -69,7 +70,7 @@ def _claim(summary: Mapping[str, Any]) -> Iterator[str]:
     rows = ["| measure | ours | rolling, Self Forcing | difference (paired) | ours is |", "|---|---|---|---|---|"]
     words = {"below": "lower", "above": "**higher**", "overlap": "neither: intervals overlap", "unmeasured": "–"}
     for name, row in found["measures"].items():
-        cells = [_interval(row["ours"]), _interval(row["baseline"]), _interval(row["difference"])]
+        cells = [interval_text(row["ours"]), interval_text(row["baseline"]), interval_text(row["difference"])]
         rows.append(f"| {MEASURES[name].title} | " + " | ".join(cells) + f" | {words[row['verdict']]} |")
     yield "\n".join(rows)
     true = summary["cells"].get(TRUTH, {}).get("measures", {})
@@ -152,7 +153,7 @@ def _table(summary: Mapping[str, Any], labels: tuple[str, ...]) -> str:
         if cell is None:
             rows.append(f"| {title} | 0 |" + " missing |" + " |" * len(heads))
             continue
-        values = [_interval(cell["measures"].get(name)) for name in _COLUMNS]
+        values = [interval_text(cell["measures"].get(name)) for name in _COLUMNS]
         tokens = "–" if cell["tokens"] is None else f"{cell['tokens']:.0f}"
         seeds = "–" if label == TRUTH else str(len(cell["seeds"]))
         rows.append(f"| {title} | {seeds} | " + " | ".join([*values, tokens]) + " |")
@@ -178,7 +179,7 @@ def _differences(summary: Mapping[str, Any], labels: tuple[str, ...]) -> str:
         for name in _COLUMNS:
             figure = found.get(name)
             apart = figure is not None and (figure["low"] > 0 or figure["high"] < 0) and summary["stories"] > 1
-            values.append(f"**{_interval(figure)}**" if apart else _interval(figure))
+            values.append(f"**{interval_text(figure)}**" if apart else interval_text(figure))
         rows.append(f"| {CELLS[label].title} | " + " | ".join(values) + " |")
     return "\n".join(rows)
 
@@ -230,10 +231,6 @@ def _costs(summary: Mapping[str, Any]) -> Iterator[str]:
         loss = "–" if cell["held_out_loss"] is None else f"{cell['held_out_loss']:.4f}"
         rows.append(f"| {title} | {minutes} | {cell['film_seconds']:.1f} | {loss} | {cell['frozen']} |")
     yield "\n".join(rows)
-
-
-def _interval(figure: Mapping[str, float] | None) -> str:
-    return "–" if figure is None else f"{figure['mean']:.4g} ({figure['low']:.4g} to {figure['high']:.4g})"
 
 
 def _count(number: int, one: str, many: str | None = None) -> str:

@@ -16,8 +16,9 @@ from bdiff.bench.ablation.config import AblationConfig, joined_settings
 from bdiff.bench.ablation.figures import origins, read_runs, summarise
 from bdiff.bench.ablation.films import FilmJob, told_line, true_line
 from bdiff.bench.ablation.page import ablation_parts
-from bdiff.bench.ablation.plots import draw
+from bdiff.bench.ablation.plots import draw, draw_questions
 from bdiff.bench.ablation.progress import Clock, FractionFile, stage_bar, watched_files
+from bdiff.bench.ablation.questions_page import questions_parts
 from bdiff.bench.ablation.results import (
     Left,
     films_file,
@@ -103,7 +104,7 @@ def check(config: AblationConfig) -> None:
 
 
 def write_figures(config: AblationConfig) -> dict[str, Any]:
-    """Write ``summary.json``, plots and ``page.md`` from the JSON of the runs alone."""
+    """Write ``summary.json``, plots, ``page.md`` and ``questions.md`` from the JSON of the runs alone."""
     out, runs = config.out, read_runs(config.out)
     summary = summarise(
         runs,
@@ -114,8 +115,18 @@ def write_figures(config: AblationConfig) -> dict[str, Any]:
     )
     summary |= {"config": json.loads((out / "settings.json").read_text(encoding="utf-8"))} | origins(runs)
     write_whole(out / "summary.json", json.dumps(summary, indent=2, allow_nan=False) + "\n")
-    parts = ["# What the memory and the losses are worth", *ablation_parts(summary, pictures=draw(out, summary))]
-    write_whole(out / "page.md", "\n\n".join(parts) + "\n")
+    pages = {
+        "page.md": [
+            "# What the memory and the losses are worth",
+            *ablation_parts(summary, pictures=draw(out, summary)),
+        ],
+        "questions.md": [
+            "# What the memory and the losses do",
+            *questions_parts(summary, pictures=draw_questions(out, summary)),
+        ],
+    }
+    for name, parts in pages.items():
+        write_whole(out / name, "\n\n".join(parts) + "\n")
     return summary
 
 

@@ -1,5 +1,7 @@
 """Answers come of the figures: turned round they say the opposite, and cells that are missing are named."""
 
+import json
+
 import pytest
 
 from bdiff.bench.ablation.cells import BASELINE, OURS, TRUTH
@@ -8,6 +10,7 @@ from bdiff.bench.ablation.films import DRIFTS
 from bdiff.bench.ablation.plots import draw_questions
 from bdiff.bench.ablation.questions import CACHE, LOSSES, PHASES, phase_chunks
 from bdiff.bench.ablation.questions_page import questions_parts
+from bdiff.cli import main
 
 NUM_CHUNKS, STORIES = 8, 3
 QUESTIONS = ("cache or the losses", "gamma", "sparse tokens", "chunk to chunk", "place is new")
@@ -165,3 +168,15 @@ def test_plots_are_drawn_of_what_is_there(tmp_path):
     assert sorted(links.values()) == [f"study_questions-{name}.png" for name in ("kept", "phases", "swaps")]
     assert all((tmp_path / link).stat().st_size > 1000 for link in links.values())
     assert draw_questions(tmp_path, summary_of()) == {}
+
+
+def test_a_summary_of_an_older_version_is_refused_in_one_line(tmp_path, capsys):
+    file = tmp_path / "summary.json"
+    file.write_text(json.dumps({"cells": {}, "claim": {"holds": None, "missing": []}, "missing": {}, "stories": 3}))
+    with pytest.raises(SystemExit) as ended:
+        main(["bench", "page", str(tmp_path / "page.md"), "--title", "Ablation", "--ablation", str(file)])
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert "summary.json: a summary of an older version; run `bdiff bench ablation` on its folder" in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "page.md").exists()

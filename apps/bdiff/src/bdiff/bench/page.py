@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from bdiff.bench.ablation.figures import check_format
 from bdiff.bench.ablation.page import ablation_parts
 from bdiff.bench.ablation.plots import draw as draw_ablation
 from bdiff.bench.ablation.plots import draw_questions
@@ -49,7 +50,7 @@ def write_page(
         (world, _world_parts),
         (speed, _speed_parts),
         (memory, lambda summary: memory_parts(summary, pictures=_pictures(memory.parent, path.parent))),
-        (ablation, lambda summary: _ablation_parts(summary, path)),
+        (ablation, lambda summary: _ablation_parts(summary, ablation, path)),
         (peers, lambda figures: ["## Beside diffusers", *peers_parts(figures, pictures=draw(path, figures))]),
     )
     for file, parts_of in sections:
@@ -68,7 +69,8 @@ def _pictures(folder: Path, page_folder: Path) -> dict[str, str]:
     return {name: Path(os.path.relpath(folder / name, page_folder)).as_posix() for name in there}
 
 
-def _ablation_parts(summary: dict[str, Any], page: Path) -> list[str]:
+def _ablation_parts(summary: dict[str, Any], file: Path, page: Path) -> list[str]:
+    check_format(summary, file)
     tables, questions = (draw(page.parent, summary, page.stem) for draw in (draw_ablation, draw_questions))
     return [*ablation_parts(summary, pictures=tables), *questions_parts(summary, pictures=questions)]
 

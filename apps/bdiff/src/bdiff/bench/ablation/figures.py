@@ -50,6 +50,9 @@ MEASURES: dict[str, Measure] = {
 }
 """What is measured, in the order of the tables."""
 
+FORMAT = 2
+"""Of a summary; others have other figures."""
+
 CLAIMED = ("subject", "background", "clarity", "recall")
 """Measures in which `OURS` is claimed to be below `BASELINE`, with intervals that do not meet."""
 
@@ -88,6 +91,18 @@ def origins(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     machines = {json.dumps(run["machine"], sort_keys=True): run["machine"] for run in runs}
     commits = {facts["commit"] for run in runs for facts in (run, run["training"]) if facts}
     return {"machines": [machines[key] for key in sorted(machines)], "commits": sorted(commits - {None})}
+
+
+def check_format(summary: Mapping[str, Any], file: Path) -> None:
+    """See that a summary is of this version.
+
+    Raises:
+        ValueError: If it is of an older one.
+    """
+    if {"cells", "claim"} <= set(summary) and summary.get("format") != FORMAT:
+        raise ValueError(
+            f"{file}: a summary of an older version; run `bdiff bench ablation` on its folder ({file.parent}) again"
+        )
 
 
 def summarise(
@@ -130,6 +145,7 @@ def summarise(
     missing = {label: [seed for seed in seeds if seed not in complete.get(label, {})] for label in wanted}
     missing |= {label: [seed for seed in seeds if seed not in complete[label]] for label in cells if label != TRUTH}
     return {
+        "format": FORMAT,
         "stories": len(stories),
         "seeds": list(seeds),
         "window": window,

@@ -160,6 +160,16 @@ def test_more_stories_with_the_weights_are_told_by_them(study):
     assert len(study.result()["films"]) == 3
 
 
+def test_trainings_of_an_older_version_are_not_made_again(study):
+    study()
+    file = study.config.out / "runs" / "naive-seed0" / "trained.json"
+    facts = json.loads(file.read_text())
+    file.write_text(json.dumps({name: fact for name, fact in facts.items() if name != "weights"}))
+    study(num_stories=3)
+    assert (study.trained, study.stories) == ([], [("naive", 2), (TRUTH, 2)])
+    assert study.result()["training"] == facts
+
+
 def test_a_whole_result_stays_until_another_is_whole(study):
     study()
     before = study.file().read_bytes()

@@ -45,8 +45,11 @@ class Run:
     def facts(self, out: Path) -> dict[str, Any] | None:
         """What its post-training reports; None: it is not over, or its weights are not in this folder any more."""
         file = self.folder(out) / "trained.json"
-        there = file.exists() and any(self.transformer(out).glob("*.safetensors"))
-        return json.loads(file.read_text(encoding="utf-8")) if there else None
+        if not (file.exists() and any(self.transformer(out).glob("*.safetensors"))):
+            return None
+        found = json.loads(file.read_text(encoding="utf-8"))
+        # an older version did not write which weights they are
+        return found if "weights" in found else found | {"weights": weights_digest(self.transformer(out))}
 
 
 def training_config(config: AblationConfig, run: Run) -> ModelTrainConfig:

@@ -52,6 +52,8 @@ def test_a_random_model_gets_little_right_and_a_stopped_bench_goes_on(folder, tm
     table = (tmp_path / "summary.md").read_text()
     assert f"{two['figures']['direction']['mean']:.3f}" in table
     assert "over 2 stories" in table
+    long = bench_world(config(folder, tmp_path / "long", num_stories=1, num_chunks=12))
+    assert f"{long['growth']['palette']['mean']:+.4f}" in (tmp_path / "long" / "summary.md").read_text()
 
 
 def test_a_model_is_sampled_as_it_wants(tmp_path):
@@ -86,13 +88,33 @@ def test_clarity_of_the_truth_is_measured_per_chunk():
     assert all(soft < 0.5 * sharp for soft, sharp in zip(clarity_curve(blurred, story), curve, strict=True))
 
 
+FIGURES = ("visible", "direction", "place", "clarity_ratio", "true_clarity_ratio", "clarity_to_truth")
+
+
 def test_the_interval_of_a_summary_holds_its_mean():
-    names = world.StoryScore.__slots__[1:]
-    lines = [dict.fromkeys(names, value) | {"story": i} for i, value in enumerate((0.5, 0.7, 0.9, float("nan")))]
-    figure = summarise(lines)["figures"]["visible"]
+    lines = [dict.fromkeys(FIGURES, value) | {"story": i} for i, value in enumerate((0.5, 0.7, 0.9, float("nan")))]
+    figure = summarise(lines, num_chunks=6)["figures"]["visible"]
     assert figure["mean"] == pytest.approx(0.7)
     assert figure["low"] < 0.7 < figure["high"]
     assert figure["least"] == 0.5
+
+
+def test_growth_is_the_rise_of_a_line_through_the_returns_of_all_films():
+    """From chunk 5 to the last; a film alone tells nothing of it, and lines of older benches none."""
+    plain = dict.fromkeys(
+        ("visible", "direction", "place", "clarity_ratio", "true_clarity_ratio", "clarity_to_truth"), 1.0
+    )
+
+    def line(story, error):
+        returns = [{"chunk": c, "palette": error(c), "subject": 0.05 if c % 2 else None} for c in range(3, 25)]
+        return plain | {"story": story, "returns": returns}
+
+    rising = [line(0, lambda c: 0.01 * c), line(1, lambda c: 0.01 * c + 0.001 * (-1) ** c)]
+    growth = summarise([*rising, plain | {"story": 2}], num_chunks=25)["growth"]
+    assert growth["palette"]["mean"] == pytest.approx(0.19, abs=2e-3)
+    assert growth["palette"]["low"] > 0.18
+    assert growth["subject"]["mean"] == pytest.approx(0, abs=1e-12)
+    assert summarise([plain | {"story": 2}], num_chunks=25)["growth"] == {}
 
 
 def test_speed_bench_writes_its_figures(folder, tmp_path):

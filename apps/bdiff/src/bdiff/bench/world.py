@@ -6,8 +6,9 @@ by the world's truth. A line of JSON a story is kept as it is finished, so a sto
 
 import json
 import logging
+import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ import numpy as np
 import torch
 
 from bdiff.bench.jobs import append_lines, read_lines, run_jobs
+from bdiff.bench.memory.figures import GROWN, GROWTH_FROM, Trend, draw_stories
+from bdiff.bench.memory.measures import measure
 from bdiff.defaults import Sampling
 from bdiff.files import write_whole
 from bdiff.telling import FIRST_STORY, Teller, sampling_of
@@ -71,6 +74,9 @@ class StoryScore:
     """The same of the truth: places differ in sharpness."""
     clarity_to_truth: float
     """Clarity of the generated chunks over that of the same chunks of the truth."""
+    returns: tuple[Mapping[str, float | None], ...]
+    """Of each chunk of a later visit its number, how far its palette is from that of the film's own first visit, and
+    the error of the protagonist's colours; in [0, 1], None where there is nothing to measure."""
 
 
 _MEANING = {
@@ -80,6 +86,10 @@ _MEANING = {
     "clarity_ratio": "clarity of the last four chunks over that of chunks 2 to 5",
     "true_clarity_ratio": "the same ratio of the true films",
     "clarity_to_truth": "clarity over that of the true films",
+}
+_GROWTH_MEANING = {
+    "palette": "growth of the distance between the palettes of a return and of the first showing",
+    "subject": "growth of the error of the protagonist's colours",
 }
 
 
@@ -102,7 +112,7 @@ def bench_world(config: WorldBenchConfig) -> dict[str, Any]:
         "noise": sampling.noise,
         "richness": sampling.richness,
     }
-    summary = summarise(read_lines(lines)) | {
+    summary = summarise(read_lines(lines), num_chunks=config.num_chunks) | {
         "retrieval": retrieval_share(SentenceTextEncoder(), stories, companions=sampling.richness > 1),
         "config": {name: str(value) for name, value in (asdict(config) | used).items()},
     }
@@ -117,16 +127,21 @@ def world_table(summary: dict[str, Any]) -> str:
     for name, figure in summary["figures"].items():
         interval = f"{figure['low']:.3f} to {figure['high']:.3f}"
         rows.append(f"| {_MEANING[name]} | {figure['mean']:.3f} | {interval} | {figure['least']:.3f} |")
+    for name, figure in summary.get("growth", {}).items():
+        interval = f"{figure['low']:+.4f} to {figure['high']:+.4f}"
+        rows.append(
+            f"| {_GROWTH_MEANING[name]}, chunk {GROWTH_FROM} to the last | {figure['mean']:+.4f} | {interval} | |"
+        )
     found = summary["retrieval"]
     rows.append(f"| {found['returns']} returns: a recalled chunk shows the place | {found['share']:.3f} | | |")
     head = f"| over {summary['stories']} stories | mean | 95% interval | least |"
     return "\n".join([head, "|---|---|---|---|", *rows]) + "\n"
 
 
-def summarise(lines: list[dict[str, float]]) -> dict[str, Any]:
-    """Mean of every figure over the stories with its bootstrap 95% interval."""
+def summarise(lines: list[dict[str, Any]], *, num_chunks: int) -> dict[str, Any]:
+    """Mean of every figure over the stories with its bootstrap 95% interval, and what grows over a film."""
     figures = {}
-    for name in StoryScore.__slots__[1:]:
+    for name in _MEANING:
         values = np.array([line[name] for line in lines if line[name] == line[name]])
         if not len(values):  # no story had a return to a place, say
             continue
@@ -138,7 +153,21 @@ def summarise(lines: list[dict[str, float]]) -> dict[str, Any]:
             "high": float(high),
             "least": float(values.min()),
         }
-    return {"stories": len(lines), "figures": figures}
+    return {"stories": len(lines), "figures": figures, "growth": _growth(lines, num_chunks)}
+
+
+def _growth(lines: list[dict[str, Any]], num_chunks: int) -> dict[str, dict[str, float]]:
+    """How much palettes and protagonists go wrong between chunk `GROWTH_FROM` and the last, with intervals."""
+    records = [line["returns"] for line in lines if "returns" in line]  # older lines have none
+    if not records:
+        return {}
+    draws, found = draw_stories(len(records)), {}
+    for name in GROWN:
+        trend = Trend.of(records, name)
+        if not np.isnan(rise := float(trend.growth(num_chunks))):
+            low, high = np.nanquantile(trend.growth(num_chunks, draws), (0.025, 0.975))
+            found[name] = {"mean": rise, "low": float(low), "high": float(high)}
+    return found
 
 
 def retrieval_share(
@@ -178,7 +207,14 @@ def score_story(config: WorldBenchConfig, story_seed: int, teller: Teller) -> St
         clarity_ratio=statistics.mean(made[-4:]) / statistics.mean(made[1:5]),
         true_clarity_ratio=statistics.mean(true[-4:]) / statistics.mean(true[1:5]),
         clarity_to_truth=statistics.mean(made[1:]) / statistics.mean(true[1:]),
+        returns=tuple(
+            {name: _plain(record[name]) for name in ("chunk", *GROWN)} for record in measure(frames, story, "free")
+        ),
     )
+
+
+def _plain(value: float) -> float | None:
+    return round(value, 6) if math.isfinite(value) else None
 
 
 def clarity_curve(frames: torch.Tensor, story: storyworld.StoryVideo) -> list[float]:

@@ -161,13 +161,9 @@ def _growth(lines: list[dict[str, Any]], num_chunks: int) -> dict[str, dict[str,
     records = [line["returns"] for line in lines if "returns" in line]  # older lines have none
     if not records:
         return {}
-    draws, found = draw_stories(len(records)), {}
-    for name in GROWN:
-        trend = Trend.of(records, name)
-        if not np.isnan(rise := float(trend.growth(num_chunks))):
-            low, high = np.nanquantile(trend.growth(num_chunks, draws), (0.025, 0.975))
-            found[name] = {"mean": rise, "low": float(low), "high": float(high)}
-    return found
+    draws = draw_stories(len(records))
+    figures = {name: Trend.of(records, name).figure(num_chunks, draws) for name in GROWN}
+    return {name: figure for name, figure in figures.items() if figure is not None}
 
 
 def retrieval_share(

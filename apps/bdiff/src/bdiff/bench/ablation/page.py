@@ -6,7 +6,7 @@ from typing import Any
 from bdiff.bench.ablation.cells import BASELINE, CELLS, OURS, TRUTH
 from bdiff.bench.ablation.figures import CLAIMED, MEASURES, tables_of
 from bdiff.bench.ablation.films import DRIFTS
-from bdiff.bench.ablation.tables import interval_text
+from bdiff.bench.ablation.tables import difference_text, interval_text
 
 _HEADINGS = {
     "5": (
@@ -175,11 +175,7 @@ def _differences(summary: Mapping[str, Any], labels: tuple[str, ...]) -> str:
     for label in labels:
         if (found := summary["cells"].get(label, {}).get("against_ours")) is None:
             continue
-        values = []
-        for name in _COLUMNS:
-            figure = found.get(name)
-            apart = figure is not None and (figure["low"] > 0 or figure["high"] < 0) and summary["stories"] > 1
-            values.append(f"**{interval_text(figure)}**" if apart else interval_text(figure))
+        values = [difference_text(found.get(name), summary["stories"]) for name in _COLUMNS]
         rows.append(f"| {CELLS[label].title} | " + " | ".join(values) + " |")
     return "\n".join(rows)
 

@@ -17,7 +17,7 @@ from bdiff.bench.ablation.questions import (
     compared_cells,
     phase_chunks,
 )
-from bdiff.bench.ablation.tables import interval_text, markdown_table
+from bdiff.bench.ablation.tables import difference_text, direction, interval_text, markdown_table
 
 Figure = Mapping[str, float] | None
 
@@ -91,7 +91,7 @@ def _swaps(summary: Mapping[str, Any]) -> Iterator[str]:
     yield markdown_table(
         ["difference", *(MEASURES[name].title for name in CLAIMED)],
         [
-            [_SWAP_TITLES[swap], *(_bold(by_measure[name], stories) for name in CLAIMED)]
+            [_SWAP_TITLES[swap], *(difference_text(by_measure[name], stories) for name in CLAIMED)]
             for swap, by_measure in found.items()
         ],
     )
@@ -106,7 +106,7 @@ def _which(by_measure: Mapping[str, Figure], stories: int) -> str:
     """Which swap alone gives less, measure by measure."""
     found: dict[str, list[str]] = {"lower": [], "higher": [], "open": []}
     for name in CLAIMED:
-        found[_direction(by_measure[name], stories)].append(MEASURES[name].title)
+        found[direction(by_measure[name], stories)].append(MEASURES[name].title)
     words = {
         "lower": "the cache alone gives less than the losses alone in",
         "higher": "the losses alone give less than the cache alone in",
@@ -208,7 +208,7 @@ def _phases(summary: Mapping[str, Any]) -> Iterator[str]:
     yield markdown_table(
         [f"{PHASES[-1]} less {PHASES[0]}", *map(_short, CHUNK_MEASURES)],
         [
-            [_title(label), *(_bold(by[name]["rise"], stories) for name in CHUNK_MEASURES)]
+            [_title(label), *(difference_text(by[name]["rise"], stories) for name in CHUNK_MEASURES)]
             for label, by in found.items()
         ],
     )
@@ -221,7 +221,7 @@ def _phases(summary: Mapping[str, Any]) -> Iterator[str]:
 def _phases_against(summary: Mapping[str, Any]) -> Iterator[str]:
     against, stories = summary["questions"]["phases_against"], summary["stories"]
     rows = [
-        [CHUNK_MEASURES[name].title, *(_bold(by[phase], stories) for phase in PHASES)]
+        [CHUNK_MEASURES[name].title, *(difference_text(by[phase], stories) for phase in PHASES)]
         for name, by in against.items()
         if any(by.values())
     ]
@@ -246,7 +246,7 @@ def _places(summary: Mapping[str, Any]) -> Iterator[str]:
         [
             _title(label),
             *(interval_text(by[name][group]) for name in PLACE_MEASURES for group in ("new", "returns")),
-            *(_bold(by[name]["difference"], stories) for name in PLACE_MEASURES),
+            *(difference_text(by[name]["difference"], stories) for name in PLACE_MEASURES),
         ]
         for label, by in found.items()
     ]
@@ -271,24 +271,12 @@ def _title(label: str) -> str:
     return "*the true films*" if label == TRUTH else f"`{label}`"
 
 
-def _direction(difference: Figure, stories: int) -> str:
-    """Where a paired interval lies; that of one story is a point and says nothing."""
-    if difference is None or stories < 2 or difference["low"] <= 0 <= difference["high"]:
-        return "open"
-    return "lower" if difference["high"] < 0 else "higher"
-
-
 def _said(differences: Mapping[str, Figure], stories: int) -> str:
     """What differences show, by title."""
     found: dict[str, list[str]] = {"lower": [], "higher": [], "open": []}
     for title, difference in differences.items():
         if difference is not None:
-            found[_direction(difference, stories)].append(title)
+            found[direction(difference, stories)].append(title)
     words = {"lower": "lower", "higher": "higher", "open": "nothing shown in"}
     parts = [f"{words[kind]} {', '.join(titles)}" for kind, titles in found.items() if titles]
     return "; ".join(parts) or "nothing to measure"
-
-
-def _bold(difference: Figure, stories: int) -> str:
-    text = interval_text(difference)
-    return text if _direction(difference, stories) == "open" else f"**{text}**"

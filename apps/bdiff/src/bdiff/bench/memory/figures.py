@@ -81,6 +81,14 @@ class Trend:
         slope = (count * product - chunk * value) / np.where(spread > 0, spread, np.nan)
         return np.asarray(slope * (num_chunks - 1 - GROWTH_FROM))
 
+    def figure(self, num_chunks: int, draws: NDArray[np.int64]) -> dict[str, float] | None:
+        """`growth` with its bootstrap 95% interval; None where there are no chunks to tell it by."""
+        rise = float(self.growth(num_chunks))
+        if not np.isfinite(rise):
+            return None
+        low, high = _quantiles(self.growth(num_chunks, draws))
+        return {"mean": rise, "low": low, "high": high}
+
 
 def draw_stories(num_stories: int) -> NDArray[np.int64]:
     """[draws, stories] whole stories drawn with replacement; the same for all arms, so that differences are paired."""
@@ -183,11 +191,8 @@ def _growth(
     for label, of_label in records.items():
         if label == RANDOM_PLACE:
             continue
-        trend = Trend.of(of_label, measure)
-        rise = float(trend.growth(num_chunks))
-        if np.isfinite(rise):
-            low, high = _quantiles(trend.growth(num_chunks, draws))
-            found[label] = {"mean": rise, "low": low, "high": high}
+        if (figure := Trend.of(of_label, measure).figure(num_chunks, draws)) is not None:
+            found[label] = figure
     return found
 
 

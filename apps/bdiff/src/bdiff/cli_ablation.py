@@ -41,7 +41,7 @@ _SIZES = (*_TRAINING, "num_seeds", "num_stories", "num_chunks", "denoising_steps
 @click.option("--num-seeds", type=click.IntRange(1), help="Post-trainings of each cell.  [default: 3]")
 @click.option("--num-stories", type=click.IntRange(1), help="Held-out stories to tell.  [default: 32]")
 @click.option("--num-chunks", type=click.IntRange(2), help="Chunks of each.  [default: 12]")
-@click.option("--steps", type=click.IntRange(1), help="Of post-training.  [default: 300]")
+@click.option("--steps", type=click.IntRange(1), help="Of post-training.  [default: 150]")
 @click.option("--learning-rate", type=Positive(), help="Of post-training.  [default: 0.0001]")
 @click.option("--num-train-stories", type=click.IntRange(1), help="Stories to train on.  [default: 256]")
 @click.option("--bfloat16", is_flag=True, default=None, help="Matrix products in bfloat16, for CPUs that have them.")

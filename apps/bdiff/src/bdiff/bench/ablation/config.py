@@ -16,7 +16,7 @@ from bdiff.telling import FIRST_STORY, sampling_of
 class PostTraining:
     """What every cell's post-training has in common."""
 
-    steps: int = 300
+    steps: int = 150
     """Of the transformer; where a discriminator is trained beside it, that has as many of its own."""
     learning_rate: float = 1e-4
     """Half of it in the second half of the steps, as in the paper."""

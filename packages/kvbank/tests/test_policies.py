@@ -47,6 +47,28 @@ def test_the_paper_sees_the_last_two_and_ties_go_to_the_newest():
     assert SemanticSparse().select(0, []) == ()
 
 
+def test_with_seniority_the_first_of_visits_about_as_similar_is_recalled():
+    similarity = [0.5, 0.88, 0.2, 0.9, 0.88, 0.1, 1.0, 1.0]
+    assert SemanticSparse(top_l=1).select(8, similarity) == (3, 6, 7)
+    assert SemanticSparse(top_l=1, seniority=0.1).select(8, similarity) == (1, 6, 7)
+    assert SemanticSparse(top_l=2, seniority=0.1).select(8, similarity) == (1, 3, 6, 7)
+    assert SemanticSparse(top_l=2, seniority=0.1).select(8, [0.5] * 8) == (0, 1, 6, 7)
+
+
+@given(similarity=SIMILARITY, top_l=COUNTS, num_recent=COUNTS, seniority=st.sampled_from([0.0, 0.25, 2.0]))
+def test_seniority_is_added_to_what_older_chunks_have_in_common_with_the_reader(
+    similarity, top_l, num_recent, seniority
+):
+    index = len(similarity)
+    raised = [each + seniority * (index - chunk) / index for chunk, each in enumerate(similarity)]
+    chosen = SemanticSparse(top_l, num_recent, seniority=seniority).select(index, similarity)
+    older = range(max(0, index - num_recent))
+    recalled = [chunk for chunk in chosen if chunk in older]
+    assert len(recalled) == min(top_l, len(older))
+    left = [raised[chunk] for chunk in older if chunk not in recalled]
+    assert max(left, default=-9) <= min((raised[chunk] for chunk in recalled), default=9) + 1e-12
+
+
 @given(index=st.integers(0, 12), sink=COUNTS, count=COUNTS)
 def test_windows_are_what_a_loop_over_all_chunks_says(index, sink, count):
     window = tuple(chunk for chunk in range(index) if index - chunk <= count)
@@ -117,6 +139,8 @@ def test_chunks_count_from_zero():
         (lambda: SemanticSparse(coverage=1.5), "coverage is 1.5"),
         (lambda: SemanticSparse(drop=1.0), "drop is 1.0; expected a probability"),
         (lambda: SemanticSparse(drop=-0.1), "drop is -0.1"),
+        (lambda: SemanticSparse(seniority=-0.1), "seniority is -0.1; expected a number from 0"),
+        (lambda: SemanticSparse(seniority=float("nan")), "seniority is nan"),
         (lambda: DynamicSparse(0, 0.9), "num_chunks is 0; expected at least 1"),
         (lambda: DynamicSparse(2, 0.0), "coverage is 0.0"),
         (lambda: Rolling(0), "num_chunks is 0; expected at least 1"),

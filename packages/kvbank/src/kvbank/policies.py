@@ -3,6 +3,7 @@
 Policies that look at more than that, or answer layer by layer, are in `past`, `scored` and `deep_sink`.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar, Literal, Protocol, runtime_checkable
@@ -46,7 +47,8 @@ class SemanticSparse:
     """The recent chunks and the most similar older ones, salient tokens only (section 3.4, Eqs. 8-9).
 
     Raises:
-        ValueError: If a count is negative, the coverage no fraction in (0, 1], or the drop no probability below 1.
+        ValueError: If a count or the seniority is negative, the coverage no fraction in (0, 1], or the drop no
+            probability below 1.
         TypeError: If a count is no integer.
     """
 
@@ -59,6 +61,9 @@ class SemanticSparse:
     _: KW_ONLY
     drop: float = 0.0
     """Algorithm 1's p_drop: each token is hidden with this probability, anew for every reading chunk; for training."""
+    seniority: float = 0.0
+    """Added to the similarity of the first chunk, and ever less to later ones: of visits about equally similar, the
+    first is recalled, which is no copy of another. Not in the paper."""
 
     def __post_init__(self) -> None:
         check_count("top_l", self.top_l)
@@ -67,6 +72,8 @@ class SemanticSparse:
             check_coverage(self.coverage)
         if not 0.0 <= self.drop < 1.0:
             raise ValueError(f"drop is {self.drop}; expected a probability in [0, 1)")
+        if not 0.0 <= self.seniority < math.inf:
+            raise ValueError(f"seniority is {self.seniority}; expected a number from 0")
 
     @property
     def uses_similarity(self) -> bool:
@@ -74,7 +81,7 @@ class SemanticSparse:
         return self.top_l > 0
 
     def select(self, index: int, similarity: Similarity = ()) -> tuple[int, ...]:
-        """The recent chunks and the `top_l` most similar older ones; ties go to the newest.
+        """The recent chunks and the `top_l` best older ones by similarity and `seniority`; ties go to the newest.
 
         Args:
             index: The chunk that reads.
@@ -91,7 +98,10 @@ class SemanticSparse:
                 f"got {len(similarity)} similarities for chunk {index}; "
                 f"expected one for each of the {index} chunks before it"
             )
-        return (*sorted(best_chunks(range(recent.start), similarity, self.top_l)), *recent)
+        scores = {
+            chunk: float(similarity[chunk]) + self.seniority * (1 - chunk / index) for chunk in range(recent.start)
+        }
+        return (*sorted(best_chunks(scores, scores, self.top_l)), *recent)
 
     def kind(self, index: int, chunk: int) -> Kind:
         """`recent` or `recalled`."""

@@ -99,6 +99,19 @@ def test_the_interval_of_a_summary_holds_its_mean():
     assert figure["least"] == 0.5
 
 
+def test_a_summary_does_not_depend_on_which_worker_finished_first():
+    values = (0.31, float("nan"), 0.52, 0.9, 0.74, 0.05)
+    lines = [
+        dict.fromkeys(FIGURES, value)
+        | {"story": i, "returns": [{"chunk": c, "palette": 0.01 * c * (1 + i), "subject": None} for c in range(3, 25)]}
+        for i, value in enumerate(values)
+    ]
+    in_order = summarise(lines, num_chunks=25)
+    for order in ((5, 4, 3, 2, 1, 0), (2, 0, 1, 4, 5, 3)):
+        assert summarise([lines[i] for i in order], num_chunks=25) == in_order
+    assert [line["story"] for line in lines] == [0, 1, 2, 3, 4, 5]
+
+
 def test_growth_is_the_rise_of_a_line_through_the_returns_of_all_films():
     """From chunk 5 to the last; a film alone tells nothing of it, and lines of older benches none."""
     plain = dict.fromkeys(

@@ -5,7 +5,7 @@ import operator
 
 import pytest
 
-from bdiff.bench.jobs import append_lines, read_lines, run_jobs
+from bdiff.bench.jobs import append_lines, plain_figure, read_lines, run_jobs
 
 
 def test_jobs_are_done_in_this_process():
@@ -45,3 +45,8 @@ def test_a_line_that_was_cut_off_does_not_count(tmp_path, cut):
     assert read_lines(file) == [{"n": "é\u2028"}]
     assert list(append_lines(file, [{"n": 3}])) == [{"n": 3}]
     assert read_lines(file) == [{"n": "é\u2028"}, {"n": 3}]
+
+
+def test_a_figure_has_six_digits_or_is_null():
+    assert [plain_figure(value) for value in (2 / 3, 1234567.8, 2e-9 / 3)] == [0.666667, 1234570.0, 6.66667e-10]
+    assert [plain_figure(value) for value in (None, float("nan"), float("inf"), -float("inf"))] == [None] * 4

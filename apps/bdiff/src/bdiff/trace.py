@@ -6,6 +6,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from bdiff.files import write_whole
+from bdiff.markdown import markdown_table
 from bdiff.sheet import COLOURS, FAINT, INK, MEANING, PAPER
 
 _FONT = "DejaVu Sans, Verdana, sans-serif"
@@ -35,8 +36,14 @@ def write_trace(trace: Trace, folder: Path, *, fps: int) -> None:
 def trace_table(trace: Trace, times: Sequence[str]) -> str:
     """A Markdown table with a row for each chunk."""
     rows = [
-        f"| {chunk['index']} | {time} | {chunk['prompt'].replace('|', '/')} | {_others(chunk, recent=False)} | "
-        f"{_others(chunk, recent=True)} | {chunk['memory_bytes'] / 1e6:.1f} MB |"
+        [
+            str(chunk["index"]),
+            time,
+            chunk["prompt"].replace("|", "/"),
+            _others(chunk, recent=False),
+            _others(chunk, recent=True),
+            f"{chunk['memory_bytes'] / 1e6:.1f} MB",
+        ]
         for chunk, time in zip(trace["chunks"], times, strict=True)
     ]
     head = (
@@ -44,9 +51,8 @@ def trace_table(trace: Trace, times: Sequence[str]) -> str:
         "![Which chunk was shown which](trace.svg)\n\n"
         f"Memory: `{trace['policy']}`. In brackets: similarity of the prompts, and the share of the chunk's tokens "
         "that were kept.\n\n"
-        "| chunk | time | prompt | recalled | recent | memory held |\n|---|---|---|---|---|---|\n"
     )
-    return head + "\n".join(rows) + "\n"
+    return head + markdown_table(["chunk", "time", "prompt", "recalled", "recent", "memory held"], rows) + "\n"
 
 
 def draw_trace(trace: Trace, times: Sequence[str]) -> str:

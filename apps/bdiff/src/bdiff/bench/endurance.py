@@ -13,6 +13,7 @@ from bdiff import defaults
 from bdiff.bench.machine import describe_machine
 from bdiff.bench.speed import STORY, anonymous_bytes
 from bdiff.files import whole, write_whole
+from bdiff.markdown import markdown_table
 from bdiff.parts import SampleConfig, load_parts, write_script
 from bdiff.run_state import RunState
 from bdiff.sample import MEMORY_LIMIT, Progress, sample
@@ -144,13 +145,12 @@ def endurance_page(summary: dict[str, Any], *, plot: str, moments: str) -> str:
         f"{int(config['memory_limit']) / 1e6:.0f} MB are held in memory. {machine['processor']}, {summary['threads']} "
         f"threads, torch {machine['torch']}, bdiff {machine['bdiff']}. One film of one seed; drift was not measured."
     )
-    table = "\n".join(["| | |", "|---|---|", *(f"| {name} | {figure} |" for name, figure in rows.items())])
     pictures = [
         f"![Seconds of every chunk, and memory, over the chunks of the film]({plot})",
         f"{_MOMENTS} moments, evenly over the film, first to last:",
         f"![The film from its first chunk to its last]({moments})",
     ]
-    return "\n\n".join(["# A film of an hour", setting, table, *pictures]) + "\n"
+    return "\n\n".join(["# A film of an hour", setting, markdown_table(["", ""], rows.items()), *pictures]) + "\n"
 
 
 def draw(chunks: list[dict[str, Any]], file: Path) -> None:

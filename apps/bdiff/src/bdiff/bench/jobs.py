@@ -4,6 +4,7 @@ A job's result is a line of JSON, kept as it is finished.
 """
 
 import json
+import math
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -63,6 +64,11 @@ def append_lines(path: Path, results: Iterable[dict[str, Any]]) -> Iterator[dict
             file.write(json.dumps(result) + "\n")
             file.flush()
             yield result
+
+
+def plain_figure(value: float | None) -> float | None:
+    """A figure of a line, to six digits: JSON has neither nan nor infinity, what could not be measured is null."""
+    return None if value is None or not math.isfinite(value) else float(f"{value:.6g}")
 
 
 def _drop_unfinished_line(path: Path) -> None:

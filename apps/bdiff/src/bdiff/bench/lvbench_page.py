@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from bdiff.markdown import markdown_table
+
 VDE_COLUMNS = {
     "paper": {
         "VDE Subject": "subject",
@@ -74,10 +76,8 @@ def _remarks(methods: Mapping[str, Any]) -> list[str]:
 
 
 def _table(methods: Mapping[str, Any], columns: Mapping[str, str], kind: str) -> str:
-    head = ["Method", *columns]
     rows = [[method, *(_cell(one[kind].get(metric)) for metric in columns.values())] for method, one in methods.items()]
-    lines = [head, ["---", *("---:" for _ in columns)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown_table(["Method", *columns], rows, align="right")
 
 
 def _cell(found: Mapping[str, Any] | None) -> str:

@@ -15,6 +15,7 @@ from bdiff.bench.peers.page import peers_parts
 from bdiff.bench.peers.plots import draw
 from bdiff.bench.world import world_table
 from bdiff.files import write_whole
+from bdiff.markdown import markdown_table
 
 
 def write_page(
@@ -92,16 +93,20 @@ def _speed_parts(figures: dict[str, Any]) -> list[str]:
         f"bdiff {machine['bdiff']}; a video of {config['num_chunks']} chunks, sampled and decoded. Early is chunk "
         f"{config['early']}, late chunk {config['late']}, each the median over {config['neighbours']} neighbours."
     )
-    head = "| memory | s a chunk (quartiles) | times real time | late / early | resident early, late, peak | held |"
+    heads = ["memory", "s a chunk (quartiles)", "times real time", "late / early", "resident early, late, peak", "held"]
     rows = [_speed_row(name, row) for name, row in figures["policies"].items()]
-    return ["## Time and memory", setting, "\n".join([head, "|---|---|---|---|---|---|", *rows])]
+    return ["## Time and memory", setting, markdown_table(heads, rows)]
 
 
-def _speed_row(name: str, row: dict[str, Any]) -> str:
+def _speed_row(name: str, row: dict[str, Any]) -> list[str]:
     low, high = row["seconds_a_chunk"]["quartiles"]
     resident = ", ".join(f"{row['resident_bytes'][when] / 1e6:.0f}" for when in ("early", "late", "peak"))
     held = ", ".join(f"{row['bank_bytes'][when] / 1e6:.1f}" for when in ("early", "late"))
-    return (
-        f"| {name} | {row['seconds_a_chunk']['median']:.2f} ({low:.2f} to {high:.2f}) | {row['times_real_time']:.1f} "
-        f"| {row['late_over_early']:.2f} | {resident} MB | {held} MB |"
-    )
+    return [
+        name,
+        f"{row['seconds_a_chunk']['median']:.2f} ({low:.2f} to {high:.2f})",
+        f"{row['times_real_time']:.1f}",
+        f"{row['late_over_early']:.2f}",
+        f"{resident} MB",
+        f"{held} MB",
+    ]

@@ -3,6 +3,8 @@
 import statistics
 from typing import Any
 
+from bdiff.markdown import markdown_table
+
 _WANTED = 0.4
 
 
@@ -52,7 +54,6 @@ def _verdict(reached: dict[str, float]) -> str:
 
 
 def _rates(runs: dict[str, Any], reached: dict[str, float]) -> str:
-    head = "| | " + " | ".join(runs) + " |"
     rows = [
         ("s a step, median", lambda name, run: f"{statistics.median(run['seconds']):.2f}"),
         ("least and most", lambda name, run: f"{min(run['seconds']):.2f} to {max(run['seconds']):.2f}"),
@@ -68,8 +69,7 @@ def _rates(runs: dict[str, Any], reached: dict[str, float]) -> str:
         ("ms of a layer's attention, forward", lambda name, run: f"{1e3 * run['attention']['forward']:.0f}"),
         ("backward", lambda name, run: f"{1e3 * run['attention']['backward']:.0f}"),
     ]
-    lines = [f"| {label} | " + " | ".join(cell(*item) for item in runs.items()) + " |" for label, cell in rows]
-    return "\n".join([head, "|---" * (1 + len(runs)) + "|", *lines])
+    return markdown_table(["", *runs], [[label, *(cell(*item) for item in runs.items())] for label, cell in rows])
 
 
 def _share(run: dict[str, Any], more: int) -> float:
@@ -92,8 +92,5 @@ def _obstacles(name: str, run: dict[str, Any]) -> str:
 
 def _table(label: str, runs: dict[str, Any], part: str) -> str:
     names = dict.fromkeys(name for run in runs.values() for name in run["profile"][part])
-    rows = [
-        f"| {name} | " + " | ".join(f"{run['profile'][part].get(name, 0.0):.3f}" for run in runs.values()) + " |"
-        for name in names
-    ]
-    return "\n".join([f"| {label} | " + " | ".join(runs) + " |", "|---" * (1 + len(runs)) + "|", *rows])
+    rows = [[name, *(f"{run['profile'][part].get(name, 0.0):.3f}" for run in runs.values())] for name in names]
+    return markdown_table([label, *runs], rows)

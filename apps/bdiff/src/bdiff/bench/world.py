@@ -6,7 +6,6 @@ by the world's truth. A line of JSON a story is kept as it is finished, so a sto
 
 import json
 import logging
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -16,11 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from bdiff.bench.jobs import append_lines, read_lines, run_jobs
+from bdiff.bench.jobs import append_lines, plain_figure, read_lines, run_jobs
 from bdiff.bench.memory.figures import GROWN, GROWTH_FROM, Trend, draw_stories
 from bdiff.bench.memory.measures import measure
 from bdiff.defaults import Sampling
 from bdiff.files import write_whole
+from bdiff.markdown import markdown_table
 from bdiff.telling import FIRST_STORY, Teller, sampling_of
 from bdiff_core import SentenceTextEncoder, TextEncoder
 from kvbank import SemanticSparse
@@ -126,20 +126,19 @@ def world_table(summary: dict[str, Any]) -> str:
     rows = []
     for name, figure in summary["figures"].items():
         interval = f"{figure['low']:.3f} to {figure['high']:.3f}"
-        rows.append(f"| {_MEANING[name]} | {figure['mean']:.3f} | {interval} | {figure['least']:.3f} |")
+        rows.append([_MEANING[name], f"{figure['mean']:.3f}", interval, f"{figure['least']:.3f}"])
     for name, figure in summary.get("growth", {}).items():
         interval = f"{figure['low']:+.4f} to {figure['high']:+.4f}"
-        rows.append(
-            f"| {_GROWTH_MEANING[name]}, chunk {GROWTH_FROM} to the last | {figure['mean']:+.4f} | {interval} | |"
-        )
+        meaning = f"{_GROWTH_MEANING[name]}, chunk {GROWTH_FROM} to the last"
+        rows.append([meaning, f"{figure['mean']:+.4f}", interval, ""])
     found = summary["retrieval"]
-    rows.append(f"| {found['returns']} returns: a recalled chunk shows the place | {found['share']:.3f} | | |")
-    head = f"| over {summary['stories']} stories | mean | 95% interval | least |"
-    return "\n".join([head, "|---|---|---|---|", *rows]) + "\n"
+    rows.append([f"{found['returns']} returns: a recalled chunk shows the place", f"{found['share']:.3f}", "", ""])
+    return markdown_table([f"over {summary['stories']} stories", "mean", "95% interval", "least"], rows) + "\n"
 
 
 def summarise(lines: list[dict[str, Any]], *, num_chunks: int) -> dict[str, Any]:
     """Mean of every figure over the stories with its bootstrap 95% interval, and what grows over a film."""
+    lines = sorted(lines, key=lambda line: line["story"])  # kept as workers finish, and draws go by order
     figures = {}
     for name in _MEANING:
         values = np.array([line[name] for line in lines if line[name] == line[name]])
@@ -204,13 +203,10 @@ def score_story(config: WorldBenchConfig, story_seed: int, teller: Teller) -> St
         true_clarity_ratio=statistics.mean(true[-4:]) / statistics.mean(true[1:5]),
         clarity_to_truth=statistics.mean(made[1:]) / statistics.mean(true[1:]),
         returns=tuple(
-            {name: _plain(record[name]) for name in ("chunk", *GROWN)} for record in measure(frames, story, "free")
+            {"chunk": record["chunk"]} | {name: plain_figure(record[name]) for name in GROWN}
+            for record in measure(frames, story, "free")
         ),
     )
-
-
-def _plain(value: float) -> float | None:
-    return round(value, 6) if math.isfinite(value) else None
 
 
 def clarity_curve(frames: torch.Tensor, story: storyworld.StoryVideo) -> list[float]:

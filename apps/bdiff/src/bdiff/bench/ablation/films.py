@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bdiff.bench.ablation.cells import Cell
+from bdiff.bench.jobs import plain_figure
 from bdiff.bench.memory.measures import given_chunks, measure, token_shares
 from bdiff.telling import Film, Teller
 from lvbench.storyworld import StoryVideo, judge
@@ -22,8 +23,8 @@ DRIFTS = ("subject", "background", "motion", "clarity")
 """Metrics of Video Drift Error that are measured; the paper's fifth, aesthetic, needs weights that do not ship."""
 
 SUBJECT_EVERY = 4
-"""After the first chunk, which all are compared with, the subject is embedded in one of so many frames: a mean over five
-of a chunk's twenty instead of most of the time of measuring."""
+"""After the first chunk, which all are compared with, the subject is embedded in one of so many frames: a mean over
+five of a chunk's twenty instead of most of the time of measuring."""
 
 _SHOWN = ("tokens", "tokens_by_chunk", "chunks_by_chunk", "kept")
 
@@ -121,16 +122,16 @@ def film_line(
         "new_place": [int(chunk in new) for chunk in range(len(places))],
         "drift": {
             m.name: {
-                "vde": _plain(m.vde),
-                "normalized": _plain(m.vde_normalized),
-                "scores": [_plain(score) for score in m.scores],
-                "changes": [_plain(change) for change in changes(m.scores)],
+                "vde": plain_figure(m.vde),
+                "normalized": plain_figure(m.vde_normalized),
+                "scores": [plain_figure(score) for score in m.scores],
+                "changes": [plain_figure(change) for change in changes(m.scores)],
             }
             for m in report.metrics
         },
         "frozen": report.is_frozen,
-        "recall": [{"chunk": r["chunk"], "gap": r["gap"], "colour": _plain(r["colour"])} for r in recalls],
-        "palette": [{"chunk": r["chunk"], "gap": r["gap"], "palette": _plain(r["palette"])} for r in palettes],
+        "recall": [{"chunk": r["chunk"], "gap": r["gap"], "colour": plain_figure(r["colour"])} for r in recalls],
+        "palette": [{"chunk": r["chunk"], "gap": r["gap"], "palette": plain_figure(r["palette"])} for r in palettes],
         "captions": _captions(free, story),
     }
 
@@ -164,10 +165,10 @@ def _captions(frames: Tensor, story: StoryVideo) -> dict[str, Any]:
     wanted = verdict.should_be_visible
     seen = [verdict.visible[wanted & (chunk_of_frame == c)].float().mean().item() for c in chunks]
     return {
-        "visible": _plain(verdict.visible_share),
-        "direction": _plain(verdict.direction_share),
-        "place": _plain(verdict.place_share),
-        "visible_by_chunk": [_plain(share) for share in seen],
+        "visible": plain_figure(verdict.visible_share),
+        "direction": plain_figure(verdict.direction_share),
+        "place": plain_figure(verdict.place_share),
+        "visible_by_chunk": [plain_figure(share) for share in seen],
         "direction_by_chunk": (verdict.direction == verdict.true_direction).int().tolist(),
     }
 
@@ -181,8 +182,3 @@ def _shown(teller: Teller, story: StoryVideo, film: Film, window: int) -> dict[s
     by_chunk = [math.fsum(map(sum, read.spans)) / max(1, len(read.spans)) for read in film.trace]
     figures = (shares["shown"], by_chunk, [list(read.chunks) for read in film.trace], shares["kept"])
     return dict(zip(_SHOWN, figures, strict=True))
-
-
-def _plain(value: float | None) -> float | None:
-    """JSON has neither nan nor infinity: what could not be measured is null."""
-    return None if value is None or not math.isfinite(value) else float(f"{value:.6g}")

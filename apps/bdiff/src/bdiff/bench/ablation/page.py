@@ -7,6 +7,7 @@ from bdiff.bench.ablation.cells import BASELINE, CELLS, OURS, TRUTH
 from bdiff.bench.ablation.figures import CLAIMED, MEASURES, tables_of
 from bdiff.bench.ablation.films import DRIFTS
 from bdiff.bench.ablation.tables import difference_text, interval_text
+from bdiff.markdown import markdown_table
 
 _HEADINGS = {
     "5": (
@@ -67,12 +68,18 @@ def _claim(summary: Mapping[str, Any]) -> Iterator[str]:
         yield f"**Not measured yet**: {reason}."
         return
     yield _verdict(found, stories=summary["stories"])
-    rows = ["| measure | ours | rolling, Self Forcing | difference (paired) | ours is |", "|---|---|---|---|---|"]
     words = {"below": "lower", "above": "**higher**", "overlap": "neither: intervals overlap", "unmeasured": "–"}
-    for name, row in found["measures"].items():
-        cells = [interval_text(row["ours"]), interval_text(row["baseline"]), interval_text(row["difference"])]
-        rows.append(f"| {MEASURES[name].title} | " + " | ".join(cells) + f" | {words[row['verdict']]} |")
-    yield "\n".join(rows)
+    yield markdown_table(
+        ["measure", "ours", "rolling, Self Forcing", "difference (paired)", "ours is"],
+        [
+            [
+                MEASURES[name].title,
+                *(interval_text(row[of]) for of in ("ours", "baseline", "difference")),
+                words[row["verdict"]],
+            ]
+            for name, row in found["measures"].items()
+        ],
+    )
     true = summary["cells"].get(TRUTH, {}).get("measures", {})
     above = [
         f"{MEASURES[name].title} ({true[name]['mean']:.4g})"
@@ -146,18 +153,18 @@ def _machines(machines: Sequence[Mapping[str, Any]]) -> str:
 
 def _table(summary: Mapping[str, Any], labels: tuple[str, ...]) -> str:
     heads = [MEASURES[name].title + (" ↓" if MEASURES[name].less_is_better else " ↑") for name in _COLUMNS]
-    rows = ["| cell | seeds | " + " | ".join(heads) + " | tokens shown |", "|---" * (len(heads) + 3) + "|"]
+    rows = []
     for label in (*labels, TRUTH):
         title = "*the true films*" if label == TRUTH else CELLS[label].title
         cell = summary["cells"].get(label)
         if cell is None:
-            rows.append(f"| {title} | 0 |" + " missing |" + " |" * len(heads))
+            rows.append([title, "0", "missing", *[""] * len(heads)])
             continue
         values = [interval_text(cell["measures"].get(name)) for name in _COLUMNS]
         tokens = "–" if cell["tokens"] is None else f"{cell['tokens']:.0f}"
         seeds = "–" if label == TRUTH else str(len(cell["seeds"]))
-        rows.append(f"| {title} | {seeds} | " + " | ".join([*values, tokens]) + " |")
-    return "\n".join(rows)
+        rows.append([title, seeds, *values, tokens])
+    return markdown_table(["cell", "seeds", *heads, "tokens shown"], rows)
 
 
 def _differences_note() -> str:
@@ -168,16 +175,13 @@ def _differences_note() -> str:
 
 
 def _differences(summary: Mapping[str, Any], labels: tuple[str, ...]) -> str:
-    rows = [
-        "| cell | " + " | ".join(MEASURES[name].title for name in _COLUMNS) + " |",
-        "|---" * (len(_COLUMNS) + 1) + "|",
-    ]
+    rows = []
     for label in labels:
         if (found := summary["cells"].get(label, {}).get("against_ours")) is None:
             continue
         values = [difference_text(found.get(name), summary["stories"]) for name in _COLUMNS]
-        rows.append(f"| {CELLS[label].title} | " + " | ".join(values) + " |")
-    return "\n".join(rows)
+        rows.append([CELLS[label].title, *values])
+    return markdown_table(["cell", *(MEASURES[name].title for name in _COLUMNS)], rows)
 
 
 def _infinite(summary: Mapping[str, Any]) -> Iterator[str]:
@@ -201,15 +205,12 @@ def _seeds(summary: Mapping[str, Any]) -> Iterator[str]:
         return
     yield "## Seeds side by side"
     yield "The intervals above are over stories alone; these means show how far one post-training is from another."
-    rows = [
-        "| cell | " + " | ".join(MEASURES[name].title for name in CLAIMED) + " |",
-        "|---" * (len(CLAIMED) + 1) + "|",
-    ]
+    rows = []
     for label, cell in cells.items():
         by_seed = [cell["measures"].get(name, {}).get("by_seed", []) for name in CLAIMED]
         values = [", ".join("–" if mean is None else f"{mean:.4f}" for mean in means) or "–" for means in by_seed]
-        rows.append(f"| {CELLS[label].title} | " + " | ".join(values) + " |")
-    yield "\n".join(rows)
+        rows.append([CELLS[label].title, *values])
+    yield markdown_table(["cell", *(MEASURES[name].title for name in CLAIMED)], rows)
 
 
 def _costs(summary: Mapping[str, Any]) -> Iterator[str]:
@@ -217,16 +218,13 @@ def _costs(summary: Mapping[str, Any]) -> Iterator[str]:
         return
     yield "## What it took"
     yield "Wall time of two films of each story and their measuring included whatever else the machine did meanwhile."
-    rows = [
-        "| cell | post-training (min) | films of a story (s) | held-out loss | frozen films |",
-        "|---|---|---|---|---|",
-    ]
+    rows = []
     for label, cell in summary["cells"].items():
         title = "*the true films*" if label == TRUTH else CELLS[label].title
         minutes = "–" if cell["training_seconds"] is None else f"{cell['training_seconds'] / 60:.1f}"
         loss = "–" if cell["held_out_loss"] is None else f"{cell['held_out_loss']:.4f}"
-        rows.append(f"| {title} | {minutes} | {cell['film_seconds']:.1f} | {loss} | {cell['frozen']} |")
-    yield "\n".join(rows)
+        rows.append([title, minutes, f"{cell['film_seconds']:.1f}", loss, str(cell["frozen"])])
+    yield markdown_table(["cell", "post-training (min)", "films of a story (s)", "held-out loss", "frozen films"], rows)
 
 
 def _count(number: int, one: str, many: str | None = None) -> str:

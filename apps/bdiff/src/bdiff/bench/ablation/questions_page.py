@@ -17,7 +17,8 @@ from bdiff.bench.ablation.questions import (
     compared_cells,
     phase_chunks,
 )
-from bdiff.bench.ablation.tables import difference_text, direction, interval_text, markdown_table
+from bdiff.bench.ablation.tables import difference_text, direction, interval_text
+from bdiff.markdown import markdown_table
 
 Figure = Mapping[str, float] | None
 

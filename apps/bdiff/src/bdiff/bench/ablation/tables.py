@@ -1,6 +1,6 @@
 """How figures are written in the tables of an ablation's pages."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Literal
 
 
@@ -20,9 +20,3 @@ def difference_text(difference: Mapping[str, float] | None, stories: int) -> str
     """A paired difference with its interval, in bold where that leaves 0 out."""
     text = interval_text(difference)
     return text if direction(difference, stories) == "open" else f"**{text}**"
-
-
-def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown."""
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from bdiff.markdown import markdown_table
+
 
 def kv_page(figures: Mapping[str, Any]) -> str:
     """A page of the parts that were measured."""
@@ -27,9 +29,9 @@ def _overhead(found: Mapping[str, Any]) -> Iterator[str]:
         "`bdiff sample`. *Layout* places and rotates what was read. Of a write, the pass that makes keys and values "
         "is the model's time."
     )
-    rows = [f"| {name} | {1000 * seconds:.2f} ms |" for name, seconds in found["seconds"].items()]
-    rows.append(f"| the whole chunk | {1000 * found['seconds_a_chunk']:.0f} ms |")
-    yield "\n".join(["| | median |", "|---|---|", *rows])
+    rows = [[name, f"{1000 * seconds:.2f} ms"] for name, seconds in found["seconds"].items()]
+    rows.append(["the whole chunk", f"{1000 * found['seconds_a_chunk']:.0f} ms"])
+    yield markdown_table(["", "median"], rows)
     yield f"Together: **{100 * found['share']:.2f}%** of a chunk's time."
 
 
@@ -44,7 +46,7 @@ def _throughput(found: Mapping[str, Any]) -> Iterator[str]:
     rows = [_row("host memory, against memcpy", found["host"], "memcpy")]
     names = {"page cache": "disk, files in the system's cache, against a file read", "device": "disk, cache emptied"}
     rows += [_row(label, disk[name], "file") for name, label in names.items() if name in disk]
-    yield "\n".join(["| tier | plain | read | read / plain |", "|---|---|---|---|", *rows])
+    yield markdown_table(["tier", "plain", "read", "read / plain"], rows)
     yield (
         f"The first read of a file checks all of it (CRC-32): {disk['first_read']:.2f} GB a second. `prefetch` does it "
         f"on a thread of its own. Writing: {found['host']['write']['median']:.2f} GB a second to memory, "
@@ -52,23 +54,26 @@ def _throughput(found: Mapping[str, Any]) -> Iterator[str]:
     )
 
 
-def _row(label: str, found: Mapping[str, Any], plain: str) -> str:
+def _row(label: str, found: Mapping[str, Any], plain: str) -> list[str]:
     plain_speed, read = (
         f"{each['median']:.2f} ({each['low']:.2f} to {each['high']:.2f})" for each in (found[plain], found["read"])
     )
-    return f"| {label} | {plain_speed} | {read} | **{found['read_over_plain']:.2f}** |"
+    return [label, plain_speed, read, f"**{found['read_over_plain']:.2f}**"]
 
 
 def _peak(found: Mapping[str, Any]) -> Iterator[str]:
     yield "## Memory of a packed read"
     yield "Anonymous memory of the process at most while a packed bank is read, beyond what it held before."
     rows = [
-        f"| {name} | {each['held_bytes'] / 1e6:.0f} MB | {each['returned_bytes'] / 1e6:.0f} MB "
-        f"| {each['peak_bytes'] / 1e6:.0f} MB | {100 * each['beyond_returned']:.1f}% |"
+        [
+            name,
+            *(f"{each[of] / 1e6:.0f} MB" for of in ("held_bytes", "returned_bytes", "peak_bytes")),
+            f"{100 * each['beyond_returned']:.1f}%",
+        ]
         for name, each in found.items()
         if isinstance(each, Mapping) and "held_bytes" in each
     ]
-    yield "\n".join(["| format | held | returned | peak | beyond what is returned |", "|---|---|---|---|---|", *rows])
+    yield markdown_table(["format", "held", "returned", "peak", "beyond what is returned"], rows)
 
 
 def _exactness(found: Mapping[str, Any]) -> Iterator[str]:
@@ -81,17 +86,19 @@ def _exactness(found: Mapping[str, Any]) -> Iterator[str]:
     for film in found["films"]:
         layers = range(len(next(iter(film["formats"].values()))["recalled"]["layers"]))
         rows = [
-            f"| {name}, {kind.replace('_', ' ')} | {film['bytes'][name]:.3f} | {100 * figures['mean']:.2f} "
-            f"| {100 * figures['most']:.2f} | " + " | ".join(f"{100 * error:.2f}" for error in figures["layers"]) + " |"
+            [
+                f"{name}, {kind.replace('_', ' ')}",
+                f"{film['bytes'][name]:.3f}",
+                *(f"{100 * error:.2f}" for error in (figures["mean"], figures["most"], *figures["layers"])),
+            ]
             for name, kinds in film["formats"].items()
             for kind, figures in kinds.items()
         ]
-        head = "| format | bytes of float32 | mean | most | " + " | ".join(f"layer {n}" for n in layers) + " |"
         scale = film["query_scale"]
         yield f"Over {film['chunks']} chunks, " + (
             "the model's queries:" if scale == 1 else f"queries {scale:g} times as large:"
         )
-        yield "\n".join([head, "|---" * (4 + len(layers)) + "|", *rows])
+        yield markdown_table(["format", "bytes of float32", "mean", "most", *(f"layer {n}" for n in layers)], rows)
 
 
 def _video(found: Mapping[str, Any]) -> Iterator[str]:
@@ -108,10 +115,10 @@ def _video(found: Mapping[str, Any]) -> Iterator[str]:
             values = ", ".join(f"{value:.4f}" for value in seeds)
             if form in compared["difference"]:
                 inside = "yes" if compared["within_spread"][form] else "**no**"
-                rows.append(f"| {metric}, {form} | {values} | {compared['difference'][form]:+.4f} | {inside} |")
+                rows.append([f"{metric}, {form}", values, f"{compared['difference'][form]:+.4f}", inside])
             else:
-                rows.append(f"| {metric}, {form} | {values} | spread {compared['spread']:.4f} | |")
-    yield "\n".join(["| metric, format | by seed | difference | within the spread |", "|---|---|---|---|", *rows])
+                rows.append([f"{metric}, {form}", values, f"spread {compared['spread']:.4f}", ""])
+    yield markdown_table(["metric, format", "by seed", "difference", "within the spread"], rows)
 
 
 def _machine(machine: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 from bdiff.bench.memory.arms import RANDOM_PLACE, RECONSTRUCTION, YARDSTICKS
 from bdiff.bench.memory.figures import ALL, BEYOND, GROWTH_FROM, HELD, WITHIN, gap_groups
 from bdiff.bench.memory.measures import MEASURES
+from bdiff.markdown import markdown_table
 
 PICTURES = {
     "errors.png": "Error over the time a place was away",
@@ -71,10 +72,11 @@ def _setting(summary: Mapping[str, Any]) -> str:
 
 
 def _arms_table(summary: Mapping[str, Any]) -> str:
-    rows = ["| arm | policy | transformer | weights |", "|---|---|---|---|"]
-    for label, arm in summary["arms"].items():
-        rows.append(f"| {label} | `{arm['policy']}` | `{arm['folder']}` | `{arm['transformer'][:12]}` |")
-    return "\n".join(rows)
+    rows = [
+        [label, f"`{arm['policy']}`", f"`{arm['folder']}`", f"`{arm['transformer'][:12]}`"]
+        for label, arm in summary["arms"].items()
+    ]
+    return markdown_table(["arm", "policy", "transformer", "weights"], rows)
 
 
 def _shared_weights(summary: Mapping[str, Any]) -> Iterator[str]:
@@ -96,13 +98,13 @@ def _groups_table(summary: Mapping[str, Any], mode: str) -> str:
     heads = [f"beyond ({_count(sizes[BEYOND], 'chunk', 'chunks')})", f"within ({sizes[WITHIN]})"]
     heads.append(f"of these held ({sizes[HELD]})")
     heads += [f"{name}, beyond" for name in names[1:]] + ["subject, within"]
-    rows = [f"| {names[0]} | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
+    rows = []
     for label in (*summary["arms"], *YARDSTICKS):
         cells = [_interval(groups[group][names[0]].get(label)) for group in shown]
         cells += [_mean(groups[BEYOND][name].get(label)) for name in names[1:]]
         cells.append(_mean(groups[WITHIN]["subject"].get(label)))
-        rows.append(f"| {_NAMES.get(label, label)} | " + " | ".join(cells) + " |")
-    return "\n".join(rows)
+        rows.append([_NAMES.get(label, label), *cells])
+    return markdown_table([names[0], *heads], rows)
 
 
 def _comparisons_table(summary: Mapping[str, Any], mode: str) -> str:
@@ -110,28 +112,25 @@ def _comparisons_table(summary: Mapping[str, Any], mode: str) -> str:
     heads = ["beyond / random place", "within / random place"]
     if against is not None:
         heads += [f"beyond / {against}", "intervals beyond are disjoint", f"within, relative to {against}"]
-    rows = ["| compared | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
+    rows = []
     for label, row in found.items():
         cells = [_interval(row["beyond_to_random_place"]), _interval(row["within_to_random_place"])]
         if "beyond_ratio" in row:
             apart = {True: "yes", False: "no", None: "–"}[row["beyond_disjoint"]]
             cells += [_interval(row["beyond_ratio"]), apart, _percent(row["within_relative_difference"])]
         cells += ["–"] * (len(heads) - len(cells))
-        rows.append(f"| {_NAMES.get(label, label)} | " + " | ".join(cells) + " |")
-    return "\n".join(rows)
+        rows.append([_NAMES.get(label, label), *cells])
+    return markdown_table(["compared", *heads], rows)
 
 
 def _gaps_table(summary: Mapping[str, Any], mode: str) -> str:
     groups, measure = summary["figures"][mode]["groups"], MEASURES[mode][0]
     names = list(gap_groups(summary["window"]))
-    labels = [*summary["arms"], *YARDSTICKS]
-    rows = ["| chunks since last seen | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     by_gap = [groups[f"gap {name}"][measure] for name in names]
-    rows.append("| chunks | " + " | ".join(str(_num_chunks(figures)) for figures in by_gap) + " |")
-    for label in labels:
-        cells = [_mean(figures.get(label)) for figures in by_gap]
-        rows.append(f"| {_NAMES.get(label, label)} | " + " | ".join(cells) + " |")
-    return "\n".join(rows)
+    rows = [["chunks", *(str(_num_chunks(figures)) for figures in by_gap)]]
+    for label in (*summary["arms"], *YARDSTICKS):
+        rows.append([_NAMES.get(label, label), *(_mean(figures.get(label)) for figures in by_gap)])
+    return markdown_table(["chunks since last seen", *names], rows)
 
 
 def _growth_parts(summary: Mapping[str, Any], mode: str) -> Iterator[str]:
@@ -143,11 +142,11 @@ def _growth_parts(summary: Mapping[str, Any], mode: str) -> Iterator[str]:
         f"How much an error rises from chunk {GROWTH_FROM} to chunk {last}, by a straight line through all chunks in "
         "between. An interval with 0 in it shows no growth."
     )
-    rows = ["| growth | " + " | ".join(growth) + " |", "|---" * (len(growth) + 1) + "|"]
-    for label in (*summary["arms"], RECONSTRUCTION):
-        cells = [_interval(by_label.get(label), form="+.4f") for by_label in growth.values()]
-        rows.append(f"| {_NAMES.get(label, label)} | " + " | ".join(cells) + " |")
-    yield "\n".join(rows)
+    rows = [
+        [_NAMES.get(label, label), *(_interval(by_label.get(label), form="+.4f") for by_label in growth.values())]
+        for label in (*summary["arms"], RECONSTRUCTION)
+    ]
+    yield markdown_table(["growth", *growth], rows)
 
 
 def _tokens_parts(summary: Mapping[str, Any]) -> Iterator[str]:
@@ -155,18 +154,17 @@ def _tokens_parts(summary: Mapping[str, Any]) -> Iterator[str]:
     if not arms:
         return
     layers = max(len(tokens["kept"]) for tokens in arms.values())
-    heads = ["tokens shown a chunk", *(f"layer {layer}" for layer in range(layers))]
-    rows = ["| share kept | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
+    rows = []
     for label, tokens in arms.items():
         shown = "–" if tokens["shown"] is None else f"{tokens['shown']:.0f}"
         shares = [f"{share:.3f}" for share in tokens["kept"]]
-        rows.append(f"| {label} | " + " | ".join([shown, *shares, *["–"] * (layers - len(shares))]) + " |")
+        rows.append([label, shown, *shares, *["–"] * (layers - len(shares))])
     yield "## Tokens"
     yield (
         "The share of a remembered chunk's tokens that a layer shows, mean over the chunks shown; and how many tokens "
         f"of the past a layer shows to a chunk, mean over layers, once the film is {summary['window']} chunks long."
     )
-    yield "\n".join(rows)
+    yield markdown_table(["share kept", "tokens shown a chunk", *(f"layer {i}" for i in range(layers))], rows)
 
 
 def _num_chunks(figures: Mapping[str, Any]) -> int:

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bdiff.bench.jobs import append_lines, read_lines, run_jobs
+from bdiff.bench.jobs import append_lines, plain_figure, read_lines, run_jobs
 from bdiff.bench.machine import describe_machine
 from bdiff.bench.memory.arms import RANDOM_PLACE, RECONSTRUCTION, YARDSTICKS
 from bdiff.bench.memory.config import MemoryBenchConfig, Recipe
@@ -135,7 +135,7 @@ def _make(parts: _Parts, job: Job) -> dict[str, Any]:
         frames, tokens = _tell(parts, job, story)
         records = measure(frames, story, job.mode)
         save_stills(still_path(config.out, **asdict(job)), frames, story)
-    return asdict(job) | {"tokens": tokens, "chunks": [_rounded(record) for record in records]}
+    return asdict(job) | {"tokens": tokens, "chunks": [_plain(record) for record in records]}
 
 
 def _tell(parts: _Parts, job: Job, story: StoryVideo) -> tuple[Float[Tensor, "3 t h w"], dict[str, Any]]:
@@ -153,12 +153,9 @@ def _tell(parts: _Parts, job: Job, story: StoryVideo) -> tuple[Float[Tensor, "3 
     return film.frames, token_shares(film.trace, tokens_per_chunk=tokens, window=parts.config.window)
 
 
-def _rounded(record: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no nan: what could not be measured is null."""
-    return {
-        name: value if isinstance(value, int) else None if math.isnan(value) else round(value, 6)
-        for name, value in record.items()
-    }
+def _plain(record: dict[str, Any]) -> dict[str, Any]:
+    """Numbers of chunks and places as they are, figures as JSON has them."""
+    return {name: value if isinstance(value, int) else plain_figure(value) for name, value in record.items()}
 
 
 def _summary(config: MemoryBenchConfig, recipe: Recipe, lines: Sequence[dict[str, Any]]) -> dict[str, Any]:

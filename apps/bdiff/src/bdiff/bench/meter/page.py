@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bdiff.bench.meter.ways import WAYS
+from bdiff.markdown import markdown_table
 
 NEEDED_SPEEDUP, ALLOWED_BYTES = 3.0, 1.5e9
 
@@ -26,7 +27,7 @@ def meter_parts(figures: Mapping[str, Any]) -> list[str]:
         "goes through its chunks, frame by frame, as the released script does, with the same models and definitions: "
         f"its scores differ by {max(figures['largest_difference'].values()):.1e} at most, as a share of the score."
     )
-    head = "| what | seconds (quartiles) | times real time | processor seconds | anonymous memory, MB |"
+    heads = ["what", "seconds (quartiles)", "times real time", "processor seconds", "anonymous memory, MB"]
     rows = [_row(WAYS[way], own, seconds) for way, own in ways.items()]
     long = figures["long"]
     rows.append(_row(f"all five, film of {long['frames'] / config['fps']:g} s", long, long["frames"] / config["fps"]))
@@ -34,7 +35,7 @@ def meter_parts(figures: Mapping[str, Any]) -> list[str]:
         "# What the meter costs",
         setting,
         models,
-        "\n".join([head, "|---|---:|---:|---:|---:|", *rows]),
+        markdown_table(heads, rows, align="right"),
         _verdict(figures),
     ]
 
@@ -46,13 +47,16 @@ def speedup(figures: Mapping[str, Any], way: str) -> float:
     return found
 
 
-def _row(name: str, own: Mapping[str, Any], seconds: float) -> str:
+def _row(name: str, own: Mapping[str, Any], seconds: float) -> list[str]:
     low, high = own["seconds"]["quartiles"]
     median = own["seconds"]["median"]
-    return (
-        f"| {name} | {median:.1f} ({low:.1f} to {high:.1f}) | {seconds / median:.2f} | {own['processor_seconds']:.1f} "
-        f"| {own['anonymous_bytes']['most'] / 1e6:.0f} |"
-    )
+    return [
+        name,
+        f"{median:.1f} ({low:.1f} to {high:.1f})",
+        f"{seconds / median:.2f}",
+        f"{own['processor_seconds']:.1f}",
+        f"{own['anonymous_bytes']['most'] / 1e6:.0f}",
+    ]
 
 
 def _verdict(figures: Mapping[str, Any]) -> str:

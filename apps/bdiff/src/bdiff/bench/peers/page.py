@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from bdiff.markdown import markdown_table
+
 NAMES = {
     "semantic": "ours, semantic memory",
     "dense": "ours, dense window",
@@ -86,14 +88,15 @@ def _shape(shape: Mapping[str, Any]) -> str:
 
 def _table(shape: Mapping[str, Any], figures: Mapping[str, Any]) -> str:
     cuda = figures["config"]["device"].startswith("cuda")
-    heads = ["frames / s", "first chunk, s", "s a chunk", "late / early", "Gflop a chunk", "of matmul", "of roofline"]
-    heads += ["past in view, tokens", "peak on the device, MB" if cuda else "loaded, peak, MB", "films"]
-    rows = ["| contestant | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
+    heads = ["contestant", "frames / s", "first chunk, s", "s a chunk", "late / early", "Gflop a chunk", "of matmul"]
+    heads += ["of roofline", "past in view, tokens", "peak on the device, MB" if cuda else "loaded, peak, MB", "films"]
+    rows = []
     for name, found in shape["contestants"].items():
         peak = f"{found['peak_bytes'] / 1e6:,.0f}"
         memory = f"{found['device_bytes'] / 1e6:,.0f}" if cuda else f"{found['loaded_bytes'] / 1e6:,.0f}, {peak}"
         grown = found["late_over_early"]
-        cells = [
+        row = [
+            NAMES[name],
             _spread(found["fps"], 1, 2),
             _spread(found["first_chunk_seconds"], 1, 3),
             _spread(found["seconds_a_chunk"], 1, 3),
@@ -105,19 +108,18 @@ def _table(shape: Mapping[str, Any], figures: Mapping[str, Any]) -> str:
             memory,
             str(found["rounds"]),
         ]
-        rows.append(f"| {NAMES[name]} | " + " | ".join(cells) + " |")
-    return "\n".join(rows)
+        rows.append(row)
+    return markdown_table(heads, rows)
 
 
 def _ratios(shape: Mapping[str, Any]) -> str:
-    rows = ["| times as fast as | in | " + " | ".join(NAMES[ours] for ours in shape["ratios"]) + " |"]
-    rows.append("|---" * (len(shape["ratios"]) + 2) + "|")
+    rows = []
     for other in shape["contestants"]:
         for what, words in (("fps", "frames a second"), ("first", "time to the first chunk")):
             cells = [_ratio(found, other, what) for found in shape["ratios"].values()]
             if any(cell != "–" for cell in cells):
-                rows.append(f"| {NAMES[other]} | {words} | " + " | ".join(cells) + " |")
-    return "\n".join(rows) if len(rows) > 2 else ""
+                rows.append([NAMES[other], words, *cells])
+    return markdown_table(["times as fast as", "in", *(NAMES[ours] for ours in shape["ratios"])], rows) if rows else ""
 
 
 def _ratio(ratios: Mapping[str, Any], other: str, what: str) -> str:
@@ -129,12 +131,12 @@ def _wanted(shape: Mapping[str, Any]) -> list[str]:
     if not shape["wanted"]:
         return []
     words = {"fps": "frames a second over", "first": "first chunk sooner than", "share": "share of large products on"}
-    rows = ["| wanted | of | at least | found | |", "|---|---|---|---|---|"]
+    rows = []
     for row in shape["wanted"]:
         what = f"{words[row['what']]} {NAMES.get(row['whom'], 'this machine')}"
         met = "met" if row["met"] else "**not met**"
-        rows.append(f"| {what} | {NAMES[row['ours']]} | {row['least']:g} | {row['found']:.2f} | {met} |")
-    return ["\n".join(rows)]
+        rows.append([what, NAMES[row["ours"]], f"{row['least']:g}", f"{row['found']:.2f}", met])
+    return [markdown_table(["wanted", "of", "at least", "found", ""], rows)]
 
 
 def _methods(shape: Mapping[str, Any], figures: Mapping[str, Any]) -> str:

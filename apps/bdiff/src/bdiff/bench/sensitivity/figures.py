@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bdiff.bench.sensitivity.faults import ANSWERS, CONTROLS, FULL_STRENGTH, STRENGTHS
+from bdiff.markdown import markdown_table
 
 NEEDED_SPEARMAN, NEEDED_RATIO = 0.9, 10.0
 
@@ -119,8 +120,8 @@ def _stated_table(clips: Mapping[str, Any]) -> str:
             )
             cells = [_least({film: one[key] for film, one in answers.items()}, *rest) for key, *rest in columns]
             rows.append([fault, metric, *cells])
-    head = ["fault", "metric", "least Spearman, response", "least ratio to re-encoding", "least Spearman, error"]
-    return _markdown(head, rows)
+    heads = ["fault", "metric", "least Spearman, response", "least ratio to re-encoding", "least Spearman, error"]
+    return markdown_table(heads, rows, align="right")
 
 
 def _least(values: Mapping[str, float | None], needed: float | None, form: str) -> str:
@@ -143,7 +144,7 @@ def _matrix(clips: Mapping[str, Any]) -> str:
         [fault, *(_median([one["faults"][fault][name]["response"][-1] for one in clips.values()]) for name in metrics)]
         for fault in faults
     ]
-    return _markdown(["fault", *metrics], rows)
+    return markdown_table(["fault", *metrics], rows, align="right")
 
 
 def _controls(clips: Mapping[str, Any]) -> str:
@@ -155,7 +156,7 @@ def _controls(clips: Mapping[str, Any]) -> str:
             known = [one["controls"][control][name] for one in clips.values()]
             cells.append(_percent(max((value for value in known if value is not None), default=None)))
         rows.append([control, *cells])
-    return _markdown(["change", *metrics], rows)
+    return markdown_table(["change", *metrics], rows, align="right")
 
 
 def _median(values: Sequence[float | None]) -> str:
@@ -166,8 +167,3 @@ def _median(values: Sequence[float | None]) -> str:
 
 def _percent(value: float | None) -> str:
     return "-" if value is None else f"{value:.1%}"
-
-
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---", *("---:" for _ in head[1:])], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -17,11 +17,12 @@ from bdiff.bench.ablation import results as ablation_results
 from bdiff.bench.ablation import run as ablation_run
 from bdiff.bench.ablation.cells import BASELINE, OURS, SWEEP, TABLES, TRUTH, choose
 from bdiff.bench.ablation.figures import CLAIMED, MEASURES, origins, read_runs, summarise, verdict
-from bdiff.bench.ablation.films import DRIFTS, FilmJob, changes, film_line
+from bdiff.bench.ablation.films import DRIFTS, FilmJob, changes, film_line, forgetful
 from bdiff.bench.ablation.page import ablation_parts
 from bdiff.bench.ablation.progress import Clock, FractionFile
 from bdiff.bench.ablation.results import compact
 from bdiff.bench.ablation.training import Run, training_config
+from bdiff.bench.memory.colours import at_places
 from bdiff.bench.memory.figures import NUM_DRAWS
 from bdiff.cli import main
 from bdiff.telling import FIRST_STORY
@@ -120,6 +121,19 @@ def test_the_truth_recalls_everything_and_is_as_told(story, true):
     assert true["drift"]["clarity"]["scores"] == pytest.approx(scores, rel=1e-5)
     assert true["drift"]["clarity"]["vde"] == pytest.approx(vde(scores), rel=1e-5)
     assert true["drift"]["clarity"]["normalized"] == pytest.approx(vde(scores, normalize=True), rel=1e-5)
+
+
+def test_a_film_that_forgets_shows_another_place_on_each_return_and_nothing_else(story):
+    other, back = forgetful(story), story.truth.chunk_of_frame >= 7
+    assert torch.equal(other.frames[:, ~back], story.frames[:, ~back])
+    places = story.truth.backgrounds.shape[0]
+    elsewhere = at_places(story.truth, (story.truth.place + 1) % places).background_at(range(len(back))).transpose(0, 1)
+    actors = (story.truth.subject & story.truth.visible[:, None, None]) | story.truth.companion_mask
+    assert torch.equal(other.frames[:, back], torch.where(actors, story.frames, elsewhere)[:, back])
+    line = film_line(other.frames, other.frames, story, FilmJob(cell=TRUTH, seed=0, story=FIRST_STORY))
+    assert all(record["colour"] > 0.05 for record in line["recall"])
+    assert line["captions"]["place"] == 0.0
+    assert (line["captions"]["visible"], line["captions"]["direction"]) == (1.0, 1.0)
 
 
 def test_a_film_knows_which_of_its_places_are_new(story, true):
@@ -324,6 +338,22 @@ def test_the_page_says_where_less_is_not_nearer_to_the_truth():
     assert "The true films have more" not in plain
     assert "**The true films have more** than one of the two in VDE subject (1.5), VDE background (1.5)" in true
     assert "recall error (" not in true
+
+
+def test_the_page_says_what_measures_see_of_forgetting():
+    truth = [film(s, vde=2.0, recall=[(6, 0.1)]) | {"forgetful": film(s, vde=3.0, recall=[(6, 0.4)])} for s in range(3)]
+    summary = summary_of([run_of(TRUTH, truth)], stories=range(3))
+    assert summary["forgetting"]["subject"]["difference"]["mean"] == 1.0
+    assert summary["forgetting"]["recall"]["forgetful"]["mean"] == pytest.approx(0.4)
+    page = _opening(summary)
+    assert "| VDE subject | 2 (2 to 2) | 3 (3 to 3) | **1 (1 to 1)** | 1.50 |" in page
+    assert "| recall error | 0.1 (0.1 to 0.1) | 0.4 (0.4 to 0.4) | **0.3 (0.3 to 0.3)** | 4.00 |" in page
+
+
+def test_true_films_of_an_older_version_say_nothing_of_forgetting():
+    summary = summary_of([run_of(TRUTH, [film(s) for s in range(3)])], stories=range(3))
+    assert summary["forgetting"] == {}
+    assert "forgetting" not in _opening(summary)
 
 
 def test_a_run_that_has_not_told_every_story_is_missing_and_named():

@@ -50,7 +50,7 @@ MEASURES: dict[str, Measure] = {
 }
 """What is measured, in the order of the tables."""
 
-FORMAT = 2
+FORMAT = 3
 """Of a summary; others have other figures."""
 
 CLAIMED = ("subject", "background", "clarity", "recall")
@@ -123,7 +123,8 @@ def summarise(
         wanted: Labels of the cells that were asked for.
 
     Returns:
-        ``cells``, by label figures and curves; ``claim``, what became of it; ``questions``, see `answers`;
+        ``cells``, by label figures and curves; ``claim``, what became of it; ``forgetting``, what `forgetting` says of
+        the true films, if they are there; ``questions``, see `answers`;
         ``missing``, by label the seeds that have not told every story yet, of the cells asked for and of those that
         have begun.
     """
@@ -158,6 +159,7 @@ def summarise(
             window,
         ),
         "claim": claim(complete, draws, window),
+        "forgetting": forgetting(complete.get(TRUTH, {}), draws, window),
         "missing": {label: absent for label, absent in missing.items() if absent},
     }
 
@@ -192,6 +194,25 @@ def claim(
         "measures": found,
         "holds": all(row["verdict"] == "below" for row in found.values()),
     }
+
+
+def forgetting(true: Mapping[int, Sequence[Line]], draws: NDArray[np.int64], window: int) -> dict[str, dict[str, Any]]:
+    """What each measure sees of forgetting alone: true films against themselves with every return elsewhere.
+
+    Returns:
+        By name of a measure both figures (``true``, ``forgetful``) and their paired ``difference``; empty if the lines
+        of the true films are of a version that has no forgetful ones.
+    """
+    films = list(true.values())
+    forgetful = [[line["forgetful"] for line in lines if "forgetful" in line] for lines in films]
+    if not films or [len(lines) for lines in forgetful] != [len(lines) for lines in films]:
+        return {}
+    found = {}
+    for name in MEASURES:
+        one, other = tally(films, name, window), tally(forgetful, name, window)
+        difference = interval(np.subtract, other, one, draws=draws)
+        found[name] = {"true": figure(one, draws), "forgetful": figure(other, draws), "difference": difference}
+    return found
 
 
 def verdict(ours: Mapping[str, float] | None, theirs: Mapping[str, float] | None) -> str:

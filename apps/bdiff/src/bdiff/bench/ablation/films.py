@@ -4,7 +4,7 @@ import math
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from bdiff.bench.ablation.cells import Cell
 from bdiff.bench.jobs import plain_figure
+from bdiff.bench.memory.colours import at_places
 from bdiff.bench.memory.measures import given_chunks, measure, token_shares
 from bdiff.telling import Film, Teller
 from lvbench.storyworld import StoryVideo, judge
@@ -80,12 +81,31 @@ def _told(teller: Teller, story: StoryVideo, cell: Cell, window: int, *, given: 
 
 
 def true_line(teller: Teller, story: StoryVideo, job: FilmJob) -> dict[str, Any]:
-    """The same of the true film as the autoencoder shows it: how far down the errors go."""
+    """The same of the true film as the autoencoder shows it: how far down the errors go.
+
+    ``forgetful`` has the figures of that film with its returns elsewhere: what measures see of forgetting alone.
+    """
     begun = time.perf_counter()
-    frames = teller.reconstruct(story)
+    frames, elsewhere = teller.reconstruct(story), teller.reconstruct(forgetful(story))
     told = time.perf_counter()
     line = film_line(frames, frames, story, job) | dict.fromkeys(_SHOWN)
+    line |= {"forgetful": film_line(elsewhere, elsewhere, story, job)}
     return line | {"seconds": {"free": told - begun, "given": 0.0, "measuring": time.perf_counter() - told}}
+
+
+def forgetful(story: StoryVideo) -> StoryVideo:
+    """The story with each return set in another of its places, the protagonist and all else as it was.
+
+    A film that has forgotten every place and does nothing else wrong. Shadows of the actors are left out.
+    """
+    truth, places = story.truth, story.truth.place.tolist()
+    first = set(given_chunks("given", places))
+    back = torch.tensor([chunk not in first for chunk in range(len(places))])
+    place = torch.where(back, (truth.place + 1) % len(truth.places), truth.place)
+    background = at_places(truth, place).background_at(range(len(truth.chunk_of_frame))).transpose(0, 1)
+    actors = (truth.subject & truth.visible[:, None, None]) | truth.companion_mask
+    changed = back[truth.chunk_of_frame][:, None, None] & ~actors
+    return replace(story, frames=torch.where(changed, background, story.frames))
 
 
 def film_line(

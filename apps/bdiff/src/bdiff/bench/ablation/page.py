@@ -43,7 +43,15 @@ def ablation_parts(summary: Mapping[str, Any], *, pictures: Mapping[str, str]) -
         summary: What `bench_ablation` returns.
         pictures: Links of plots, by the names that `draw` gives them.
     """
-    parts = [*_claim(summary), *_missing(summary), "## What was done", _setting(summary), _HEAD_START, _AESTHETIC]
+    parts = [
+        *_claim(summary),
+        *_forgetting(summary),
+        *_missing(summary),
+        "## What was done",
+        _setting(summary),
+        _HEAD_START,
+        _AESTHETIC,
+    ]
     for table, labels in tables_of(summary).items():
         heading, explanation = _HEADINGS[table]
         parts += [f"## {heading}", explanation, _table(summary, labels)]
@@ -91,6 +99,28 @@ def _claim(summary: Mapping[str, Any]) -> Iterator[str]:
             f"**The true films have more** than one of the two in {', '.join(above)}: places differ, and a film that "
             "shows them alike or softer has less. There, less is not nearer to the truth."
         )
+
+
+def _forgetting(summary: Mapping[str, Any]) -> Iterator[str]:
+    """What the claim's measures could see at all: drift is change, and a place that is forgotten need not change."""
+    if not (found := summary["forgetting"]):
+        return
+    yield (
+        "**What a measure sees of forgetting**: the true films once more, with every return set in another place of "
+        "the story and all else as it was. They have forgotten every place; a measure that barely moves cannot tell."
+    )
+    rows = [
+        [
+            MEASURES[name].title,
+            interval_text(row["true"]),
+            interval_text(row["forgetful"]),
+            difference_text(row["difference"], summary["stories"]),
+            "–" if not (row["true"] and row["forgetful"]) else f"{row['forgetful']['mean'] / row['true']['mean']:.2f}",
+        ]
+        for name, row in found.items()
+        if name in (*DRIFTS, "recall", "palette")
+    ]
+    yield markdown_table(["measure", "true films", "returns elsewhere", "difference (paired)", "times as much"], rows)
 
 
 def _verdict(found: Mapping[str, Any], *, stories: int) -> str:

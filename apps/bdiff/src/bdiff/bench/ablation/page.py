@@ -247,7 +247,10 @@ def _costs(summary: Mapping[str, Any]) -> Iterator[str]:
     if not summary["cells"]:
         return
     yield "## What it took"
-    yield "Wall time of two films of each story and their measuring included whatever else the machine did meanwhile."
+    yield (
+        "Wall time of two films of each story and their measuring, whatever else the machine did meanwhile. The "
+        "held-out loss is each cell's own on real videos, with Eq. 5 where it has that: it compares seeds, not cells."
+    )
     rows = []
     for label, cell in summary["cells"].items():
         title = "*the true films*" if label == TRUTH else CELLS[label].title

@@ -204,9 +204,9 @@ def forgetting(true: Mapping[int, Sequence[Line]], draws: NDArray[np.int64], win
         of the true films are of a version that has no forgetful ones.
     """
     films = list(true.values())
-    forgetful = [[line["forgetful"] for line in lines if "forgetful" in line] for lines in films]
-    if not films or [len(lines) for lines in forgetful] != [len(lines) for lines in films]:
+    if not films or not all("forgetful" in line for lines in films for line in lines):
         return {}
+    forgetful = [[line["forgetful"] for line in lines] for lines in films]
     found = {}
     for name in MEASURES:
         one, other = tally(films, name, window), tally(forgetful, name, window)

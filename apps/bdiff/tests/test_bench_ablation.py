@@ -15,7 +15,7 @@ from bdiff.bench.ablation import CELLS, AblationConfig, Cell, PostTraining, benc
 from bdiff.bench.ablation import films as ablation_films
 from bdiff.bench.ablation import results as ablation_results
 from bdiff.bench.ablation import run as ablation_run
-from bdiff.bench.ablation.cells import BASELINE, OURS, SWEEP, TABLES, TRUTH, choose
+from bdiff.bench.ablation.cells import BASE, BASELINE, OURS, SWEEP, TABLES, TRUTH, choose
 from bdiff.bench.ablation.figures import CLAIMED, MEASURES, origins, read_runs, summarise, verdict
 from bdiff.bench.ablation.films import DRIFTS, FilmJob, changes, film_line, forgetful
 from bdiff.bench.ablation.page import ablation_parts
@@ -38,7 +38,7 @@ WINDOW = 4
 def test_tables_5_and_6_share_the_paper_s_own_cell():
     assert set(TABLES["5"]) & set(TABLES["6"]) == {OURS}
     assert set(TABLES["claim"]) == {OURS, BASELINE} <= set(TABLES["6"])
-    assert len({(c.policy, c.coverage, c.loss, c.weight, c.gamma) for c in CELLS.values()}) == len(CELLS)
+    assert len({(c.policy, c.coverage, c.loss, c.weight, c.gamma, c.game) for c in CELLS.values()}) == len(CELLS)
     assert {label for table in TABLES.values() for label in table} | set(SWEEP) == set(CELLS)
 
 
@@ -55,7 +55,9 @@ def test_cells_are_chosen_by_table_and_label():
         choose(("5",), sweep=False, only=("naive",))
 
 
-@pytest.mark.parametrize("cell", CELLS.values(), ids=lambda cell: cell.label)
+@pytest.mark.parametrize(
+    "cell", [cell for cell in CELLS.values() if cell.loss is not None], ids=lambda cell: cell.label
+)
 def test_a_cell_is_trained_as_it_is_sampled_and_as_long_as_the_others(cell: Cell, tmp_path):
     config = AblationConfig(out=tmp_path, training=PostTraining(steps=30))
     made = training_config(config, Run(cell=cell, seed=2))
@@ -70,6 +72,8 @@ def test_a_cell_is_trained_as_it_is_sampled_and_as_long_as_the_others(cell: Cell
     assert forcing == expected[cell.loss]
     if made.block_forcing is not None:
         assert (made.block_forcing.weight, made.block_forcing.gamma) == (cell.weight, cell.gamma)
+    if made.self_forcing is not None:
+        assert made.self_forcing.weight == cell.game
     policy, similarity = cell.make_policy(), torch.rand(30, generator=torch.Generator().manual_seed(0)).tolist()
     assert len(policy.select(30, similarity)) == made.batch.context == 4
     assert policy.coverage == cell.coverage
@@ -281,6 +285,21 @@ def test_pairing_takes_out_what_all_cells_find_hard():
     paired = summary["cells"][BASELINE]["against_ours"]["subject"]
     assert (paired["low"], paired["mean"], paired["high"]) == pytest.approx((0.25, 0.25, 0.25))
     assert summary["claim"]["measures"]["subject"]["verdict"] == "overlap"
+
+
+def test_table_6_says_what_each_loss_made_of_the_base():
+    runs = [
+        run_of(label, [film(s, vde=by) for s in range(4)]) for label, by in ((BASE, 2.0), ("naive", 1.5), (OURS, 3.0))
+    ]
+    summary = summary_of(runs, stories=range(4))
+    cells = summary["cells"]
+    assert cells["naive"]["against_base"]["subject"]["mean"] == pytest.approx(-0.5)
+    assert "against_base" not in cells[BASE]
+    page = _opening(summary)
+    after = page.split(f"Difference to `{BASE}`")[1].split("![")[0]
+    assert f"| {CELLS['naive'].title} | **-0.5 (-0.5 to -0.5)** |" in after
+    assert f"| {CELLS[OURS].title} | **1 (1 to 1)** |" in after
+    assert page.count(f"Difference to `{BASE}`") == 1
 
 
 def test_intervals_that_only_touch_show_nothing():

@@ -130,6 +130,16 @@ def test_other_seeds_and_cells_are_all_that_is_made_on_another_machine(study):
     assert {(job.cell, job.seed) for job in study.told if job.cell == "naive"} == {("naive", 1)}
 
 
+def test_the_base_tells_its_stories_with_the_weights_that_training_begins_with(study):
+    study(cells=("base", "naive"))
+    assert study.trained == ["naive-seed0"]
+    assert {job.cell for job in study.told} == {"base", "naive", TRUTH}
+    training = study.result("base-seed0")["training"]
+    assert (training["steps"], training["held_out_loss"]) == (0, None)
+    assert training["weights"] == study.result("base-seed0")["config"]["base"]
+    assert study.result("base-seed0")["cell"]["loss"] is None
+
+
 def test_more_stories_without_the_weights_are_a_new_training_and_all_films_of_it(study):
     study()
     old = study.result()

@@ -29,7 +29,7 @@ _SIZES = (*_TRAINING, "num_seeds", "num_stories", "num_chunks", "denoising_steps
     multiple=True,
     help="5: the cache. 6: the losses. claim: two cells of 6. Repeat it. Default: 5 and 6.",
 )
-@click.option("--sweep", is_flag=True, help="Also cells of other gamma and w.")
+@click.option("--sweep", is_flag=True, help="Also cells of other gamma, w and weight of the game.")
 @click.option("--cells", multiple=True, metavar="LABEL", help="Only these cells of the tables; repeat it.")
 @click.option(
     "--model",

@@ -24,11 +24,14 @@ class Cell:
     """Whether stored keys and values are read, or windows overlap: the last chunks are encoded anew at every step."""
     coverage: float | None = None
     """Share of the attention that the kept tokens cover; None: all tokens are kept."""
-    loss: Loss
+    loss: Loss | None
+    """None: not post-trained, the base as it is."""
     weight: float = 0.1
     """Of Eq. 5 (w), where the loss has it."""
     gamma: float = 1.0
     """Of the reference in Eq. 5."""
+    game: float = 0.05
+    """Weight of the game of Eq. 1, where the loss has it."""
 
     def make_policy(self) -> Policy:
         """The policy itself."""
@@ -37,6 +40,8 @@ class Cell:
 
 OURS = "semantic-0.98"
 """The cell that both tables share."""
+BASE = "base"
+"""The cell that is not post-trained."""
 BASELINE = "rolling-self-forcing"
 """What the claim compares it with."""
 
@@ -60,12 +65,14 @@ _ALL = (
     replace(_OURS, label="dynamic-0.98", title="dynamic sparse 0.98", policy="dynamic", coverage=0.98),
     replace(_OURS, label="semantic-0.97", title="semantic sparse 0.97", coverage=0.97),
     _OURS,
+    replace(_OURS, label=BASE, title="the base, not post-trained", loss=None),
     replace(_OURS, label="naive", title="flow matching alone (naive)", loss="flow-matching"),
     replace(_OURS, label="self-forcing", title="Self Forcing", loss="self-forcing"),
     replace(_OURS, label="velocity-forcing", title="Block Forcing alone (Velocity Forcing)", loss="block-forcing"),
     replace(_OURS, label=BASELINE, title="rolling, Self Forcing", policy="rolling", coverage=None, loss="self-forcing"),
     *(replace(_OURS, label=f"gamma-{gamma:g}", title=f"gamma {gamma:g}", gamma=gamma) for gamma in (0.0, 0.5)),
     *(replace(_OURS, label=f"w-{weight:g}", title=f"w {weight:g}", weight=weight) for weight in (0.03, 0.3, 1.0)),
+    *(replace(_OURS, label=f"game-{game:g}", title=f"game {game:g}", game=game) for game in (0.002, 0.01)),
 )
 
 CELLS: dict[str, Cell] = {cell.label: cell for cell in _ALL}
@@ -73,13 +80,13 @@ CELLS: dict[str, Cell] = {cell.label: cell for cell in _ALL}
 
 TABLES: dict[str, tuple[str, ...]] = {
     "5": ("overlap", "rolling", "sink", "dynamic-0.97", "dynamic-0.98", "semantic-0.97", OURS),
-    "6": ("naive", "self-forcing", "velocity-forcing", OURS, BASELINE),
+    "6": (BASE, "naive", "self-forcing", "velocity-forcing", OURS, BASELINE),
     "claim": (OURS, BASELINE),
 }
 """Labels of the cells of each table."""
 
-SWEEP = ("gamma-0", "gamma-0.5", "w-0.03", "w-0.3", "w-1")
-"""Labels of the cells that change gamma or w of `OURS`, where they are 1 and 0.1."""
+SWEEP = ("gamma-0", "gamma-0.5", "w-0.03", "w-0.3", "w-1", "game-0.002", "game-0.01")
+"""Labels of the cells that change gamma, w or the game's weight of `OURS`, where they are 1, 0.1 and 0.05."""
 
 TRUTH = "truth"
 """Label of the true films as the autoencoder shows them, a yardstick without a transformer."""

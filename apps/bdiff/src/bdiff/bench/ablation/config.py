@@ -59,7 +59,7 @@ class AblationConfig:
     tables: tuple[str, ...] = ("5", "6")
     """Keys of `TABLES`."""
     sweep: bool = False
-    """Also the cells that change gamma and w."""
+    """Also the cells that change gamma, w and the weight of the game."""
     cells: tuple[str, ...] = ()
     """Labels to leave it at; empty: all of the tables."""
     model: Path = defaults.WEIGHTS

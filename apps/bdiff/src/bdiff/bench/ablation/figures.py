@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bdiff.bench.ablation.cells import BASELINE, CELLS, OURS, SWEEP, TABLES, TRUTH
+from bdiff.bench.ablation.cells import BASE, BASELINE, CELLS, OURS, SWEEP, TABLES, TRUTH
 from bdiff.bench.ablation.films import DRIFTS
 from bdiff.bench.ablation.questions import answers
 from bdiff.bench.ablation.tallies import Line, figure, tallied
@@ -141,8 +141,9 @@ def summarise(
         label: _cell(complete[label], facts[label], draws, window) for label in [*CELLS, TRUTH] if label in complete
     }
     for label, cell in cells.items():
-        if OURS in cells and label not in (OURS, TRUTH):
-            cell["against_ours"] = _against(complete[label], complete[OURS], draws, window)
+        for other, name in ((OURS, "against_ours"), (BASE, "against_base")):
+            if other in cells and label not in (other, TRUTH):
+                cell[name] = _against(complete[label], complete[other], draws, window)
     missing = {label: [seed for seed in seeds if seed not in complete.get(label, {})] for label in wanted}
     missing |= {label: [seed for seed in seeds if seed not in complete[label]] for label in cells if label != TRUTH}
     return {

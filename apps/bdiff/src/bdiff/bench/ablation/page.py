@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from bdiff.bench.ablation.cells import BASELINE, CELLS, OURS, TRUTH
+from bdiff.bench.ablation.cells import BASE, BASELINE, CELLS, OURS, TRUTH
 from bdiff.bench.ablation.figures import CLAIMED, MEASURES, tables_of
 from bdiff.bench.ablation.films import DRIFTS
 from bdiff.bench.ablation.tables import difference_text, interval_text
@@ -20,9 +20,13 @@ _HEADINGS = {
     "6": (
         "Table 6: the losses",
         "Every cell but the last is shown the past by the semantic sparse cache at 0.98; what differs is the loss. "
-        "The last is what the claim compares with.",
+        "The first is what all post-training began with; the last is what the claim compares with.",
     ),
-    "sweep": ("Gamma and w", "Both losses under the semantic sparse cache at 0.98, where gamma is 1 and w is 0.1."),
+    "sweep": (
+        "Weights of the losses",
+        "Both losses under the semantic sparse cache at 0.98, where gamma is 1, w is 0.1 and the game of Eq. 1 weighs "
+        "0.05.",
+    ),
 }
 _AESTHETIC = (
     "**VDE aesthetic is not measured.** It needs a learned predictor, whose weights do not come with this project, and "
@@ -55,8 +59,8 @@ def ablation_parts(summary: Mapping[str, Any], *, pictures: Mapping[str, str]) -
     for table, labels in tables_of(summary).items():
         heading, explanation = _HEADINGS[table]
         parts += [f"## {heading}", explanation, _table(summary, labels)]
-        if any("against_ours" in summary["cells"].get(label, {}) for label in labels):
-            parts += [_differences_note(), _differences(summary, labels)]
+        for other in (OURS, BASE) if table == "6" else (OURS,):
+            parts += _differences(summary, labels, other)
         for kind, alt in (("intervals", "Means and intervals"), ("curves", "Drift by chunk")):
             if link := pictures.get(f"{table}-{kind}"):
                 parts.append(f"![{heading}: {alt}]({link})")
@@ -197,21 +201,20 @@ def _table(summary: Mapping[str, Any], labels: tuple[str, ...]) -> str:
     return markdown_table(["cell", "seeds", *heads, "tokens shown"], rows)
 
 
-def _differences_note() -> str:
-    return (
-        f"Difference to `{OURS}`, paired by story on the seeds that both have: above 0, the cell has more. Bold where "
-        "the interval leaves 0 out."
-    )
-
-
-def _differences(summary: Mapping[str, Any], labels: tuple[str, ...]) -> str:
+def _differences(summary: Mapping[str, Any], labels: tuple[str, ...], other: str) -> Iterator[str]:
+    """Of cells to one of `OURS` and `BASE`."""
     rows = []
     for label in labels:
-        if (found := summary["cells"].get(label, {}).get("against_ours")) is None:
-            continue
-        values = [difference_text(found.get(name), summary["stories"]) for name in _COLUMNS]
-        rows.append([CELLS[label].title, *values])
-    return markdown_table(["cell", *(MEASURES[name].title for name in _COLUMNS)], rows)
+        found = summary["cells"].get(label, {}).get("against_ours" if other == OURS else "against_base")
+        if found is not None:
+            values = [difference_text(found.get(name), summary["stories"]) for name in _COLUMNS]
+            rows.append([CELLS[label].title, *values])
+    if rows:
+        yield (
+            f"Difference to `{other}`, paired by story on the seeds that both have: above 0, the cell has more. Bold "
+            "where the interval leaves 0 out."
+        )
+        yield markdown_table(["cell", *(MEASURES[name].title for name in _COLUMNS)], rows)
 
 
 def _infinite(summary: Mapping[str, Any]) -> Iterator[str]:

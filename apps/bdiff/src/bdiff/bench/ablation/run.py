@@ -98,7 +98,7 @@ def check(config: AblationConfig) -> None:
     for seed in range(config.num_seeds):
         load_transformer(config.base(seed), dtype=torch.float32)
     _studio(_Context(config=config, clock=Clock(None))).teller.story(FIRST_STORY, 1)
-    for cell in config.chosen:
+    for cell in (cell for cell in config.chosen if cell.loss is not None):
         training_config(config, Run(cell=cell, seed=0))
     joined_settings(config, config.out / "settings.json")
 

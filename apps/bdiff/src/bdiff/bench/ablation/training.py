@@ -1,6 +1,7 @@
 """Post-training of a cell: the recipe of its loss, shown the past by its own policy."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -57,6 +58,9 @@ def training_config(config: AblationConfig, run: Run) -> ModelTrainConfig:
 
     All cells take the same number of steps of the transformer on the same real videos; a judge has steps of its own
     between them.
+
+    Raises:
+        ValueError: If the cell is not post-trained.
     """
     cell, shared = run.cell, config.training
     files = recipes.Files(
@@ -71,7 +75,7 @@ def training_config(config: AblationConfig, run: Run) -> ModelTrainConfig:
             steps=shared.film_steps,
             shift=config.sampling.shift,
         )
-        made = replace(made, self_forcing=replace(made.self_forcing, rollout=rollout))
+        made = replace(made, self_forcing=replace(made.self_forcing, rollout=rollout, weight=cell.game))
         turns += made.self_forcing.judge_steps
     if made.block_forcing is not None:
         made = replace(made, block_forcing=replace(made.block_forcing, weight=cell.weight, gamma=cell.gamma))
@@ -100,6 +104,8 @@ def training_config(config: AblationConfig, run: Run) -> ModelTrainConfig:
 def post_train(config: AblationConfig, run: Run, *, watch: Callable[[float], bool]) -> bool:
     """Post-train a run, or go on with it; ``trained.json`` says when it is over, and which weights came of it.
 
+    That of a cell without a loss is a copy of its base, so that it is found where those of all others are.
+
     Args:
         config: The ablation.
         run: The cell and the seed.
@@ -112,19 +118,19 @@ def post_train(config: AblationConfig, run: Run, *, watch: Callable[[float], boo
         return True
     trained = run.folder(config.out) / "trained.json"
     trained.unlink(missing_ok=True)  # of weights that were deleted since
-    made = training_config(config, run)
-    result = train_model(made, watch=watch)
-    if not result.finished:
-        return False
-    facts = {
-        "steps": result.steps,
-        "held_out_loss": result.evaluation["held_out_loss"],
-        "commit": commit(),
-        "seconds": round(result.seconds, 1),
-        "weights": weights_digest(run.transformer(config.out)),
-    }
+    if run.cell.loss is None:
+        shutil.copytree(config.base(run.seed), run.transformer(config.out), dirs_exist_ok=True)
+        done: dict[str, Any] = {"steps": 0, "held_out_loss": None, "seconds": 0.0}
+    else:
+        result = train_model(training_config(config, run), watch=watch)
+        if not result.finished:
+            return False
+        loss = result.evaluation["held_out_loss"]
+        done = {"steps": result.steps, "held_out_loss": loss, "seconds": round(result.seconds, 1)}
+    facts = done | {"commit": commit(), "weights": weights_digest(run.transformer(config.out))}
     write_whole(trained, json.dumps(facts, indent=2) + "\n")
-    (made.out / "checkpoint.pt").unlink(missing_ok=True)  # a hundred megabytes that nothing goes on from
+    checkpoint = run.folder(config.out) / "checkpoint.pt"
+    checkpoint.unlink(missing_ok=True)  # a hundred megabytes that nothing goes on from
     return True
 
 
@@ -169,3 +175,5 @@ def _recipe(cell: Cell, files: recipes.Files) -> ModelTrainConfig:
             return recipes.self_forcing(files)
         case "block-self-forcing":
             return recipes.block_self_forcing(files)
+        case None:
+            raise ValueError(f"{cell.label} is not post-trained")

@@ -20,6 +20,7 @@ from bdiff_core import (
     save_vae,
     tiny,
 )
+from kvbank import SemanticSparse
 from lvbench import storyworld
 
 
@@ -60,13 +61,16 @@ def test_a_model_is_sampled_as_it_wants(tmp_path):
     (tmp_path / "sampling.json").write_text('{"steps": 5, "shift": 2.0, "guidance": 1.5, "noise": "shared"}')
     plain = WorldBenchConfig(out=tmp_path, model=tmp_path).sampling
     assert (plain.steps, plain.shift, plain.guidance, plain.noise) == (5, 2.0, 1.5, "shared")
-    told = WorldBenchConfig(out=tmp_path, model=tmp_path, num_steps=3, guidance=1.0).sampling
-    assert (told.steps, told.shift, told.guidance, told.noise) == (3, 2.0, 1.0, "shared")
+    told = WorldBenchConfig(out=tmp_path, model=tmp_path, num_steps=3, guidance=1.0, seniority=0.2)
+    assert told.sampling == replace(plain, steps=3, guidance=1.0, seniority=0.2)
+    assert told.policy == SemanticSparse(seniority=0.2)
 
 
 def test_captions_recall_the_right_place():
     """The gate of the shipped model: 95% of the returns that no recent chunk helps with."""
-    found = world.retrieval_share(SentenceTextEncoder(), range(world.FIRST_STORY, world.FIRST_STORY + 24))
+    found = world.retrieval_share(
+        SentenceTextEncoder(), SemanticSparse(), range(world.FIRST_STORY, world.FIRST_STORY + 24)
+    )
     assert found["returns"] > 100
     assert found["share"] >= 0.95
 
@@ -77,7 +81,10 @@ def test_a_blind_memory_recalls_by_chance():
             drawn = torch.randn(len(prompts), 8, generator=torch.Generator().manual_seed(len(prompts[0])))
             return EncodedText(tokens=drawn[:, None], embedding=torch.nn.functional.normalize(drawn, dim=1))
 
-    assert world.retrieval_share(Blind(), range(world.FIRST_STORY, world.FIRST_STORY + 24))["share"] < 0.7
+    assert (
+        world.retrieval_share(Blind(), SemanticSparse(), range(world.FIRST_STORY, world.FIRST_STORY + 24))["share"]
+        < 0.7
+    )
 
 
 def test_clarity_of_the_truth_is_measured_per_chunk():

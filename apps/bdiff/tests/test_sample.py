@@ -137,12 +137,30 @@ def test_every_policy_runs(config, tmp_path, policy):
     assert [len(chunk.recall.chunks) for chunk in chunks] == [0, 1, 2, 3, 4]
 
 
+def test_seniority_has_first_visits_recalled(config, tmp_path):
+    """Chunk 6 has the prompt of all before it: of four that are as similar, the newest are recalled, or the oldest."""
+    board = Storyboard.from_prompts(PROMPTS[:1] * 7)
+    recalled = {}
+    for seniority in (None, 0.1):
+        made = build(replace(config, storyboard=board, seconds=None, seniority=seniority, out=tmp_path / "x", steps=1))
+        assert made.sampling.seniority == (seniority or 0.0)
+        last = list(sampling_module.generate_chunks(made))[-1].recall
+        recalled[seniority] = [c for c, kind in zip(last.chunks, last.kinds, strict=True) if kind == "recalled"]
+    assert recalled == {None: [2, 3], 0.1: [0, 1]}
+
+
 def test_a_model_folder_may_say_how_it_wants_to_be_sampled(config, tiny_model, tmp_path):
     for name in ("transformer", "vae.safetensors"):
         (tmp_path / name).symlink_to(tiny_model / name)
-    (tmp_path / "sampling.json").write_text('{"steps": 7, "guidance": 1.5}')
-    found = build(replace(config, model=tmp_path)).sampling
-    assert (found.steps, found.guidance, found.shift) == (2, 1.5, 3.0)
+    (tmp_path / "sampling.json").write_text('{"steps": 7, "guidance": 1.5, "seniority": 0.1}')
+    made = build(replace(config, model=tmp_path))
+    found = made.sampling
+    assert (found.steps, found.guidance, found.shift, found.seniority) == (2, 1.5, 3.0, 0.1)
+    assert made.bank.policy.seniority == 0.1
+    assert build(replace(config, model=tmp_path, seniority=0.0)).bank.policy.seniority == 0.0
+    (tmp_path / "sampling.json").write_text('{"seniority": -1}')
+    with pytest.raises(ValueError, match=r"seniority is -1; expected a number from 0"):
+        build(replace(config, model=tmp_path))
     (tmp_path / "sampling.json").write_text('{"stepz": 7}')
     with pytest.raises(ValueError, match=r"sampling.json: no valid sampling settings"):
         build(replace(config, model=tmp_path))

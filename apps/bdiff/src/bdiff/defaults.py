@@ -38,6 +38,8 @@ ATTENTIONS = ("auto", "sdpa", "flex", "xformers", "flash")
 POLICIES = ("semantic", "rolling", "sink", "dynamic", "full")
 """Names of `policy`."""
 
+_MAY_BE_ZERO = ("seniority", "richness")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sampling:
@@ -67,6 +69,8 @@ class Sampling:
     """Prompt that guidance moves away from; None: no text at all, as the shipped model learned it."""
     noise: str = "fresh"
     """Base noise of a chunk: its own (fresh) or that of all chunks (shared, the paper's)."""
+    seniority: float = 0.0
+    """Of the semantic memory, see `kvbank.SemanticSparse`: how much earlier visits are preferred to later ones."""
     richness: int = 1
     """Of the storyworld films that the model knows; benches let it tell such."""
 
@@ -80,8 +84,9 @@ class Sampling:
             value = getattr(self, field.name)
             if isinstance(value, bool) or not isinstance(value, int | field.type) or not math.isfinite(value):
                 raise ValueError(f"{field.name} is {value!r}; expected a number of type {field.type.__name__}")
-            least = "a number from 0" if field.name == "richness" else "a number above 0"
-            if value < 0 or (value == 0 and field.name != "richness"):
+            or_none = field.name in _MAY_BE_ZERO
+            least = "a number from 0" if or_none else "a number above 0"
+            if value < 0 or (value == 0 and not or_none):
                 raise ValueError(f"{field.name} is {value}; expected {least}")
 
     @property
@@ -102,17 +107,18 @@ class Sampling:
             raise ValueError(f"{file}: no valid sampling settings: {error}") from None
 
 
-def policy(name: str, *, coverage: float | None = None) -> "Policy":
+def policy(name: str, *, coverage: float | None = None, seniority: float = 0.0) -> "Policy":
     """A memory policy by name; all but `full` show at most four chunks, as the shipped model was trained.
 
     Args:
         name: One of `POLICIES`.
         coverage: Share of the attention that the kept tokens of a chunk cover, in (0, 1]; None: the policy's own.
+        seniority: Of the semantic policy; others choose by no similarity, which it would be added to.
 
     Raises:
         ValueError: If there is no such policy, or it keeps all tokens and a coverage is given.
     """
-    found = _policy(name)
+    found = _policy(name, seniority)
     if coverage is None:
         return found
     import kvbank
@@ -122,12 +128,12 @@ def policy(name: str, *, coverage: float | None = None) -> "Policy":
     return replace(found, coverage=coverage)
 
 
-def _policy(name: str) -> "Policy":
+def _policy(name: str, seniority: float) -> "Policy":
     import kvbank
 
     match name:
         case "semantic":
-            return kvbank.SemanticSparse(top_l=2, num_recent=2, coverage=0.98)
+            return kvbank.SemanticSparse(top_l=2, num_recent=2, coverage=0.98, seniority=seniority)
         case "rolling":
             return kvbank.Rolling(num_chunks=4)
         case "sink":

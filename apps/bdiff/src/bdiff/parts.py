@@ -53,6 +53,8 @@ class SampleConfig:
     """Side of a model pixel in the file; None: as the model wants it."""
     mode: str | None = None
     """Order of denoising, one of `defaults.MODES`; None: as the model was trained."""
+    seniority: float | None = None
+    """Of the semantic memory: how much earlier visits are preferred to later ones; None: as the model wants it."""
     solver: str | None = None
     """Steps between levels, one of `defaults.SOLVERS`; None: as the model wants it."""
     negative: str | None = None
@@ -169,7 +171,7 @@ def load_parts(script: Script, out: Path) -> Parts:
             out=out,
             model=model,
             vae=vae,
-            bank=KVBank(policy=defaults.policy(script.policy), rotate=model.rotate, seed=script.seed),
+            bank=KVBank(policy=script.make_policy(), rotate=model.rotate, seed=script.seed),
             scheduler=scheduler,
             plan=plan,
             prefix=given_chunks(script, vae, config),
@@ -192,7 +194,7 @@ def _taker(source: Source, *, offload: bool) -> Callable[[str], Any]:
     return load
 
 
-_OF_SAMPLING = ("steps", "guidance", "noise", "scale", "mode", "solver", "negative", "height", "width")
+_OF_SAMPLING = ("steps", "guidance", "noise", "scale", "mode", "seniority", "solver", "negative", "height", "width")
 
 
 def _sampling(config: SampleConfig, source: Source) -> defaults.Sampling:

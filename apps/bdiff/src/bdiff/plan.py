@@ -154,7 +154,7 @@ def _chunks_in_view(script: Script) -> int:
 
 def _context_chunks(script: Script) -> int:
     """Chunks that a chunk of this film sees at most."""
-    policy = defaults.policy(script.policy)
+    policy = script.make_policy()
     most = len(script.takes) - 1
     bound = getattr(policy, "num_chunks", None) or sum(
         getattr(policy, name, 0) for name in ("top_l", "num_recent", "num_sink")

@@ -170,9 +170,8 @@ def open_memory(parts: Parts, state: RunState, *, limit: int = MEMORY_LIMIT) -> 
 
 
 def _open_bank(parts: Parts, state: RunState, limit: int) -> KVBank:
-    policy = defaults.policy(parts.script.policy)
     store = TieredStore(device_budget=limit // 2, host_budget=limit - limit // 2)
-    bank = KVBank(policy=policy, store=store, rotate=parts.model.rotate, seed=parts.script.seed)
+    bank = KVBank(policy=parts.script.make_policy(), store=store, rotate=parts.model.rotate, seed=parts.script.seed)
     # After a power failure it is made anew.
     return bank.open(state.memory, fsync="never", device=torch.device(parts.script.device))
 

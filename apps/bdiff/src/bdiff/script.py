@@ -3,14 +3,17 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jaxtyping import Float
 from torch import Tensor
 
-from bdiff.defaults import Sampling
+from bdiff import defaults
 from bdiff.init_video import InitVideo
 from noisesched import NoiseStream
+
+if TYPE_CHECKING:
+    from kvbank.policies import Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,7 @@ class Script:
     """Folder of the model, absolute."""
     weights: Mapping[str, str]
     """SHA-256 of each of its files."""
-    sampling: Sampling
+    sampling: defaults.Sampling
     policy: str
     seed: int
     """Of the memory's random probes, and of the noise unless a take has its own."""
@@ -76,6 +79,10 @@ class Script:
             takes[index] = Take(prompt if prompt is not None and same else takes[index].prompt, seed)
         return replace(self, takes=tuple(takes))
 
+    def make_policy(self) -> "Policy":
+        """Which past chunks a chunk is shown."""
+        return defaults.policy(self.policy, seniority=self.sampling.seniority)
+
     @property
     def num_given(self) -> int:
         """Chunks at the beginning that show a given video."""
@@ -95,7 +102,7 @@ class Script:
         """The script that `to_json` gave."""
         takes = tuple(Take(**take) for take in values["takes"])
         video = values.get("init_video")
-        parsed = {"sampling": Sampling(**values["sampling"]), "init_video": video and InitVideo(**video)}
+        parsed = {"sampling": defaults.Sampling(**values["sampling"]), "init_video": video and InitVideo(**video)}
         return cls(**{**values, "takes": takes, **parsed})
 
     def missing(self) -> str | None:

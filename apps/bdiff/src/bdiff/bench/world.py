@@ -45,6 +45,8 @@ class WorldBenchConfig:
     """Denoising steps a chunk; None: as the model wants it."""
     guidance: float | None = None
     """Classifier-free guidance, 1 for none; None: as the model wants it."""
+    seniority: float | None = None
+    """Of the semantic memory, see `kvbank.SemanticSparse`; None: as the model wants it."""
     seed: int = 0
     richness: int | None = None
     """Of the stories; None: that which the model knows."""
@@ -54,7 +56,18 @@ class WorldBenchConfig:
     @property
     def sampling(self) -> Sampling:
         """How the model is sampled."""
-        return sampling_of(self.model, steps=self.num_steps, guidance=self.guidance, richness=self.richness)
+        return sampling_of(
+            self.model,
+            steps=self.num_steps,
+            guidance=self.guidance,
+            seniority=self.seniority,
+            richness=self.richness,
+        )
+
+    @property
+    def policy(self) -> SemanticSparse:
+        """The memory."""
+        return SemanticSparse(seniority=self.sampling.seniority)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,10 +123,11 @@ def bench_world(config: WorldBenchConfig) -> dict[str, Any]:
         "shift": sampling.shift,
         "guidance": sampling.guidance,
         "noise": sampling.noise,
+        "seniority": sampling.seniority,
         "richness": sampling.richness,
     }
     summary = summarise(read_lines(lines), num_chunks=config.num_chunks) | {
-        "retrieval": retrieval_share(SentenceTextEncoder(), stories, companions=sampling.richness > 1),
+        "retrieval": retrieval_share(SentenceTextEncoder(), config.policy, stories, companions=sampling.richness > 1),
         "config": {name: str(value) for name, value in (asdict(config) | used).items()},
     }
     write_whole(config.out / "summary.json", json.dumps(summary, indent=2) + "\n")
@@ -166,14 +180,19 @@ def _growth(lines: list[dict[str, Any]], num_chunks: int) -> dict[str, dict[str,
 
 
 def retrieval_share(
-    encoder: TextEncoder, stories: Sequence[int], *, num_chunks: int = 25, companions: bool = False
+    encoder: TextEncoder,
+    policy: SemanticSparse,
+    stories: Sequence[int],
+    *,
+    num_chunks: int = 25,
+    companions: bool = False,
 ) -> dict[str, float]:
     """How often the memory recalls the right place: returns to a place that no recent chunk shows.
 
     Returns:
         The number of such returns, and the share of them on which a recalled chunk shows the place.
     """
-    policy, right, returns = SemanticSparse(), 0, 0
+    right, returns = 0, 0
     for seed in stories:
         beats = write_plot(seed, num_chunks, companions=companions).beats
         embedding = encoder.encode([beat.caption for beat in beats]).embedding
@@ -191,7 +210,7 @@ def retrieval_share(
 def score_story(config: WorldBenchConfig, story_seed: int, teller: Teller) -> StoryScore:
     """Sample one story and judge it."""
     story = teller.story(story_seed, config.num_chunks)
-    frames = teller.tell(story, policy=SemanticSparse(), seed=config.seed + story_seed).frames
+    frames = teller.tell(story, policy=config.policy, seed=config.seed + story_seed).frames
     verdict = storyworld.judge(frames, story)
     made, true = clarity_curve(frames, story), clarity_curve(story.frames, story)
     return StoryScore(

@@ -7,7 +7,7 @@ from typing import Any
 
 from bdiff import defaults
 from bdiff.bench.ablation.cells import TABLES, Cell, choose
-from bdiff.bench.memory.config import weights_digest
+from bdiff.bench.memory.config import known_sampling, weights_digest
 from bdiff.defaults import Sampling
 from bdiff.telling import FIRST_STORY, sampling_of
 
@@ -105,8 +105,8 @@ class AblationConfig:
 
     @property
     def sampling(self) -> Sampling:
-        """How every model is sampled."""
-        return sampling_of(self.model, steps=self.denoising_steps)
+        """How every model is sampled; the semantic memory chooses by similarity alone, as the paper's."""
+        return sampling_of(self.model, steps=self.denoising_steps, seniority=0.0)
 
     @property
     def encoded(self) -> Path:
@@ -153,6 +153,7 @@ def joined_settings(config: AblationConfig, file: Path) -> dict[str, Any]:
     if not file.exists():
         return new
     old = json.loads(file.read_text(encoding="utf-8"))
+    old["sampling"] = known_sampling(old["sampling"])
     differ = [name for name in new if name != "bases" and old[name] != new[name]]
     differ += [f"base of seed {s}" for s, base in new["bases"].items() if old["bases"].get(s, base) != base]
     if differ:

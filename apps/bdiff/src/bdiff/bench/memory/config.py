@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -73,9 +74,14 @@ class MemoryBenchConfig:
 
     @property
     def sampling(self) -> Sampling:
-        """How every arm is sampled."""
+        """How every arm is sampled; the semantic one chooses by similarity alone, as the paper does."""
         return sampling_of(
-            self.model, steps=self.steps, guidance=self.guidance, noise=self.noise, richness=self.richness
+            self.model,
+            steps=self.steps,
+            guidance=self.guidance,
+            noise=self.noise,
+            seniority=0.0,
+            richness=self.richness,
         )
 
     @property
@@ -118,6 +124,7 @@ class Recipe:
             ValueError: If the two differ in anything that changes figures.
         """
         old = json.loads(file.read_text(encoding="utf-8")) if file.exists() else asdict(self)
+        old["sampling"] = known_sampling(old["sampling"])
         new = asdict(self)
         differ = [name for name in new if name != "arms" and old[name] != new[name]]
         differ += [label for label, arm in self.arms.items() if old["arms"].get(label, arm) != arm]
@@ -126,6 +133,11 @@ class Recipe:
                 f"{file.parent} holds figures made with another {', '.join(differ)}; choose another folder or label"
             )
         return Recipe(**new | {"arms": old["arms"] | self.arms})
+
+
+def known_sampling(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of an earlier version: what was no setting then was as it is by default."""
+    return asdict(Sampling()) | settings
 
 
 def weights_digest(folder: Path) -> str:

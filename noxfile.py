@@ -1,5 +1,6 @@
 """Every check of the workspace: `./dev test` runs them all, `./dev <session>` one of them, `./dev` lists them."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -15,6 +16,9 @@ LANES = (
     "lint,types,imports,integration,examples,docs,build",
     ",".join(f"tests({package})" for package in PACKAGES),
 )
+
+# Containers often forbid it, and then each of the hundreds of processes of a run compiles 15 s of imports anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 nox.options.default_venv_backend = "venv"
 nox.options.sessions = ["test"]

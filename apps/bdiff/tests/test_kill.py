@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from bdiff.cli import main
 from bdiff.parts import SampleConfig, build, load_parts
@@ -29,8 +30,6 @@ PROMPTS = [f"a fox {where}" for where in ("at home", "at sea", "in a wood", "at 
 
 def make(config, began):
     """In a process of its own: make the film, or what is missing of it."""
-    import torch
-
     torch.set_num_threads(1)
     state = RunState(config.out)
     if (state.folder / "script.json").exists():
@@ -39,6 +38,15 @@ def make(config, began):
         parts, fresh = build(config), True
     began.set()
     sample(parts, fresh=fresh)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """As in the processes: sums of several threads may differ from those of one in their last bits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -87,8 +95,6 @@ def test_a_killed_run_goes_on_to_the_same_film(tiny_model, tmp_path, processes):
 
 def stop_then_die(config):
     """In a process of its own: a film that is stopped, gone on with, and killed as soon as it has its last chunk."""
-    import torch
-
     torch.set_num_threads(1)
 
     def stop(state):

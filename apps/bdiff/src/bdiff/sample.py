@@ -36,6 +36,9 @@ class Progress:
     prompt: str
 
 
+_VIDEO = "video.mp4"
+"""Of a run's folder."""
+
 _TRIM_EVERY = 8
 """Chunks between two returns of freed memory to the system."""
 
@@ -67,75 +70,71 @@ def sample(
     """
     state = RunState(parts.out)
     with state.held():
-        return _sample(
-            parts, state, fresh=fresh, memory_limit=memory_limit, on_chunk=on_chunk, command=command, drift=drift
-        )
+        parts = _begun(parts, state, fresh=fresh)
+        bank = open_memory(parts, state, limit=memory_limit)
+        record = Record(parts, bank, command=command)
+        try:
+            _shoot(parts, state, bank, record, on_chunk=on_chunk)
+        except BaseException:
+            bank.close()
+            with suppress(OSError):  # a full disk: what stopped the run is what is to be told
+                _tell(parts, state, record)
+            raise
+        bank.close()
+        state.forget_memory()
+        if parts.sampling.mode == "cached":  # else a longer film is made anew, and begins with it again
+            state.forget_given()
+        if drift and len(parts.plan) > 1:
+            record.drift = write_drift(parts.out / _VIDEO, parts.out, boundaries=record.boundaries)
+        return _tell(parts, state, record)
 
 
-def _sample(
-    parts: Parts,
-    state: RunState,
-    *,
-    fresh: bool,
-    memory_limit: int,
-    on_chunk: Callable[[Progress], None],
-    command: str,
-    drift: bool,
-) -> dict[str, Any]:
-    out, sampling = parts.out, parts.sampling
+def _begun(parts: Parts, state: RunState, *, fresh: bool) -> Parts:
+    """The parts, for a run whose folder holds what of it is to be gone on with, and no more."""
     if fresh:
         state.clear()
-    elif sampling.mode != "cached":  # what has no memory is made in one go
+    elif parts.sampling.mode != "cached":  # what has no memory is made in one go
         state.forget_chunks()
     state.begin(parts.script)
-    parts = _with_kept_video(parts, state)
-    bank = open_memory(parts, state, limit=memory_limit)
-    record = Record(parts, bank, command=command)
-    path = out / "video.mp4"
+    return _with_kept_video(parts, state)
+
+
+def _shoot(
+    parts: Parts, state: RunState, bank: KVBank, record: Record, *, on_chunk: Callable[[Progress], None]
+) -> None:
+    """Write the video: the chunks that are there, and then the missing ones as they are made."""
+    sampling = parts.sampling
     size = {"height": sampling.height * sampling.scale, "width": sampling.width * sampling.scale}
-    try:
-        with VideoWriter(path, fps=sampling.fps, **size) as video:
-            for stored in state.chunks():
-                video.add_packets(stored.packets)
-                record.add_stored(stored.entry)
-            num_stored, started = record.num_chunks, time.perf_counter()
-            for chunk in remaining_chunks(parts, state, bank):
-                frames = to_uint8(chunk.frames[0], scale=1)
-                packets = video.add(to_uint8(chunk.frames[0], scale=sampling.scale))
-                state.add(
-                    StoredChunk(
-                        index=chunk.index,
-                        latents=chunk.latents,
-                        packets=packets,
-                        thumbnail=torch.from_numpy(thumbnail(frames[len(frames) // 2].cpu().numpy()).copy()),
-                        entry=record.add(chunk, num_frames=len(frames)),
-                    ),
-                    decoder_state=chunk.decoder_state,
+    with VideoWriter(parts.out / _VIDEO, fps=sampling.fps, **size) as video:
+        for stored in state.chunks():
+            video.add_packets(stored.packets)
+            record.add_stored(stored.entry)
+        num_stored, started = record.num_chunks, time.perf_counter()
+        for chunk in remaining_chunks(parts, state, bank):
+            frames = to_uint8(chunk.frames[0], scale=1)
+            packets = video.add(to_uint8(chunk.frames[0], scale=sampling.scale))
+            state.add(
+                StoredChunk(
+                    index=chunk.index,
+                    latents=chunk.latents,
+                    packets=packets,
+                    thumbnail=torch.from_numpy(thumbnail(frames[len(frames) // 2].cpu().numpy()).copy()),
+                    entry=record.add(chunk, num_frames=len(frames)),
+                ),
+                decoder_state=chunk.decoder_state,
+            )
+            if chunk.index % _TRIM_EVERY == 0:
+                give_back_freed()
+            pace = (time.perf_counter() - started) / (record.num_chunks - num_stored)
+            on_chunk(
+                Progress(
+                    done=record.num_chunks,
+                    total=len(parts.plan),
+                    seconds_left=pace * (len(parts.plan) - record.num_chunks),
+                    memory_bytes=bank.nbytes,
+                    prompt=parts.plan[chunk.index].prompt,
                 )
-                if chunk.index % _TRIM_EVERY == 0:
-                    give_back_freed()
-                pace = (time.perf_counter() - started) / (record.num_chunks - num_stored)
-                on_chunk(
-                    Progress(
-                        done=record.num_chunks,
-                        total=len(parts.plan),
-                        seconds_left=pace * (len(parts.plan) - record.num_chunks),
-                        memory_bytes=bank.nbytes,
-                        prompt=parts.plan[chunk.index].prompt,
-                    )
-                )
-    except BaseException:
-        bank.close()
-        with suppress(OSError):  # a full disk: what stopped the run is what is to be told
-            _tell(parts, state, record)
-        raise
-    bank.close()
-    state.forget_memory()
-    if sampling.mode == "cached":  # else a longer film is made anew, and begins with it again
-        state.forget_given()
-    if drift and len(parts.plan) > 1:
-        record.drift = write_drift(path, out, boundaries=record.boundaries)
-    return _tell(parts, state, record)
+            )
 
 
 def _with_kept_video(parts: Parts, state: RunState) -> Parts:

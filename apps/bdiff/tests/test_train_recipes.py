@@ -1,5 +1,6 @@
 """Recipes are whole configs; what each adds to flow matching is what it says, and takes its turns."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -192,6 +193,9 @@ def test_player_and_judge_take_turns_and_a_killed_run_goes_on_exactly(tmp_path, 
     changed = {name.split(".")[0] for name, value in after.items() if not torch.equal(value, judged[name])}
     assert changed == {"model"}
     _, whole = run("whole")
+    line = json.loads((tmp_path / "whole" / "log.jsonl").read_text().splitlines()[0])
+    for name in ("loss", "gradient"):  # a line is of as many steps of one as of the other
+        assert line[name] == pytest.approx((line[f"model.{name}"] + line[f"judge.{name}"]) / 2, rel=1e-4)
     with pytest.raises(KeyboardInterrupt):
         run("parts", dies_at=3)
     _, parts = run("parts")

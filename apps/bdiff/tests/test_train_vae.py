@@ -307,6 +307,26 @@ def test_curves_are_drawn_from_a_log(tmp_path):
         assert curve.width > 500
 
 
+def test_the_losses_of_parts_that_take_turns_are_drawn_apart(tmp_path, monkeypatch):
+    from matplotlib.axes import Axes
+
+    drawn, plot = {}, Axes.plot
+
+    def note(self, x, y, **style):
+        drawn[style["label"]] = (x, y)
+        return plot(self, x, y, **style)
+
+    monkeypatch.setattr(Axes, "plot", note)
+    log = tmp_path / "log.jsonl"
+    lines = [
+        {"step": 2, "seconds": 1, "loss": 2.0, "model.loss": 3.0, "judge.loss": 1.0},
+        {"step": 4, "seconds": 2, "loss": 1.0, "model.loss": 1.5, "judge.loss": 0.5},
+    ]
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    plot_log(log, tmp_path / "curve.png")
+    assert drawn == {"model.loss": ([2, 4], [3.0, 1.5]), "judge.loss": ([2, 4], [1.0, 0.5])}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

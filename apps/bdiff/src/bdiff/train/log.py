@@ -100,8 +100,15 @@ def plot_log(log: Path, target: Path) -> None:
     figure = Figure(figsize=(7, 2.6 * (1 + len(names))), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1 + len(names), 1, squeeze=False)[:, 0]
-    axes[0].plot([line["step"] for line in losses], [line["loss"] for line in losses], linewidth=0.8)
-    axes[0].set(xlabel="step", ylabel="loss", yscale="log" if all(line["loss"] > 0 for line in losses) else "linear")
+    # where parts take turns, the mean of their losses says nothing
+    parts = sorted({name for line in losses for name in line if name.endswith(".loss")}) or ["loss"]
+    for name in parts:
+        shown = [line for line in losses if name in line]
+        axes[0].plot([line["step"] for line in shown], [line[name] for line in shown], linewidth=0.8, label=name)
+    positive = all(line[name] > 0 for line in losses for name in parts if name in line)
+    axes[0].set(xlabel="step", ylabel="loss", yscale="log" if positive else "linear")
+    if len(parts) > 1:
+        axes[0].legend()
     for axis, name in zip(axes[1:], names, strict=True):
         shown = [line for line in evaluations if name in line]
         axis.plot([line["step"] for line in shown], [line[name] for line in shown], marker="o")

@@ -152,7 +152,9 @@ class _Run:
         elapsed = self.ranks.agreed(time.perf_counter() - started)
         progress.seconds += elapsed
         self._busy += elapsed
-        self.log.add({"loss": value, "learning_rate": config.learning_rate * factor, "gradient": norm, **figures})
+        told = {"loss": value, "gradient": norm}
+        apart = {f"{part}{name}": figure for name, figure in told.items()} if part else {}
+        self.log.add({**told, "learning_rate": config.learning_rate * factor, **apart, **figures})
         if progress.step % config.log_steps == 0:
             self.log_rest()
         return value

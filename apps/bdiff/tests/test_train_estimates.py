@@ -1,5 +1,7 @@
 """Estimated context is what the model itself makes of a chunk, under the true chunks before it."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -47,15 +49,20 @@ def made():
     )
 
 
-def estimated(model, batch, share):
+def estimated(model, batch, share, *, passes=1, seed=2):
     return with_estimated_context(
-        model, batch, share=share, context=CONTEXT, frames_per_chunk=FRAMES, generator=step_generator(2, 0)
+        model,
+        batch,
+        share=share,
+        context=CONTEXT,
+        frames_per_chunk=FRAMES,
+        generator=step_generator(seed, 0),
+        passes=passes,
     )
 
 
 def reference(model, batch, *, generator):
-    """Every context chunk of every sample by a pass of its own: the true chunks before it, then itself with noise."""
-    torch.rand(len(batch.latents), generator=generator)
+    """Every context chunk of every sample by a pass of its own: the chunks before it, then itself with noise."""
     length = CONTEXT * FRAMES
     clean = batch.latents[:, :, :length]
     levels = 0.5 + 0.43 * torch.rand(len(clean), CONTEXT, generator=generator)
@@ -77,13 +84,32 @@ def reference(model, batch, *, generator):
 
 def test_every_estimate_is_a_pass_over_the_true_past_and_the_noisy_chunk(model, made):
     got = estimated(model, made, 1.0)
+    generator = step_generator(2, 0)
+    torch.rand(len(made.latents), generator=generator)  # which samples
     with torch.no_grad():
-        expected = reference(model, made, generator=step_generator(2, 0))
+        expected = reference(model, made, generator=generator)
     present = (made.gather.slots[:, :CONTEXT] < 0).repeat_interleave(FRAMES, 1)[:, None, :, None, None]
     difference = (got.latents[:, :, : CONTEXT * FRAMES] - expected) * present
     assert present.sum() > 20
     assert (expected - made.latents[:, :, : CONTEXT * FRAMES]).abs().mean() > 0.1
     assert difference.abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("seed", range(2, 8))
+def test_further_passes_estimate_the_estimates(model, made, seed):
+    generator = step_generator(seed, 0)
+    torch.rand(len(made.latents), generator=generator)
+    number = int(torch.randint(1, 4, (), generator=generator))
+    expected = made
+    for _ in range(number):
+        with torch.no_grad():
+            context = reference(model, expected, generator=generator)
+        expected = replace(expected, latents=torch.cat([context, made.latents[:, :, CONTEXT * FRAMES :]], dim=2))
+    got = estimated(model, made, 1.0, passes=3, seed=seed)
+    present = (made.gather.slots[:, :CONTEXT] < 0).repeat_interleave(FRAMES, 1)[:, None, :, None, None]
+    difference = (got.latents - expected.latents)[:, :, : CONTEXT * FRAMES] * present
+    assert difference.abs().max() < 1e-3
+    assert torch.equal(got.latents[:, :, CONTEXT * FRAMES :], made.latents[:, :, CONTEXT * FRAMES :])
 
 
 def test_targets_and_what_is_learned_stay_as_they_were(model, made):

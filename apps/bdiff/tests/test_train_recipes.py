@@ -83,6 +83,7 @@ def test_what_goes_on_from_a_model_asks_for_one(name):
     [
         ({"self_forcing": Distillation(), "start_from": None}, "distillation needs start_from"),
         ({"fidelity_weight": 0.0}, "expected at least 0 beside Self Forcing, and 1 without"),
+        ({"batch": GatherConfig(estimated_passes=0)}, "estimated_passes is 0; expected at least 1"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(changes, message):

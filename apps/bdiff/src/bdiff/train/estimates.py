@@ -14,13 +14,23 @@ _LEAST, _MOST = 0.5, 0.93  # levels from which a chunk is still estimated as its
 
 @torch.no_grad()
 def with_estimated_context(
-    model: nn.Module, batch: Batch, *, share: float, context: int, frames_per_chunk: int, generator: torch.Generator
+    model: nn.Module,
+    batch: Batch,
+    *,
+    share: float,
+    context: int,
+    frames_per_chunk: int,
+    generator: torch.Generator,
+    passes: int = 1,
 ) -> Batch:
     """A batch in which some samples see estimates of their context instead of the truth.
 
     A model that has only seen true chunks copies the softness of its own into the next one. Here each context chunk is
     noised to a random level and estimated in one step, x_0 = x_t - t v, under the true chunks before it; what is
     learned stays the true target. (Self Forcing does this with whole roll-outs; one step costs a forward pass.)
+
+    A further pass makes estimates of the estimates, under those before them: what is recalled late in a film has been
+    recalled before, and each time some of it was lost. A model that has seen such learns to put back what it can.
 
     Args:
         model: The model in training.
@@ -29,10 +39,29 @@ def with_estimated_context(
         context: Places for context chunks.
         frames_per_chunk: Latent frames of a chunk.
         generator: Of the choice, the levels and the noise; on the CPU, wherever the batch is.
+        passes: Most of them; their number is drawn for the batch, each from 1 on as likely as any other.
     """
     chosen = torch.rand(len(batch.latents), generator=generator) < share
     if not chosen.any():
         return batch
+    number = 1 if passes == 1 else int(torch.randint(1, passes + 1, (), generator=generator))
+    for _ in range(number):
+        batch = _estimated(
+            model, batch, chosen, context=context, frames_per_chunk=frames_per_chunk, generator=generator
+        )
+    return batch
+
+
+def _estimated(
+    model: nn.Module,
+    batch: Batch,
+    chosen: Tensor,
+    *,
+    context: int,
+    frames_per_chunk: int,
+    generator: torch.Generator,
+) -> Batch:
+    """One pass: the chosen samples with estimates of what they hold now."""
     length, device = context * frames_per_chunk, batch.latents.device
     clean, count = batch.latents[chosen, :, :length], int(chosen.sum())
     per_chunk = _LEAST + (_MOST - _LEAST) * torch.rand(count, context, generator=generator)

@@ -38,6 +38,8 @@ class GatherConfig:
     """Largest standard deviation of the noise on context latents, against errors that build up."""
     estimated_share: float = 0.0
     """Share of samples that see estimates of their context, see `bdiff.train.estimates`."""
+    estimated_passes: int = 1
+    """Most of them for a batch: each further one estimates the estimates, the copies of copies that late chunks see."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -97,6 +97,8 @@ class ModelTrainConfig:
         policy(self.policy, coverage=self.coverage)
         if self.chunks_per_story < 2:
             raise ValueError(f"chunks_per_story is {self.chunks_per_story}; expected at least 2")
+        if self.batch.estimated_passes < 1:
+            raise ValueError(f"estimated_passes is {self.batch.estimated_passes}; expected at least 1")
         if isinstance(self.self_forcing, Distillation) and self.start_from is None:
             raise ValueError(
                 "distillation needs start_from: the transformer that teaches, and that the student begins as"

@@ -143,6 +143,7 @@ class ModelTask:
                 model,
                 batch,
                 share=config.estimated_share,
+                passes=config.estimated_passes,
                 context=config.context,
                 frames_per_chunk=self.stage.stories.frames_per_chunk,
                 generator=generator,

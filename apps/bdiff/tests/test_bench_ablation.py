@@ -483,6 +483,7 @@ def without_times(folder):
             (run["training"] or {}).pop(name, None)
         for line in run["films"]:
             line.pop("seconds")
+            line.pop("call")
     return runs
 
 
@@ -553,6 +554,7 @@ def test_the_command_measures_two_cells_and_pages_come_of_the_json_alone(tiny_mo
         assert shown["chunks_by_chunk"] == [[], [0]]
         assert shown["tokens_by_chunk"][0] == 0 < shown["tokens_by_chunk"][1]
         assert shown["seconds"]["free"] > 0
+    assert len({shown["call"] for shown in run["films"]}) == 1
     films = json.loads((out / "results" / "overlap-seed0.json").read_text())["films"]
     assert all(line["kept"] == [1.0, 1.0] and line["chunks_by_chunk"] == [[], [0]] for line in films)
     true = json.loads((out / "results" / "truth.json").read_text())["films"][0]

@@ -16,7 +16,7 @@ NUM_CHUNKS, STORIES = 8, 3
 QUESTIONS = ("cache or the losses", "gamma", "sparse tokens", "chunk to chunk", "place is new")
 
 
-def film(story, *, level=1.0, rise=0.0, new=1.0, free=2.0, kept=0.5):
+def film(story, *, level=1.0, rise=0.0, new=1.0, free=2.0, kept=0.5, call="today"):
     """A film of eight chunks, five new and three returns: drift `level`, growing by `rise` a chunk; seen `new` often
     where a place is new and always on returns. Stories differ by a hundredth."""
     level += story / 100
@@ -34,13 +34,13 @@ def film(story, *, level=1.0, rise=0.0, new=1.0, free=2.0, kept=0.5):
     return {
         "story": story, "drift": drift, "frozen": False, "recall": returns, "palette": returns, "captions": captions,
         "new_place": [1] * 5 + [0] * 3, "tokens": 100.0, "kept": [kept / 2, kept, 1.5 * kept],
-        "seconds": {"free": free + story, "given": 1.0, "measuring": 1.0},
+        "seconds": {"free": free + story, "given": 1.0, "measuring": 1.0}, "call": call,
     }  # fmt: skip
 
 
-def run_of(label, *, seed=0, machine="slow", stories=STORIES, **options):
+def run_of(label, *, seed=0, stories=STORIES, **options):
     return {
-        "cell": {"label": label}, "seed": seed, "machine": {"processor": machine}, "training": None,
+        "cell": {"label": label}, "seed": seed, "machine": {"processor": "slow"}, "training": None,
         "films": [film(story, **options) for story in range(stories)],
     }  # fmt: skip
 
@@ -108,29 +108,34 @@ def test_gamma_is_told_as_it_is():
 
 
 @pytest.mark.parametrize(
-    ("free", "machine", "said"),
+    ("free", "call", "said"),
     [
-        (1.0, "slow", "times the seconds of `rolling`: less."),
-        (3.0, "slow", "times the seconds of `rolling`: **more**."),
-        (2.0, "slow", "1 (1 to 1) times the seconds of `rolling`: no saving is shown."),
-        (1.0, "fast", "not compared: no seed of it and `rolling` was told on one machine."),
+        (1.0, "today", "times the seconds of `rolling`: less."),
+        (3.0, "today", "times the seconds of `rolling`: **more**."),
+        (2.0, "today", "1 (1 to 1) times the seconds of `rolling`: no saving is shown."),
+        (1.0, "tomorrow", "not compared: no seed of it and `rolling` was told in turns."),
     ],
 )
-def test_time_is_compared_on_one_machine_alone(free, machine, said):
-    runs = [run_of("rolling", kept=1.0), run_of("dynamic-0.97", free=free, machine=machine, kept=0.4)]
+def test_time_is_compared_within_one_call_alone(free, call, said):
+    runs = [run_of("rolling", kept=1.0), run_of("dynamic-0.97", free=free, call=call, kept=0.4)]
     text = sections(*runs)["sparse tokens"]
     assert said in text
     assert "`dynamic-0.97` keeps 40% of a shown chunk's tokens, from 20% in layer 0 to 60% in layer 2." in text
     assert "**Not measured yet**: `dynamic-0.98`, `semantic-0.97`, `semantic-0.98`." in text
 
 
-def test_seeds_of_several_machines_are_compared_where_both_were_told_on_the_same():
+def test_seeds_of_several_calls_are_compared_where_one_call_told_both():
     runs = [
-        run_of("rolling", free=2.0, machine="slow"), run_of("rolling", seed=1, free=1.0, machine="fast"),
-        run_of(OURS, free=1.0, machine="slow"), run_of(OURS, seed=1, free=9.0, machine="slow"),
+        run_of("rolling", free=2.0), run_of("rolling", seed=1, free=1.0, call="tomorrow"),
+        run_of(OURS, free=1.0), run_of(OURS, seed=1, free=9.0),
     ]  # fmt: skip
     ratio = summary_of(*runs)["questions"]["seconds"][OURS]
     assert ratio["mean"] == pytest.approx((1 + 2 + 3) / (2 + 3 + 4))
+
+
+def test_films_of_older_versions_do_not_say_which_call_told_them():
+    runs = [run_of("rolling", call=None), run_of(OURS, free=1.0, call=None)]
+    assert summary_of(*runs)["questions"]["seconds"] == {OURS: None}
 
 
 def test_phases_are_thirds_of_the_chunks_that_are_told():

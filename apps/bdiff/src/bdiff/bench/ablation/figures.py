@@ -154,7 +154,6 @@ def summarise(
         "cells": cells,
         "questions": answers(
             {label: complete[label] for label in cells},
-            {label: {run["seed"]: run["machine"] for run in facts[label]} for label in cells},
             {name: _values(name, window) for name in CLAIMED},
             draws,
             window,

@@ -78,7 +78,6 @@ PLACE_MEASURES = tuple(_AS_TOLD)
 
 def answers(
     complete: Complete,
-    machines: Mapping[str, Mapping[int, Any]],
     measures: Mapping[str, Callable[[Line], Sequence[float | None]]],
     draws: NDArray[np.int64],
     window: int,
@@ -87,7 +86,6 @@ def answers(
 
     Args:
         complete: Films of the runs that have told every story.
-        machines: Where each of these runs was made.
         measures: Those by which cells are swapped: what a film contributes.
         draws: See `draw_stories`.
         window: Chunks that a rolling window holds.
@@ -106,7 +104,7 @@ def answers(
             for swap, cells in SWAPS.items()
             if pair.seeds(*cells)
         },
-        "seconds": {label: _seconds(pair, machines, label) for label in SPARSE if pair.seeds(label, ALL_TOKENS)},
+        "seconds": {label: _seconds(pair, label) for label in SPARSE if pair.seeds(label, ALL_TOKENS)},
         "phases": {
             label: {name: _phases(_of(films), values, draws, window) for name, values in chunks.items()}
             for label, films in complete.items()
@@ -170,12 +168,21 @@ def _of(films: Mapping[int, Sequence[Line]]) -> list[Sequence[Line]]:
     return [films[seed] for seed in sorted(films)]
 
 
-def _seconds(pair: _Pairs, machines: Mapping[str, Mapping[int, Any]], label: str) -> dict[str, float] | None:
-    """Seconds of a free film as a multiple of those with all tokens, on seeds that one machine told both of."""
-    seeds = [s for s in pair.seeds(label, ALL_TOKENS) if machines[label][s] == machines[ALL_TOKENS][s]]
+def _seconds(pair: _Pairs, label: str) -> dict[str, float] | None:
+    """Seconds of a free film as a multiple of those with all tokens, on seeds whose films were told in turns.
+
+    At another time the same machine had other things to do.
+    """
+    films = pair.complete
+    seeds = [s for s in pair.seeds(label, ALL_TOKENS) if _told_in_turns(films[label][s], films[ALL_TOKENS][s])]
     if not seeds:
         return None
     return pair.compare(np.divide, label, ALL_TOKENS, lambda line: [line["seconds"]["free"]], seeds)
+
+
+def _told_in_turns(one: Sequence[Line], other: Sequence[Line]) -> bool:
+    """Whether the same call told the same stories for both; lines of older versions do not say which call it was."""
+    return all(a.get("call") is not None and a["call"] == b.get("call") for a, b in zip(one, other, strict=True))
 
 
 def _in_phase(

@@ -178,7 +178,7 @@ def _time(seconds: Mapping[str, Figure], label: str, stories: int) -> str:
     if label not in seconds:
         return f"Its time beside `{ALL_TOKENS}` is not measured yet."
     if (ratio := seconds[label]) is None:
-        return f"Its time is not compared: no seed of it and `{ALL_TOKENS}` was told on one machine."
+        return f"Its time is not compared: no seed of it and `{ALL_TOKENS}` was told in turns."
     times = f"{interval_text(ratio)} times the seconds of `{ALL_TOKENS}`"
     if stories < 2 or ratio["low"] <= 1 <= ratio["high"]:
         return f"A free film takes {times}: no saving is shown."

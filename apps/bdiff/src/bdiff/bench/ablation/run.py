@@ -7,6 +7,7 @@ may be spread over days. A run whose JSON has all stories is done, wherever it w
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import torch
@@ -43,6 +44,8 @@ class _Context:
 
     config: AblationConfig
     clock: Clock
+    call: str
+    """When it began: films of one call are told in turns, so that their seconds may be compared."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -77,7 +80,7 @@ def bench_ablation(
     config.out.mkdir(parents=True, exist_ok=True)
     settings = joined_settings(config, config.out / "settings.json")
     write_whole(config.out / "settings.json", json.dumps(settings, indent=2) + "\n")
-    context = _Context(config=config, clock=Clock(config.minutes))
+    context = _Context(config=config, clock=Clock(config.minutes), call=datetime.now(UTC).isoformat())
     encoded = what_is_left(config, encoded=True).trainings == 0 or _encode(context, say)
     for seed in range(config.num_seeds):
         if encoded:
@@ -97,7 +100,7 @@ def check(config: AblationConfig) -> None:
     EfficientNetLite0()
     for seed in range(config.num_seeds):
         load_transformer(config.base(seed), dtype=torch.float32)
-    _studio(_Context(config=config, clock=Clock(None))).teller.story(FIRST_STORY, 1)
+    _studio(_Context(config=config, clock=Clock(None), call="")).teller.story(FIRST_STORY, 1)
     for cell in (cell for cell in config.chosen if cell.loss is not None):
         training_config(config, Run(cell=cell, seed=0))
     joined_settings(config, config.out / "settings.json")
@@ -203,8 +206,10 @@ def _film(studio: _Studio, job: FilmJob) -> dict[str, Any] | None:
         studio.story = job.story, studio.teller.story(job.story, config.num_chunks)
     story = studio.story[1]
     if job.cell == TRUTH:
-        return true_line(studio.teller, story, job)
-    return told_line(_teller(studio, job), story, job, cell=CELLS[job.cell], window=config.window)
+        line = true_line(studio.teller, story, job)
+    else:
+        line = told_line(_teller(studio, job), story, job, cell=CELLS[job.cell], window=config.window)
+    return line | {"call": studio.context.call}
 
 
 def _teller(studio: _Studio, job: FilmJob) -> Teller:

@@ -261,7 +261,6 @@ def _cell(
         "frozen": sum(line["frozen"] for line in lines),
         "tokens": _mean([line["tokens"] for line in lines]),
         "kept": _means([line["kept"] for line in lines if line["kept"] is not None]) or None,
-        "free_seconds": figure(tallied([films[seed] for seed in seeds], lambda line: [line["seconds"]["free"]]), draws),
         "held_out_loss": _mean([facts["held_out_loss"] for facts in trained]),
         "training_seconds": _mean([facts["seconds"] for facts in trained]),
         "film_seconds": _mean([one["free"] + one["given"] + one["measuring"] for one in seconds]),

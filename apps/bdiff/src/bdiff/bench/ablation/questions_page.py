@@ -150,13 +150,12 @@ def _tokens(summary: Mapping[str, Any]) -> Iterator[str]:
     if not there:
         return
     yield markdown_table(
-        ["cell", "tokens shown", *(f"layer {i}" for i in range(len(cells[there[0]]["kept"]))), "free film (s)"],
+        ["cell", "tokens shown", *(f"layer {i}" for i in range(len(cells[there[0]]["kept"])))],
         [
             [
                 CELLS[label].title,
                 "–" if cells[label]["tokens"] is None else f"{cells[label]['tokens']:.0f}",
                 *(f"{100 * share:.3g}%" for share in cells[label]["kept"]),
-                interval_text(cells[label]["free_seconds"]),
             ]
             for label in there
         ],

@@ -50,6 +50,9 @@ MEASURES: dict[str, Measure] = {
 }
 """What is measured, in the order of the tables."""
 
+AGAINST = {OURS: "against_ours", BASE: "against_base"}
+"""Cells that every other is compared with, and how a summary names the differences."""
+
 FORMAT = 3
 """Of a summary; others have other figures."""
 
@@ -141,7 +144,7 @@ def summarise(
         label: _cell(complete[label], facts[label], draws, window) for label in [*CELLS, TRUTH] if label in complete
     }
     for label, cell in cells.items():
-        for other, name in ((OURS, "against_ours"), (BASE, "against_base")):
+        for other, name in AGAINST.items():
             if other in cells and label not in (other, TRUTH):
                 cell[name] = _against(complete[label], complete[other], draws, window)
     missing = {label: [seed for seed in seeds if seed not in complete.get(label, {})] for label in wanted}

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from bdiff.bench.ablation.cells import BASE, BASELINE, CELLS, OURS, TRUTH
-from bdiff.bench.ablation.figures import CLAIMED, MEASURES, tables_of
+from bdiff.bench.ablation.figures import AGAINST, CLAIMED, MEASURES, tables_of
 from bdiff.bench.ablation.films import DRIFTS
 from bdiff.bench.ablation.tables import difference_text, interval_text
 from bdiff.markdown import markdown_table
@@ -202,10 +202,10 @@ def _table(summary: Mapping[str, Any], labels: tuple[str, ...]) -> str:
 
 
 def _differences(summary: Mapping[str, Any], labels: tuple[str, ...], other: str) -> Iterator[str]:
-    """Of cells to one of `OURS` and `BASE`."""
+    """Of cells to one of `AGAINST`."""
     rows = []
     for label in labels:
-        found = summary["cells"].get(label, {}).get("against_ours" if other == OURS else "against_base")
+        found = summary["cells"].get(label, {}).get(AGAINST[other])
         if found is not None:
             values = [difference_text(found.get(name), summary["stories"]) for name in _COLUMNS]
             rows.append([CELLS[label].title, *values])

@@ -9,14 +9,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from bdiff.defaults import Sampling
 from bdiff.train.fidelity import motion_weight
 from bdiff.train.gather import GatherConfig, make_batch
 from bdiff.train.model import train_model
 from bdiff.train.model_config import ModelTrainConfig
 from bdiff.train.run import step_generator
-from bdiff.train.stories import StorySet
-from bdiff_core import CausalVAE, VAEConfig, save_vae, tiny
+from bdiff.train.stories import StorySet, prepare_stories
+from bdiff_core import CausalVAE, VAEConfig, load_vae, save_vae, tiny
 from kvbank import Rolling, SemanticSparse
 from noisesched import chunk_levels
 
@@ -238,6 +240,26 @@ def test_training_goes_on_from_shipped_weights_in_single_precision(run_config):
     for name, value in state["average"].items():
         assert value.dtype == torch.float32
         assert torch.allclose(value, begun["average"][name], atol=2e-3), name
+
+
+def test_the_folder_of_a_training_is_a_model_that_says_how_it_wants_to_be_sampled(run_config):
+    out = run_config.out.with_name("sampled")
+    train_model(replace(run_config, out=out, max_steps=1))
+    assert Sampling.of_model(out) == Sampling(shift=50.0, guidance=1.25, richness=run_config.richness)
+    used, kept = load_vae(run_config.vae).state_dict(), load_vae(out / "vae.safetensors").state_dict()
+    for name, value in used.items():
+        torch.testing.assert_close(kept[name].float(), value.float(), atol=2e-3, rtol=2e-3)
+
+
+def test_stories_of_two_autoencoders_are_not_mixed(tmp_path):
+    shards = []
+    for seed in (0, 1, 0):
+        torch.manual_seed(seed)
+        shards += prepare_stories(CausalVAE(VAEConfig()), [5], folder=tmp_path, num_chunks=2)
+    first, other, again = shards
+    assert first == again != other
+    one, two = (load_file(shard)["latents"] for shard in (first, other))
+    assert not torch.equal(one, two)
 
 
 def test_an_unknown_policy_is_refused(run_config):

@@ -1,6 +1,7 @@
 """Recipes are whole configs; what each adds to flow matching is what it says, and takes its turns."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from torch import nn
 
 from bdiff.cli import cli
 from bdiff.cli_train import RECIPES as NAMES
+from bdiff.defaults import WEIGHTS
 from bdiff.train.fidelity import BlockForcing, copies_velocity, fidelity_loss
 from bdiff.train.games import Adversarial, AdversarialGame, Distillation, DistillationGame, Stage
 from bdiff.train.gather import GatherConfig, make_batch
@@ -19,7 +21,7 @@ from bdiff.train.model_task import ModelTask, films_generator
 from bdiff.train.recipes import RECIPES, Files
 from bdiff.train.rollouts import RolloutConfig, Window, roll_out
 from bdiff.train.run import fit, step_generator
-from bdiff.train.run_config import RunConfig, Task
+from bdiff.train.run_config import RunConfig, RunResult, Task
 from bdiff.train.stories import StorySet
 from bdiff_core import ChunkDiT, ModelConfig
 from forcing_losses import block_forcing_objective, semantic_reference
@@ -274,6 +276,23 @@ def test_the_command_says_what_is_missing_before_anything_is_loaded(tmp_path, mo
     refused = CliRunner().invoke(cli, ["train", "model", *files])
     assert "micro_batches is 1; 2 ranks divide them, so it must be a multiple of 2" in refused.output
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("ends", "minutes"), [([], 60.0), (["--max-steps", "7"], math.inf), (["--max-steps", "7", "--minutes", "5"], 5.0)]
+)
+def test_a_number_of_steps_alone_is_the_only_end(ends, minutes, tmp_path, monkeypatch):
+    seen = []
+
+    def train(config):
+        seen.append(config)
+        return RunResult(steps=0, seconds=0.0, evaluation={}, finished=True)
+
+    monkeypatch.setattr("bdiff.train.model.train_model", train)
+    files = ["--vae", str(WEIGHTS / "vae.safetensors"), "--stories", str(tmp_path), "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(cli, ["train", "model", *files, *ends])
+    assert done.exit_code == 0, done.output
+    assert [config.minutes for config in seen] == [minutes]
 
 
 def test_configs_are_whole():

@@ -1,5 +1,6 @@
 """Commands that train: `bdiff train ...`."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,16 @@ if TYPE_CHECKING:
 
 _PATH = click.Path(path_type=Path)
 
-RECIPES = ("default", "stage1", "stage2", "block-forcing", "self-forcing", "block-self-forcing", "distill")
+RECIPES = (
+    "default",
+    "stage1",
+    "stage2",
+    "stage3",
+    "block-forcing",
+    "self-forcing",
+    "block-self-forcing",
+    "distill",
+)
 """Names of `bdiff.train.recipes.RECIPES`, which takes seconds to import; a test compares."""
 
 
@@ -41,17 +51,24 @@ def _training_options(command: "Callable") -> "Callable":
         click.option("--richness", type=click.IntRange(0, 2), help="Stories: 0 flat, 1 landmarks, 2 light and camera."),
         click.option("--num-stories", type=click.IntRange(1), help="Stories to train on."),
         click.option("--seed", type=click.IntRange(0)),
-        click.option("--max-steps", type=click.IntRange(1), help="Stop after so many steps."),
-        click.option("--minutes", type=Positive(), help="Stop after so much training, resumed parts together."),
+        click.option("--max-steps", type=click.IntRange(1), help="Stop after so many steps, however long they take."),
+        click.option(
+            "--minutes",
+            type=Positive(),
+            help="Stop after so much training, resumed parts together. Default: the recipe's, or no limit with "
+            "--max-steps.",
+        ),
         click.option("--out", type=_PATH, required=True, help="Folder of weights, checkpoint, log and curve."),
     ):
         command = option(command)
     return command
 
 
-def _with_videos(options: dict[str, Any]) -> dict[str, Any]:
-    """The options that were given, those of videos as one."""
+def _settings(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that were given, those of videos as one; a number of steps alone is the only end."""
     found = given(options)
+    if "max_steps" in found:
+        found.setdefault("minutes", math.inf)
     names = ("source", "fps", "height", "width")
     of_videos = {name: found.pop(name) for name in names if name in found}
     if not of_videos:
@@ -76,7 +93,7 @@ def train_vae_command(**options: Any) -> None:
         from bdiff.train.vae import VAETrainConfig, train_vae
 
         require_one_process("the autoencoder")
-        config = VAETrainConfig(**_with_videos(options))
+        config = VAETrainConfig(**_settings(options))
         make_folder(config.out)
     _report(train_vae(config).evaluation, config.out / "vae.safetensors")
 
@@ -100,7 +117,7 @@ def train_vae_command(**options: Any) -> None:
 @click.option("--activation-checkpointing", is_flag=True, default=None, help="Less memory for a third more work.")
 @click.option("--tensorboard", is_flag=True, default=None, help="Write TensorBoard's events below --out, too.")
 def train_model_command(recipe: str, **options: Any) -> None:
-    """Train the transformer; ends with transformer/.
+    """Train the transformer; --out becomes a model that `bdiff sample --model` takes.
 
     With several processes the same command runs under torchrun: torchrun --nproc-per-node 2 -m bdiff train model
     --micro-batches 2 ...
@@ -114,7 +131,7 @@ def train_model_command(recipe: str, **options: Any) -> None:
         from bdiff_core import load_vae
 
         files = recipes.Files(**{name: options.pop(name) for name in ("out", "vae", "stories", "start_from")})
-        config = replace(recipes.RECIPES[recipe](files), **_with_videos(options))
+        config = replace(recipes.RECIPES[recipe](files), **_settings(options))
         check_division(config.micro_batches)
         load_vae(config.vae)  # an unreadable file is to be found out now
         if is_first():

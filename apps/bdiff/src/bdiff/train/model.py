@@ -34,9 +34,9 @@ _CAPTIONS_TOGETHER = 32
 def train_model(config: ModelTrainConfig, *, watch: WatchFunction | None = None) -> RunResult:
     """Train a transformer, or go on training it, and write its weights in half precision.
 
-    Also written: ``log.jsonl``, ``curve.png``, ``preview.png`` (truth above a generated story), ``recipe.json``,
-    the checkpoint to go on from and, where the model wants to be sampled in a way of its own, ``sampling.json`` and the
-    autoencoder. Started by torchrun, it is trained by all its processes together.
+    Also written: ``log.jsonl``, ``curve.png``, ``preview.png`` (truth above a generated story), ``recipe.json``, the
+    checkpoint to go on from, ``sampling.json`` and the autoencoder: the folder can be sampled. Started by torchrun, the
+    transformer is trained by all its processes together.
 
     Args:
         config: The training.
@@ -146,8 +146,7 @@ def orthogonal_matrices(model: ChunkDiT) -> list[nn.Parameter]:
 
 
 def _write_model(config: ModelTrainConfig, model: ChunkDiT, vae: CausalVAE) -> None:
-    """The transformer; where it wants to be sampled in its own way, the folder becomes a model that says so."""
+    """All that `bdiff sample --model` wants, so that the folder of a training is a model."""
     save_transformer(model.half(), config.out / "transformer")
-    if config.sampling:
-        save_vae(vae, config.out / "vae.safetensors", dtype=torch.float16)
-        (config.out / "sampling.json").write_text(json.dumps(config.sampling, indent=2) + "\n", encoding="utf-8")
+    save_vae(vae, config.out / "vae.safetensors", dtype=torch.float16)
+    (config.out / "sampling.json").write_text(json.dumps(config.sampling, indent=2) + "\n", encoding="utf-8")

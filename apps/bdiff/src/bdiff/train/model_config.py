@@ -12,6 +12,9 @@ from bdiff.train.story_pool import HELD_OUT
 from bdiff.train.videos import VideoConfig
 from bdiff_core import ModelConfig, tiny
 
+STORY_SHIFT, STORY_GUIDANCE = 50.0, 1.25
+"""How the shipped model tells stories best, see its card: most steps near pure noise, and little guidance."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelTrainConfig:
@@ -110,10 +113,11 @@ class ModelTrainConfig:
 
     @property
     def sampling(self) -> dict[str, float]:
-        """Where the model will want to be sampled in a way of its own, the settings of its sampling.json."""
-        found: dict[str, float] = {}
-        if self.videos is not None:
-            found |= {name: getattr(self.videos, name) for name in ("fps", "height", "width", "latent_frames")}
+        """How the model will want to be sampled: the settings of its sampling.json."""
+        if self.videos is None:
+            found: dict[str, float] = {"richness": self.richness, "shift": STORY_SHIFT, "guidance": STORY_GUIDANCE}
+        else:
+            found = {name: getattr(self.videos, name) for name in ("fps", "height", "width", "latent_frames")}
         if isinstance(self.self_forcing, Distillation):
             rollout = self.self_forcing.rollout
             found |= {"steps": rollout.steps, "shift": rollout.shift, "guidance": 1.0}

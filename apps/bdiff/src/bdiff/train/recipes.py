@@ -2,7 +2,8 @@
 
 The order of the paper: `stage1` on many takes, `stage2` on long ones, then post-training by one of `block_forcing`,
 `self_forcing` and `distill`. Post-training is short, at a low rate, and by AdamW alone: Muon's steps have one length
-whatever the gradient, which is much for a model that is nearly there.
+whatever the gradient, which is much for a model that is nearly there. `stage3` is ours: the last leg of the shipped
+model, against what goes wrong when chunks are copies of copies.
 """
 
 import math
@@ -54,6 +55,21 @@ def stage2(files: Files) -> ModelTrainConfig:
     )
 
 
+def stage3(files: Files) -> ModelTrainConfig:
+    """Long takes, from stage 2's weights, most of them with a past as late chunks see it: estimates of estimates.
+
+    Levels are those of late chunks too. Flow matching on a true past leaves a model that copies its own softness.
+    """
+    return replace(
+        stage2(_started(files, "stage3", "stage2")),
+        recipe="stage3",
+        num_stories=1280,
+        level_min=0.82,
+        level_max=0.92,
+        batch=GatherConfig(context_noise=0.2, estimated_share=0.7, estimated_passes=3),
+    )
+
+
 def block_forcing(files: Files) -> ModelTrainConfig:
     """Flow matching + w * Eq. 5: the "Velocity Forcing" row of the paper's Table 6."""
     return replace(
@@ -94,6 +110,7 @@ RECIPES: dict[str, Callable[[Files], ModelTrainConfig]] = {
     "default": default,
     "stage1": stage1,
     "stage2": stage2,
+    "stage3": stage3,
     "block-forcing": block_forcing,
     "self-forcing": self_forcing,
     "block-self-forcing": block_self_forcing,

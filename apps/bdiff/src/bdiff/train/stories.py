@@ -1,5 +1,6 @@
 """Storyworld as training data: latents and captions, encoded once and kept as safetensors shards."""
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -59,7 +60,7 @@ def prepare_stories(
     """Render and encode the stories that ``folder`` does not hold yet; a shard is written whole or not at all.
 
     Args:
-        vae: Encodes the frames.
+        vae: Encodes the frames; shards of different weights have different names.
         seeds: One a story; they are grouped into shards in the order given.
         folder: Where the shards lie.
         num_chunks: Chunks of a story.
@@ -70,10 +71,10 @@ def prepare_stories(
         The shards, in order.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    shards = []
+    shards, weights = [], fingerprint(vae)
     for first in range(0, len(seeds), STORIES_PER_SHARD):
         group = seeds[first : first + STORIES_PER_SHARD]
-        shard = folder / f"stories-r{richness}-{group[0]:07d}-{len(group)}x{num_chunks}.safetensors"
+        shard = folder / f"stories-r{richness}-{group[0]:07d}-{len(group)}x{num_chunks}-{weights}.safetensors"
         if not shard.exists():
             _write_shard(vae, group, shard, num_chunks=num_chunks, richness=richness)
         shards.append(shard)
@@ -105,6 +106,14 @@ def write_shard(latents: Sequence[Float[Tensor, "t c h w"]], captions: Sequence[
     stacked = torch.stack([film.half() for film in latents]).contiguous()
     save_file({"latents": stacked}, partial, metadata={"captions": json.dumps([list(film) for film in captions])})
     partial.replace(shard)
+
+
+def fingerprint(vae: CausalVAE) -> str:
+    """A name for an autoencoder's weights: latents of different ones are not to be mixed."""
+    digest = hashlib.sha256()
+    for value in vae.state_dict().values():
+        digest.update(value.float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:12]
 
 
 @torch.no_grad()

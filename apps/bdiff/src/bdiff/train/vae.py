@@ -5,7 +5,6 @@ Kullback-Leibler cost on the latents, so that they are smooth enough for a diffu
 does: whole held-out stories, encoded and decoded as streams.
 """
 
-import argparse
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -261,22 +260,3 @@ def write_samples(vae: CausalVAE, pool: StoryPool, seeds: Sequence[int], *, path
     image = Image.fromarray(sheet.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8).numpy())
     with whole(path) as partial:
         image.resize((2 * image.width, 2 * image.height), Image.Resampling.NEAREST).save(partial, format="png")
-
-
-def main() -> None:
-    """Train from the command line: ``python -m bdiff.train.vae --out DIR --minutes M``."""
-    parser = argparse.ArgumentParser(description="Train the small autoencoder on stories.")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=25.0)
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
-    parser.add_argument("--batch-size", type=int, default=4)
-    parser.add_argument("--num-stories", type=int, default=400)
-    parser.add_argument("--enough", type=float, default=math.inf)
-    options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    result = train_vae(VAETrainConfig(**vars(options)))
-    logger.info("%s", result)
-
-
-if __name__ == "__main__":
-    main()

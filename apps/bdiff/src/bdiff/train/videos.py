@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from bdiff.train.stories import write_shard
+from bdiff.train.stories import fingerprint, write_shard
 from bdiff.train.tars import opened_video, read_tars
 from bdiff_core import CausalVAE
 from lvbench import Manifest, ManifestEntry, read_release
@@ -149,7 +149,7 @@ def prepare_videos(
         ValueError: If no video is long enough.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    shards, weights = [], _fingerprint(vae)
+    shards, weights = [], fingerprint(vae)
     for entry in entries:
         facts = {**asdict(config), "source": None, "num_chunks": num_chunks, "vae": weights}
         shard = folder / f"{Path(entry.video).stem}-{_digest(root, entry, facts)}.safetensors"
@@ -224,10 +224,3 @@ def _digest(root: Path, entry: ManifestEntry, facts: dict[str, Any]) -> str:
     video = root / entry.video
     known = {**facts, "entry": asdict(entry), "bytes": video.stat().st_size if video.exists() else None}
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def _fingerprint(vae: CausalVAE) -> str:
-    digest = hashlib.sha256()
-    for value in vae.state_dict().values():
-        digest.update(value.float().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:12]

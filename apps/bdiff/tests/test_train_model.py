@@ -1,5 +1,6 @@
 """Batches are what the design says, and a killed run ends where an unbroken one does."""
 
+import json
 import pickle
 import signal
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from bdiff.defaults import Sampling
@@ -18,7 +20,16 @@ from bdiff.train.model import train_model
 from bdiff.train.model_config import ModelTrainConfig
 from bdiff.train.run import step_generator
 from bdiff.train.stories import StorySet, prepare_stories
-from bdiff_core import CausalVAE, VAEConfig, load_vae, save_vae, tiny
+from bdiff_core import (
+    CausalVAE,
+    ChunkDiT,
+    VAEConfig,
+    load_transformer,
+    load_vae,
+    save_transformer,
+    save_vae,
+    tiny,
+)
 from kvbank import Rolling, SemanticSparse
 from noisesched import chunk_levels
 
@@ -244,7 +255,9 @@ def test_training_goes_on_from_shipped_weights_in_single_precision(run_config):
 
 def test_the_folder_of_a_training_is_a_model_that_says_how_it_wants_to_be_sampled(run_config):
     out = run_config.out.with_name("sampled")
-    train_model(replace(run_config, out=out, max_steps=1))
+    train_model(replace(run_config, out=out, max_steps=1, preview_chunks=3))
+    with Image.open(out / "preview.png") as sheet:  # two lines of truth and film, three frames a chunk
+        assert sheet.size == (2 * 3 * 64, 2 * 2 * 64)
     assert Sampling.of_model(out) == Sampling(shift=50.0, guidance=1.25, richness=run_config.richness)
     used, kept = load_vae(run_config.vae).state_dict(), load_vae(out / "vae.safetensors").state_dict()
     for name, value in used.items():
@@ -260,6 +273,32 @@ def test_stories_of_two_autoencoders_are_not_mixed(tmp_path):
     assert first == again != other
     one, two = (load_file(shard)["latents"] for shard in (first, other))
     assert not torch.equal(one, two)
+
+
+def test_what_goes_on_from_a_model_reads_prompts_as_that_model_does(run_config, tmp_path):
+    start = ChunkDiT(replace(run_config.model, text_length=20))
+    save_transformer(start, tmp_path / "start")
+    train_model(replace(run_config, out=tmp_path / "out", start_from=tmp_path / "start", max_steps=1))
+    assert json.loads((tmp_path / "out" / "recipe.json").read_text())["model"]["text_length"] == 20
+    assert load_transformer(tmp_path / "out" / "transformer").config.text_length == 20
+
+
+def test_equal_captions_are_equally_similar():
+    """Products of equal rows of a matrix differ in their last bits, and the memory would choose others for them."""
+    generator = torch.Generator().manual_seed(0)
+    film = StorySet(
+        latents=torch.zeros(40, 25, 1, 1, 1),
+        caption=torch.randint(6, (40, 25), generator=generator),
+        tokens=torch.zeros(6, 1, 1),
+        embedding=torch.nn.functional.normalize(torch.randn(6, 384, generator=generator), dim=1),
+    )
+    exact = film.embedding.double() @ film.embedding.double().T
+    for story in range(40):
+        of = film.caption[story].tolist()
+        for chunk in range(25):
+            found = film.similarity(story, chunk)
+            assert found == pytest.approx(exact[of[chunk], of[:chunk]].tolist(), abs=1e-6)
+            assert len(set(zip(of[:chunk], found, strict=True))) == len(set(of[:chunk]))
 
 
 def test_an_unknown_policy_is_refused(run_config):

@@ -47,15 +47,25 @@ def take_turns(players, step, generator):
     return score + 1e-3 * sum(key.square().mean() for key in keys), {}
 
 
+def look_first(model, step, generator):
+    """Flow matching after looks at the model, as many as the micro-batch draws, as estimates of a context are."""
+    latents, levels, text = torch.randn(1, 4, 2, 4, 4, generator=generator), torch.zeros(1, 2), torch.zeros(1, 3, 6)
+    with torch.no_grad():
+        for _ in range(int(torch.randint(4, (), generator=generator))):
+            latents = latents - 0.1 * model(latents, levels, text, frames_per_chunk=2)
+    loss, figures = flow_matching(model, step, generator)
+    return loss * latents.square().mean(), figures
+
+
 def run_config(out, **changes):
     plain = RunConfig(out=out, max_steps=6, micro_batches=2, learning_rate=3e-3, warmup_steps=2, log_steps=1)
     return replace(plain, checkpoint_minutes=0, decay=((0.0, 1.0),), **changes)
 
 
-def train(out, *, loss=flow_matching, **changes):
+def train(out, *, loss=flow_matching, sharding="blocks", **changes):
     model = small_model()
     matrices = [p for name, p in model.blocks.named_parameters() if name.endswith("weight") and p.ndim == 2]
-    fit(model, run_config(out, sharding="blocks", **changes), Task(loss=loss, orthogonal=matrices))
+    fit(model, run_config(out, sharding=sharding, **changes), Task(loss=loss, orthogonal=matrices))
     return model
 
 
@@ -86,9 +96,10 @@ def on_two_ranks(out):
         handed_on = train(out / "handed on", max_steps=8)
         train_in_turns(out / "turns", max_steps=1)  # the player has not had its turn
         turns = train_in_turns(out / "turns")
+        looks = train(out / "looks", loss=look_first, sharding="whole")
         if ranks.is_first:
-            found = {"ranks": model.state_dict(), "handed on": handed_on.state_dict(), "turns": turns.state_dict()}
-            torch.save(found, out / "found.pt")
+            models = {"ranks": model, "handed on": handed_on, "turns": turns, "looks": looks}
+            torch.save({name: found.state_dict() for name, found in models.items()}, out / "found.pt")
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +109,7 @@ def runs(tmp_path_factory):
     train(out / "handed on")
     found["handed on"] = train(out / "whole to the end", max_steps=8)
     found["turns"] = train_in_turns(out / "turns alone")
+    found["looks"] = train(out / "looks alone", loss=look_first)
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", __file__, str(out)]
     done = subprocess.run(
         [sys.executable, *launch], capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
@@ -144,6 +156,13 @@ def test_parts_take_turns_on_two_ranks_as_on_one(runs):
     out, alone, ranks = runs
     assert losses(out / "turns") == pytest.approx(losses(out / "turns alone"), abs=1e-4)
     assert_same_weights(alone["turns"], ranks["turns"])
+
+
+@pytest.mark.slow
+def test_ranks_may_ask_the_model_unequally_often(runs):
+    out, alone, ranks = runs
+    assert losses(out / "looks") == pytest.approx(losses(out / "looks alone"), abs=1e-4)
+    assert_same_weights(alone["looks"], ranks["looks"])
 
 
 def test_accumulated_micro_batches_are_one_large_batch(tmp_path):

@@ -16,6 +16,7 @@ from bdiff.defaults import WEIGHTS
 from bdiff.train.fidelity import BlockForcing, copies_velocity, fidelity_loss
 from bdiff.train.games import Adversarial, AdversarialGame, Distillation, DistillationGame, Stage
 from bdiff.train.gather import GatherConfig, make_batch
+from bdiff.train.model import recipe_json, run_config
 from bdiff.train.model_config import ModelTrainConfig
 from bdiff.train.model_task import ModelTask, films_generator
 from bdiff.train.recipes import RECIPES, Files
@@ -228,6 +229,15 @@ def test_a_player_sees_the_real_videos_that_as_many_steps_without_a_judge_see():
     assert len(set(drawn)) == len(drawn)
 
 
+def test_ranks_gather_the_whole_model_where_they_call_it_unequally_often():
+    stage, model = make_stage(), small_model()
+    sharding = {}
+    for name in ("stage2", "stage3"):
+        config = RECIPES[name](FILES)
+        sharding[name] = run_config(config, ModelTask(config=config, stage=stage), model).sharding
+    assert sharding == {"stage2": "blocks", "stage3": "whole"}
+
+
 def test_a_batch_is_named_by_its_stories_and_chunks():
     stage = make_stage()
     config = replace(RECIPES["default"](FILES), batch=stage.batch)
@@ -293,6 +303,17 @@ def test_a_number_of_steps_alone_is_the_only_end(ends, minutes, tmp_path, monkey
     done = CliRunner().invoke(cli, ["train", "model", *files, *ends])
     assert done.exit_code == 0, done.output
     assert [config.minutes for config in seen] == [minutes]
+
+
+@pytest.mark.parametrize("name", list(RECIPES))
+def test_recipes_are_written_in_strict_json(name):
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    config = replace(RECIPES[name](FILES), max_steps=3, minutes=math.inf)
+    written = json.loads(recipe_json(config), parse_constant=refuse)
+    assert (written["recipe"], written["minutes"], written["max_steps"]) == (config.recipe, None, 3)
+    assert written["batch"]["estimated_passes"] == config.batch.estimated_passes
 
 
 def test_configs_are_whole():

@@ -18,7 +18,7 @@ from bdiff import heap
 from bdiff.train import run, story_pool
 from bdiff.train import vae as training
 from bdiff.train.average import Average
-from bdiff.train.log import plot_log
+from bdiff.train.log import TrainingLog, plot_log
 from bdiff.train.muon import Muon, orthogonalize
 from bdiff.train.run import fit, step_generator
 from bdiff.train.run_config import RunConfig, Task
@@ -296,6 +296,12 @@ def test_a_run_stops_when_it_is_good_enough(tmp_path, no_curves):
     _, result = fit_linear(config, evaluate=lambda model: {"score": next(scores)}, good_enough=lambda f: f["score"] > 2)
     assert result.steps == 4
     assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["step"] == 4
+
+
+def test_steps_of_a_long_run_keep_all_their_digits(tmp_path):
+    log = TrainingLog(tmp_path)
+    log.write(1_234_567, 8_765_432.1, {"loss": 0.123456789})
+    assert json.loads(log.path.read_text()) == {"step": 1_234_567, "seconds": 8_765_430.0, "loss": 0.123457}
 
 
 def test_curves_are_drawn_from_a_log(tmp_path):

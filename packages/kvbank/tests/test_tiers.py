@@ -187,6 +187,23 @@ def test_prefetch_reads_on_a_thread_and_get_takes_what_came(tmp_path, monkeypatc
     assert torch.equal(store.get(0)[0].key, tiny_layers(0)[0].key)
 
 
+def test_a_chunk_that_leaves_memory_while_the_thread_asks_for_it_is_read_once(tmp_path):
+    class Leaving:
+        """A chunk that the other thread moves to the disk right after it was found in memory."""
+
+        asked, home = 0, torch.device("cpu")
+
+        @property
+        def layers(self):
+            self.asked += 1
+            return found if self.asked == 1 else None
+
+    store = lowered(tmp_path)
+    found = store.get(3, home=False)
+    brought = store._bring(Leaving())
+    assert torch.equal(brought[0].key, found[0].key)
+
+
 def test_prefetch_does_not_wait(tmp_path, monkeypatch):
     store, may_go, load = lowered(tmp_path), threading.Event(), Segment.load
 
@@ -356,3 +373,19 @@ def test_tiers_of_a_gpu_model_are_memory(tmp_path, quantization):
     assert {store.tier(chunk) for chunk in range(8)} == {"device", "host", "disk"}
     assert all(part.is_pinned() for layer in store.get(6, home=False) for part in layer.tensors().values())
     assert bank.read(8, embedding=embedding(8)).layers[0].key.is_cuda
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_tokens_are_compared_across_tiers():
+    policy = DeepSink(num_sink=1, num_recent=1, num_tokens=5)
+    tiered = KVBank(policy=policy, store=TieredStore(device_budget=A_CHUNK, host_budget=None, num_recent=1))
+    memory = KVBank(policy=policy)
+    for chunk in range(6):
+        layers = [
+            LayerKV(layer.key.cuda(), layer.value.cuda(), layer.position.cuda(), query=layer.query.cuda())
+            for layer in tiny_layers(chunk)
+        ]
+        assert told(tiered, chunk) == told(memory, chunk)
+        for bank in (tiered, memory):
+            bank.write(chunk, layers, embedding=embedding(chunk))

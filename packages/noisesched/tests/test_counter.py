@@ -59,6 +59,24 @@ def test_normal_numbers_follow_the_normal_distribution():
     assert distance < 1.95 / math.sqrt(n)  # Kolmogorov-Smirnov at the 0.1% level
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_normal_numbers_are_box_muller_in_float64_whatever_the_default_dtype(dtype):
+    words = [word % 2**64 for word in random_words(derive_key(5), 500).tolist()]
+    exact = []
+    for word in words:
+        radius = math.sqrt(-2 * math.log(((word >> 32) + 0.5) / 2**32))
+        angle = 2 * math.pi * (word % 2**32) / 2**32
+        exact += [radius * math.cos(angle), radius * math.sin(angle)]
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        found = normal(derive_key(5), (1000,))
+    finally:
+        torch.set_default_dtype(before)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), torch.tensor(exact, dtype=torch.float64), rtol=2**-24, atol=1e-12)
+
+
 def test_neighbouring_numbers_and_neighbouring_keys_are_uncorrelated():
     x = torch.stack([normal(derive_key(0, 0, index), (50_001,)) for index in range(4)])
     assert (torch.corrcoef(x) - torch.eye(4)).abs().max() < 0.02

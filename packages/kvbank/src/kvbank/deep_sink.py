@@ -91,9 +91,10 @@ class DeepSink:
         scores = []
         for chunk in reversed(candidates):  # newest first, and within a chunk the last token first: so ties go
             key = past.keys(chunk, layer)
-            scores.append(torch.einsum("bhnd,bhd->n", key.float(), query.to(key.device)).flip(0))
+            products = torch.einsum("bhnd,bhd->n", key.float(), query.to(key.device))
+            scores.append(products.flip(0).cpu())  # chunks may lie on several tiers
         order = torch.sort(torch.cat(scores), descending=True, stable=True).indices[:room]
-        taken = torch.zeros(sum(map(len, scores)), dtype=torch.bool).index_fill_(0, order.cpu(), True)
+        taken = torch.zeros(sum(map(len, scores)), dtype=torch.bool).index_fill_(0, order, True)
         parts = taken.split([len(part) for part in scores])
         shown = {chunk: part.flip(0).nonzero()[:, 0] for chunk, part in zip(reversed(candidates), parts, strict=True)}
         return {chunk: tokens for chunk, tokens in shown.items() if len(tokens)}

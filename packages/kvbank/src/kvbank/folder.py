@@ -156,11 +156,6 @@ class BankFolder:
                 segment.path.unlink(missing_ok=True)
         self._dead.clear()
 
-    def force(self) -> None:
-        """Bring reads and notes to the disk itself."""
-        self._check_open()
-        self._journal.force()
-
     def close(self) -> None:
         """Let another process have the bank; reads and notes are brought to the disk itself."""
         if self._journal is not None:

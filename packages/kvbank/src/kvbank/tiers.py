@@ -251,8 +251,9 @@ class TieredStore:
 
     def _layers(self, held: _Held, *, ahead: bool = False) -> tuple[StoredLayer, ...]:
         """Where they are; a file is checked when it is first read, and need not be again."""
-        if held.layers is not None:
-            return held.layers
+        layers = held.layers  # read once: the thread asks too, and meanwhile a chunk may be moved to the disk
+        if layers is not None:
+            return layers
         layers, _ = held.segment.load(check=not held.checked, ahead=ahead)
         held.checked = True
         return layers

@@ -56,8 +56,8 @@ def normal(key: Key, shape: tuple[int, ...]) -> Float[Tensor, "*shape"]:
     count = math.prod(shape)
     words = random_words(key, (count + 1) // 2)
     low_bits = (1 << 32) - 1
-    radius = ((((words >> 32) & low_bits) + 0.5) / 2**32).log_().mul_(-2).sqrt_()
-    angle = (words & low_bits) * (2 * math.pi / 2**32)
+    radius = ((((words >> 32) & low_bits).double() + 0.5) / 2**32).log_().mul_(-2).sqrt_()
+    angle = (words & low_bits).double() * (2 * math.pi / 2**32)
     pairs = torch.stack([radius * angle.cos(), radius * angle.sin()], dim=-1)
     return pairs.flatten()[:count].float().reshape(shape)
 

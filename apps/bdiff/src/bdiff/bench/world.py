@@ -22,6 +22,7 @@ from bdiff.defaults import Sampling
 from bdiff.files import write_whole
 from bdiff.markdown import markdown_table
 from bdiff.telling import FIRST_STORY, Teller, sampling_of
+from bdiff.train.stories import past_similarity
 from bdiff_core import SentenceTextEncoder, TextEncoder
 from kvbank import SemanticSparse
 from lvbench import storyworld
@@ -197,7 +198,7 @@ def retrieval_share(
         beats = write_plot(seed, num_chunks, companions=companions).beats
         embedding = encoder.encode([beat.caption for beat in beats]).embedding
         for chunk, beat in enumerate(beats):
-            seen = policy.select(chunk, (embedding[:chunk] @ embedding[chunk]).tolist())
+            seen = policy.select(chunk, past_similarity(embedding[: chunk + 1]))
             recalled = [c for c in seen if policy.kind(chunk, c) == "recalled"]
             before = {b.place for b in beats[: max(0, chunk - policy.num_recent)]}
             recent = {b.place for b in beats[max(0, chunk - policy.num_recent) : chunk]}

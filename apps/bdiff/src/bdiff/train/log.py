@@ -77,7 +77,8 @@ class TrainingLog:
             return
         line = {"step": step, "seconds": round(seconds, 1), **figures}
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({name: float(f"{value:.6g}") for name, value in line.items()}) + "\n")
+            rounded = {name: value if name == "step" else float(f"{value:.6g}") for name, value in line.items()}
+            file.write(json.dumps(rounded) + "\n")
         if self._writer is not None:
             for name, value in figures.items():
                 self._writer.add_scalar(name, value, step)

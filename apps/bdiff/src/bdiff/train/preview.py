@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
@@ -33,11 +34,14 @@ def write_preview(
     made = Teller(model=model, vae=vae, encoder=encoder, sampling=sampling).tell(story, policy=policy, seed=0).frames
     ends = torch.tensor(story.chunk_frames).cumsum(0)
     length = story.chunk_frames[-1]
-    chosen = torch.cat([ends - 17 * length // 20, ends - 9 * length // 20, ends - 1]).sort().values
+    chosen = torch.cat([ends - 17 * length // 20, ends - 9 * length // 20, ends - 1])
+    chosen = chosen.clamp(min=0).sort().values  # the first chunk is shorter
     rows = torch.cat([story.frames[:, chosen], made[:, chosen]], dim=2)
-    # two lines of chunks, each with the truth above
-    lines = [_line(line) for line in rows.chunk(2, dim=1)]
-    sheet = torch.cat(lines).add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+    # two lines of whole chunks, each with the truth above; the second may be shorter
+    per_line = 3 * ((len(story.chunk_frames) + 1) // 2)
+    first, *second = [_line(line) for line in rows.split(per_line, dim=1)]
+    padded = [F.pad(line, (0, 0, 0, first.shape[1] - line.shape[1]), value=-1.0) for line in second]
+    sheet = torch.cat([first, *padded]).add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
     with whole(path) as partial:
         Image.fromarray(sheet.numpy()).save(partial, format="png")
 

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from bdiff_core import CausalVAE, TextEncoder
+from kvbank import ExactIndex
 from lvbench import storyworld
 
 STORIES_PER_SHARD = 8
@@ -44,8 +45,20 @@ class StorySet:
 
     def similarity(self, story: int, chunk: int) -> list[float]:
         """Cosine similarity of a chunk's caption to those of all chunks before it."""
-        rows = self.embedding[self.caption[story]]
-        return (rows[:chunk] @ rows[chunk]).tolist()
+        return past_similarity(self.embedding[self.caption[story, : chunk + 1]])
+
+
+def past_similarity(embedding: Float[Tensor, "chunks r"]) -> list[float]:
+    """Cosine similarity of the last chunk's caption to each before it, by the memory's own search.
+
+    Products of equal rows differ in their last bits, by the place of a row in its matrix; a memory takes equal captions
+    for equal, and ties go to the newest.
+    """
+    index = ExactIndex()
+    for chunk, row in enumerate(embedding[:-1]):
+        index.add(chunk, row)
+    found = index.search(embedding[-1])
+    return [found[chunk] for chunk in range(len(found))]
 
 
 def prepare_stories(

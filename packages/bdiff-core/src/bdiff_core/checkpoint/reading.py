@@ -97,7 +97,7 @@ class Checkpoint:
             if name not in changes:
                 _read_parts(sources, weight)
                 continue
-            exact = torch.empty(shape, device=device)  # the sum is rounded once
+            exact = torch.empty(shape, dtype=torch.float32, device=device)  # the sum is rounded once
             _read_parts(sources, exact)
             parts = exact.chunk(len(source_names(name, "wan")))
             for part, change in changes[name]:

@@ -102,6 +102,18 @@ def test_results_and_settings_alone_are_gone_on_from_without_any_work(study):
     assert (study.trained, study.told) == ([], [])
 
 
+def test_a_study_goes_on_as_it_began_when_the_model_wants_to_be_sampled_otherwise(study, tmp_path):
+    study()
+    begun = study.result()["config"]["sampling"]
+    model = shutil.copytree(study.config.model, tmp_path / "otherwise")
+    (model / "sampling.json").write_text(json.dumps({"shift": 9.0, "guidance": 2.5, "seniority": 0.1}))
+    study(num_seeds=2, model=model)
+    assert study.trained == ["naive-seed1"]
+    assert study.result("naive-seed1")["config"]["sampling"] == begun
+    with pytest.raises(ValueError, match="another sampling; choose another folder"):
+        study(denoising_steps=3)
+
+
 def test_a_film_is_a_line_of_floats_of_four_digits(study):
     study()
     lines = [line for line in study.file().read_text().splitlines() if '"story"' in line]

@@ -105,8 +105,15 @@ class AblationConfig:
 
     @property
     def sampling(self) -> Sampling:
-        """How every model is sampled; the semantic memory chooses by similarity alone, as the paper's."""
-        return sampling_of(self.model, steps=self.denoising_steps, seniority=0.0)
+        """How every model is sampled: as the films that the folder has, and without any as the model wants it.
+
+        The semantic memory chooses by similarity alone, as the paper's.
+        """
+        begun = self.out / "settings.json"
+        if not begun.exists():
+            return sampling_of(self.model, steps=self.denoising_steps, seniority=0.0)
+        told = Sampling(**known_sampling(json.loads(begun.read_text(encoding="utf-8"))["sampling"]))
+        return told if self.denoising_steps is None else replace(told, steps=self.denoising_steps)
 
     @property
     def encoded(self) -> Path:

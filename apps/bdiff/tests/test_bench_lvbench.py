@@ -79,8 +79,15 @@ def test_a_stopped_bench_goes_on_and_refuses_other_settings(bench, tmp_path):
     again = bench_lvbench(config(bench, tmp_path), on_video=lambda number, total: done.append((number, total)))
     assert done == [(number, 9) for number in range(4, 10)]
     assert again == whole
-    with pytest.raises(ValueError, match="holds figures of other settings"):
+    with pytest.raises(ValueError, match=r"holds figures of other settings \(different: num_chunks\)"):
         bench_lvbench(config(bench, tmp_path, num_chunks=5))
+
+
+def test_figures_of_another_folder_of_videos_are_not_taken_for_those_asked_for(bench, tmp_path):
+    """A folder of one model has the same label whatever it is called."""
+    bench_lvbench(config(bench, tmp_path, videos=bench / "videos" / "steady"))
+    with pytest.raises(ValueError, match=r"holds figures of other settings \(different: videos\)"):
+        bench_lvbench(config(bench, tmp_path, videos=bench / "videos" / "fading"))
 
 
 def test_a_bad_video_does_not_stop_the_others(bench, tmp_path):

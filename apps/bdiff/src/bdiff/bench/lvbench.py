@@ -68,7 +68,7 @@ class LVBenchConfig:
     def identity(self) -> dict[str, Any]:
         """What must be the same for lines to belong together."""
         found = {key: getattr(self, key) for key in ("protocol", "metrics", "plain", "num_chunks")}
-        return json.loads(json.dumps(found | {"models": dict(self.models)}))
+        return json.loads(json.dumps(found | {"models": dict(self.models), "videos": str(self.videos.resolve())}))
 
 
 def bench_lvbench(config: LVBenchConfig, *, on_video: Callable[[int, int], None] | None = None) -> dict[str, Any]:
@@ -142,8 +142,11 @@ def find_videos(config: LVBenchConfig) -> tuple[list[Job], dict[str, list[str]]]
 
 def _checked_lines(lines: list[dict[str, Any]], config: LVBenchConfig) -> list[dict[str, Any]]:
     for line in lines:
-        if line["identity"] != config.identity:
-            raise ValueError(f"{config.out} holds figures of other settings ({line['identity']}); take another --out")
+        differ = [name for name, value in config.identity.items() if line["identity"].get(name) != value]
+        if differ:
+            raise ValueError(
+                f"{config.out} holds figures of other settings (different: {', '.join(differ)}); take another --out"
+            )
     return lines
 
 

@@ -9,7 +9,7 @@ import torch
 
 from bdiff.checked_files import RunStateError
 from bdiff.cli import main
-from bdiff.parts import SampleConfig, build, load_parts
+from bdiff.parts import SampleConfig, build, load_parts, write_script
 from bdiff.run_state import RunState
 from bdiff.sample import sample
 from bdiff_core import Storyboard
@@ -205,6 +205,30 @@ def test_bad_input_is_one_line(whole, tmp_path, capsys, arguments, said):
     assert (stopped.value.code, error.count("\n")) == (2, 1)
     assert said in error
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("mode", ["overlap", "whole"])
+def test_chunks_that_are_made_together_are_neither_taken_again_nor_added_to(config, tmp_path, capsys, mode):
+    run = tmp_path / "film"
+    board = Storyboard.from_prompts(PROMPTS[:1] * 2)
+    RunState(run).begin(write_script(replace(config, out=run, storyboard=board, mode=mode)))
+    for arguments in (["reroll", run, "--from", 1], ["extend", run, "--prompt", PROMPTS[0]]):
+        (error,) = fails_in_one_line(*arguments, capsys=capsys)
+        assert f"film was made in the {mode} mode, in which chunks are made together" in error
+    assert [path.name for path in tmp_path.iterdir()] == ["film"]
+
+
+def test_the_whole_mode_is_told_one_prompt(config, tmp_path, capsys):
+    said = "the whole mode tells the model one prompt; give one, or --mode overlap or cached"
+    with pytest.raises(ValueError, match=said):
+        write_script(replace(config, mode="whole"))
+    film = ["--model", config.model, "--mode", "whole", "--prompt", "a fox", "--prompt", "a cat"]
+    for arguments in (["plan", *film], ["sample", *film, "--out", tmp_path / "x"]):
+        (error,) = fails_in_one_line(*arguments, capsys=capsys)
+        assert said in error
+    assert not any(tmp_path.iterdir())
+    script = write_script(replace(config, mode="whole", storyboard=Storyboard.from_prompts(PROMPTS[:1] * 2)))
+    assert len(script.takes) == 2
 
 
 def fails_in_one_line(*arguments, capsys):

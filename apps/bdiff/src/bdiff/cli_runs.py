@@ -52,7 +52,11 @@ def resume_command(run: Path, memory_limit: int, as_json: bool) -> None:
 @click.command("reroll")
 @_RUN
 @click.option("--from", "first", type=click.IntRange(0), required=True, help="First chunk to be made again.")
-@click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Of the new noise. Default: the next one.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**63 - 1),
+    help="Of the new noise. Default: the next one; with --prompt, the same.",
+)
 @click.option("--prompt", help="Of that chunk, and of those after it that had the same. Default: as it was.")
 @click.option("--out", type=_PATH, help="Folder of the new film. Default: RUN-from-N.")
 @MEMORY_LIMIT_OPTION
@@ -65,7 +69,9 @@ def reroll_command(
         from bdiff.run_state import RunState
 
         state = RunState(run)
-        script = state.script().retaken(first, seed=seed, prompt=prompt)
+        script = state.script()
+        _check_chunks_stay(script, run)
+        script = script.retaken(first, seed=seed, prompt=prompt)
         if state.num_chunks < first:
             raise ValueError(f"{run} has {state.num_chunks} chunks; expected at least {first}: bdiff resume {run}")
         folder = free_folder(out or run.with_name(f"{run.name}-from-{first}"), overwrite=False)
@@ -95,6 +101,7 @@ def extend_command(
         board = Storyboard.from_prompts(prompts) if storyboard is None else Storyboard.load(storyboard)
         state = RunState(run)
         script = state.script()
+        _check_chunks_stay(script, run)
         parts = _parts(script.extended(storyboard_prompts(board, script.sampling, continued=True)), run, state)
     make_video(parts, fresh=False, memory_limit=memory_limit, as_json=as_json)
 
@@ -152,6 +159,16 @@ def check_device(device: str) -> None:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from None
+
+
+def _check_chunks_stay(script: "Script", run: Path) -> None:
+    """Whether chunks stay as they are while others are made."""
+    mode = script.sampling.mode
+    if mode != "cached":
+        raise ValueError(
+            f"{run} was made in the {mode} mode, in which chunks are made together and none would stay the same; "
+            "bdiff sample makes another film"
+        )
 
 
 def _parts(script: "Script", folder: Path, state: "RunState") -> "Parts":

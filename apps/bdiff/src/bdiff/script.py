@@ -52,13 +52,16 @@ class Script:
     def __post_init__(self) -> None:
         if not self.takes:
             raise ValueError("a film has no chunks; expected at least one")
+        if self.sampling.mode == "whole" and len({take.prompt for take in self.takes}) > 1:
+            raise ValueError("the whole mode tells the model one prompt; give one, or --mode overlap or cached")
 
     def retaken(self, first: int, *, seed: int | None = None, prompt: str | None = None) -> "Script":
         """The script with other takes from chunk ``first`` on.
 
         Args:
             first: Where the film is to go another way.
-            seed: Of the noise from there on; None: the one after the seed that chunk ``first`` had.
+            seed: Of the noise from there on; None: the one after the seed that chunk ``first`` had, or the same one
+                with another prompt.
             prompt: Of chunk ``first`` and of those after it that had its prompt; None: as they were.
 
         Raises:

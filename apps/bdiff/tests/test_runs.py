@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 
 from bdiff.checked_files import RunStateError
 from bdiff.cli import main
+from bdiff.files import sha256
 from bdiff.parts import SampleConfig, build, load_parts, write_script
 from bdiff.run_state import RunState
 from bdiff.sample import sample
@@ -317,3 +319,62 @@ def test_a_run_whose_model_has_changed_is_refused(config, tiny_model, tmp_path, 
         main(["extend", str(out), "--prompt", "a fox"])
     assert stopped.value.code == 2
     assert "sampling.json has changed since this run began" in capsys.readouterr().err
+
+
+@pytest.fixture
+def pictured(config, tmp_path):
+    """A run of two chunks that began with a picture and was stopped before or after the first one."""
+    picture = tmp_path / "picture.png"
+    Image.new("RGB", (64, 64), "red").save(picture)
+
+    def begin(*, made):
+        changes = {"out": tmp_path / "film", "image": picture, "storyboard": Storyboard.from_prompts(PROMPTS[:2])}
+        parts = build(replace(config, **changes))
+        RunState(parts.out).begin(parts.script)
+        if made:
+            with pytest.raises(KeyboardInterrupt):
+                sample(parts, on_chunk=interrupt)
+        return parts.out, picture
+
+    def interrupt(state):
+        raise KeyboardInterrupt
+
+    return begin
+
+
+@pytest.mark.parametrize("problem", ["has changed", "is no longer there"])
+def test_a_picture_that_must_still_be_read_is_asked_for(pictured, capsys, problem):
+    run, picture = pictured(made=False)
+    if problem == "has changed":
+        Image.new("RGB", (64, 64), "blue").save(picture)
+    else:
+        picture.unlink()
+    (error,) = fails_in_one_line("resume", run, capsys=capsys)
+    assert f"picture.png {problem} since this run began; bring back that picture" in error
+
+
+def test_a_run_goes_on_without_a_picture_that_is_its_first_chunk(pictured, capsys):
+    """The record says which one it was."""
+    run, picture = pictured(made=True)
+    digest = sha256(picture)
+    picture.unlink()
+    (again,) = fails_in_one_line("reroll", run, "--from", 0, capsys=capsys)  # its first chunk is to be made
+    assert "picture.png is no longer there" in again
+    for arguments in (["resume", run], ["extend", run, "--prompt", "a fox asleep"], ["reroll", run, "--from", 1]):
+        with pytest.raises(SystemExit) as ended:
+            main(list(map(str, arguments)))
+        assert ended.value.code == 0, capsys.readouterr().err
+    for film in (run, run.with_name("film-from-1")):
+        record = json.loads((film / "run.json").read_text())
+        assert (record["complete"], record["image"]) == (True, {"path": str(picture), "sha256": digest})
+
+
+def test_a_run_of_a_version_that_noted_no_digest_of_its_picture_goes_on(pictured):
+    run, picture = pictured(made=False)
+    file = run / "state" / "script.json"
+    script = json.loads(file.read_text())
+    file.write_text(json.dumps(script | {"image": script["image"]["path"]}))
+    with pytest.raises(SystemExit) as ended:
+        main(["resume", str(run)])
+    assert ended.value.code == 0
+    assert json.loads((run / "run.json").read_text())["image"] == {"path": str(picture), "sha256": None}

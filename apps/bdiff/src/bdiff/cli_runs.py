@@ -45,7 +45,7 @@ def resume_command(run: Path, memory_limit: int, as_json: bool) -> None:
         if state.is_finished(script):
             click.echo(f"{run / 'video.mp4'} is complete: {len(script.takes)} chunks", err=True)
             return
-        parts = _parts(script, run, state)
+        parts = _parts(script, run, state, num_made=state.num_chunks)
     make_video(parts, fresh=False, memory_limit=memory_limit, as_json=as_json)
 
 
@@ -75,7 +75,7 @@ def reroll_command(
         if state.num_chunks < first:
             raise ValueError(f"{run} has {state.num_chunks} chunks; expected at least {first}: bdiff resume {run}")
         folder = free_folder(out or run.with_name(f"{run.name}-from-{first}"), overwrite=False)
-        parts = _parts(script, folder, state)
+        parts = _parts(script, folder, state, num_made=first)
         make_folder(folder)
         state.branch(folder, first)
     make_video(parts, fresh=False, memory_limit=memory_limit, as_json=as_json)
@@ -102,7 +102,8 @@ def extend_command(
         state = RunState(run)
         script = state.script()
         _check_chunks_stay(script, run)
-        parts = _parts(script.extended(storyboard_prompts(board, script.sampling, continued=True)), run, state)
+        script = script.extended(storyboard_prompts(board, script.sampling, continued=True))
+        parts = _parts(script, run, state, num_made=state.num_chunks)
     make_video(parts, fresh=False, memory_limit=memory_limit, as_json=as_json)
 
 
@@ -171,16 +172,21 @@ def _check_chunks_stay(script: "Script", run: Path) -> None:
         )
 
 
-def _parts(script: "Script", folder: Path, state: "RunState") -> "Parts":
-    """What a script that was written earlier is made with, if it is still the same; `state` is of the run before."""
+def _parts(script: "Script", folder: Path, state: "RunState", *, num_made: int) -> "Parts":
+    """What a script that was written earlier is made with, if it is still the same.
+
+    `state` is of the run before, of which so many chunks stay.
+    """
     from bdiff.parts import load_parts
 
     if problem := script.missing():
         raise ValueError(f"{problem} since this run began; bring back that model, or make the video anew")
     if script.init_video is not None and state.lacks_given(script) and (problem := script.init_video.missing()):
         raise ValueError(f"{problem} since this run began, and was not read to its end; bring it back")
+    if script.image is not None and script.needs_picture(num_made) and (problem := script.image.missing()):
+        raise ValueError(f"{problem} since this run began; bring back that picture, or make the video anew")
     check_device(script.device)
-    return load_parts(script, folder)
+    return load_parts(script, folder, num_made=num_made)
 
 
 def _say(record: dict[str, Any], folder: Path) -> None:

@@ -140,6 +140,19 @@ def test_captions_recall_the_right_place():
     assert found["share"] >= 0.95
 
 
+@pytest.mark.parametrize("num_chunks", [2, 12])
+def test_returns_are_counted_in_films_of_the_length_that_is_told(folder, tmp_path, num_chunks):
+    summary = bench_world(config(folder, tmp_path, num_stories=1, num_chunks=num_chunks))
+    found = world.retrieval_share(
+        SentenceTextEncoder(), SemanticSparse(), range(world.FIRST_STORY, world.FIRST_STORY + 1), num_chunks=num_chunks
+    )
+    assert summary["retrieval"] == found
+    assert (found["returns"] > 0) == (found["share"] is not None) == (num_chunks == 12)
+    shown = "" if found["share"] is None else f" {found['share']:.3f}"
+    table = (tmp_path / "summary.md").read_text()
+    assert f"| {found['returns']} returns: a recalled chunk shows the place |{shown} |" in table
+
+
 def test_a_blind_memory_recalls_by_chance():
     class Blind:
         def encode(self, prompts):

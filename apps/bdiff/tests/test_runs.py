@@ -189,6 +189,19 @@ def test_commands(config, whole, tmp_path, capsys):
     assert len(json.loads(said.out)["chunks"]) == 7
 
 
+@pytest.mark.parametrize("where", [".", ".."])
+def test_a_film_is_named_after_the_folder_that_dots_stand_for(config, whole, tmp_path, monkeypatch, where):
+    film, new = tmp_path / "film", ["--model", config.model, "--prompt", "a fox", "--steps", "1"]
+    shutil.copytree(whole, film)
+    monkeypatch.chdir(film if where == "." else film / "state")
+    for arguments in (["reroll", where, "--from", "5"], ["sample", "--out", where, *new]):
+        with pytest.raises(SystemExit) as stopped:
+            main(list(map(str, arguments)))
+        assert stopped.value.code == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["film", "film-2", "film-from-5"]
+    assert not list(film.glob("*-*"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bdiff.terminal import free_folder, make_folder, one_line_errors, progress_bar
+from bdiff.terminal import beside, free_folder, make_folder, one_line_errors, progress_bar
 
 if TYPE_CHECKING:
     from bdiff.parts import Parts
@@ -74,7 +74,7 @@ def reroll_command(
         script = script.retaken(first, seed=seed, prompt=prompt)
         if state.num_chunks < first:
             raise ValueError(f"{run} has {state.num_chunks} chunks; expected at least {first}: bdiff resume {run}")
-        folder = free_folder(out or run.with_name(f"{run.name}-from-{first}"), overwrite=False)
+        folder = free_folder(out or beside(run, f"-from-{first}"), overwrite=False)
         parts = _parts(script, folder, state, num_made=first)
         make_folder(folder)
         state.branch(folder, first)

@@ -1,7 +1,8 @@
 """LV-Bench: the drift of a benchmark's videos as several models made them, in the form of the paper's Tables 2 and 3.
 
 The folder of videos holds a folder per model; in each, videos lie as the manifest names them. Every video is a line of
-``videos.jsonl``, so that a stopped bench goes on; ``summary.json`` and ``page.md`` are written from the lines.
+``videos.jsonl``, so that a stopped bench goes on. A video that could not be measured is tried again then; its newest
+line counts. ``summary.json`` and ``page.md`` are written from the lines.
 """
 
 import json
@@ -82,15 +83,14 @@ def bench_lvbench(config: LVBenchConfig, *, on_video: Callable[[int, int], None]
     jobs, missing = find_videos(config)
     meter = _Meter(config)
     path = config.out / "videos.jsonl"
-    lines = _checked_lines(read_lines(path), config)
-    done = {(line["method"], line["video"]) for line in lines}
+    lines = {(line["method"], line["video"]): line for line in _checked_lines(read_lines(path), config)}  # the newest
+    done = {key for key, line in lines.items() if line["problem"] is None}  # a damaged file may have been replaced
     left = [job for job in jobs if (job.method, job.video) not in done]
     for number, line in enumerate(append_lines(path, _measured(left, meter)), 1):
-        lines.append(line)
+        lines[line["method"], line["video"]] = line
         if on_video is not None:
-            on_video(len(done) + number, len(done) + len(left))
-    wanted = {(job.method, job.video) for job in jobs}
-    summary = summarise([one for one in lines if (one["method"], one["video"]) in wanted], config, missing)
+            on_video(len(jobs) - len(left) + number, len(jobs))
+    summary = summarise([lines[job.method, job.video] for job in jobs], config, missing)
     write_whole(config.out / "summary.json", json.dumps(summary, indent=2) + "\n")
     write_whole(config.out / "page.md", "\n\n".join(lvbench_parts(summary)) + "\n")
     return summary

@@ -146,7 +146,11 @@ def bench_world(config: WorldBenchConfig) -> dict[str, Any]:
     told = [line for line in read_lines(config.lines) if line["story"] in config.stories]
     summary = summarise(told, num_chunks=config.num_chunks) | {
         "retrieval": retrieval_share(
-            SentenceTextEncoder(), config.policy, config.stories, companions=sampling.richness > 1
+            SentenceTextEncoder(),
+            config.policy,
+            config.stories,
+            num_chunks=config.num_chunks,
+            companions=sampling.richness > 1,
         ),
         "config": {name: str(value) for name, value in (asdict(config) | used).items()},
     }
@@ -178,7 +182,8 @@ def world_table(summary: dict[str, Any]) -> str:
         meaning = f"{_GROWTH_MEANING[name]}, chunk {GROWTH_FROM} to the last"
         rows.append([meaning, f"{figure['mean']:+.4f}", interval, ""])
     found = summary["retrieval"]
-    rows.append([f"{found['returns']} returns: a recalled chunk shows the place", f"{found['share']:.3f}", "", ""])
+    share = "" if found["share"] is None else f"{found['share']:.3f}"
+    rows.append([f"{found['returns']} returns: a recalled chunk shows the place", share, "", ""])
     return markdown_table([f"over {summary['stories']} stories", "mean", "95% interval", "least"], rows) + "\n"
 
 
@@ -218,11 +223,11 @@ def retrieval_share(
     *,
     num_chunks: int = 25,
     companions: bool = False,
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """How often the memory recalls the right place: returns to a place that no recent chunk shows.
 
     Returns:
-        The number of such returns, and the share of them on which a recalled chunk shows the place.
+        The number of such returns, and the share of them on which a recalled chunk shows the place; None without any.
     """
     right, returns = 0, 0
     for seed in stories:
@@ -236,7 +241,7 @@ def retrieval_share(
             if beat.place in before - recent:
                 returns += 1
                 right += any(beats[c].place == beat.place for c in recalled)
-    return {"returns": returns, "share": right / returns if returns else float("nan")}
+    return {"returns": returns, "share": right / returns if returns else None}
 
 
 def score_story(config: WorldBenchConfig, story_seed: int, teller: Teller) -> StoryScore:

@@ -1,15 +1,19 @@
 """The benches measure what they say, and go on where they stopped."""
 
 import json
-from dataclasses import replace
+import shutil
+from dataclasses import asdict, replace
 
 import pytest
 import torch
 
 from bdiff.bench import world
 from bdiff.bench.page import write_page
+from bdiff.bench.recipe import keep_recipe
 from bdiff.bench.speed import SpeedBenchConfig, bench_speed
 from bdiff.bench.world import WorldBenchConfig, bench_world, clarity_curve, summarise
+from bdiff.cli import main
+from bdiff.defaults import Sampling
 from bdiff_core import (
     CausalVAE,
     ChunkDiT,
@@ -57,6 +61,67 @@ def test_a_random_model_gets_little_right_and_a_stopped_bench_goes_on(folder, tm
     assert f"{long['growth']['palette']['mean']:+.4f}" in (tmp_path / "long" / "summary.md").read_text()
 
 
+def test_figures_of_another_recipe_are_not_taken_for_those_asked_for(folder, tmp_path):
+    """With the same folder, fewer stories are those of the longer bench; other settings are refused, and so is a folder
+    that does not say what it was made with."""
+    two = config(folder, tmp_path)
+    bench_world(two)
+    one = bench_world(replace(two, num_stories=1))
+    assert one == bench_world(config(folder, tmp_path / "alone", num_stories=1)) | {"config": one["config"]}
+    assert one["stories"] == 1
+    other = tmp_path / "model"
+    shutil.copytree(folder, other)
+    save_transformer(ChunkDiT(replace(tiny(), dim=48, num_layers=1, num_heads=2, ffn_dim=48)), other / "transformer")
+    changes = {"seed": 1, "num_chunks": 7, "num_steps": 2, "guidance": 1.5, "seniority": 0.3, "richness": 0}
+    for name, value in changes.items():
+        named = name if name != "num_steps" else "steps"
+        with pytest.raises(ValueError, match=rf"another recipe \(different: {named}\); take another --out"):
+            bench_world(replace(two, **{name: value}))
+    with pytest.raises(ValueError, match=r"another recipe \(different: transformer\)"):
+        world.check(replace(two, model=other))
+    (tmp_path / "recipe.json").unlink()
+    with pytest.raises(ValueError, match="did not note what it was made with"):
+        bench_world(two)
+
+
+def test_settings_that_a_recipe_knew_nothing_of_were_as_they_are_by_default(tmp_path):
+    lines = tmp_path / "lines.jsonl"
+    recipe = {"sampling": asdict(Sampling()), "seed": 0}
+    keep_recipe(lines, recipe | {"seed": 1})
+    keep_recipe(lines, recipe)  # nothing was made with the other one
+    lines.write_text("{}\n")
+    old = {name: value for name, value in recipe["sampling"].items() if name != "seniority"}
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe | {"sampling": old}))
+    keep_recipe(lines, recipe)
+    with pytest.raises(ValueError, match="different: seniority, seed"):
+        keep_recipe(lines, {"sampling": asdict(Sampling(seniority=0.1)), "seed": 1})
+
+
+@pytest.mark.parametrize("command", ["world", "kv", "endurance"])
+def test_a_model_that_is_not_there_is_said_in_one_line(tmp_path, command, capsys):
+    error = fails("bench", command, "--model", tmp_path / "none", "--out", tmp_path / "out", capsys=capsys)
+    assert "none" in error
+
+
+@pytest.mark.parametrize(("command", "options"), [("world", []), ("kv", ["--part", "video"])])
+def test_a_model_that_draws_no_storyworld_is_refused_before_the_first_film(folder, tmp_path, command, options, capsys):
+    model = tmp_path / "model"
+    shutil.copytree(folder, model)
+    (model / "sampling.json").write_text('{"height": 32}')
+    error = fails("bench", command, "--model", model, "--out", tmp_path / "out", *options, capsys=capsys)
+    assert "the model draws pictures of (32, 64) pixels; the stories have (64, 64)" in error
+    assert not list((tmp_path).glob("out/*"))
+
+
+def fails(*arguments, capsys):
+    """The one line that a command ends in."""
+    with pytest.raises(SystemExit) as stopped:
+        main(list(map(str, arguments)))
+    error = capsys.readouterr().err
+    assert (stopped.value.code, error.count("\n")) == (2, 1)
+    return error
+
+
 def test_a_model_is_sampled_as_it_wants(tmp_path):
     (tmp_path / "sampling.json").write_text('{"steps": 5, "shift": 2.0, "guidance": 1.5, "noise": "shared"}')
     plain = WorldBenchConfig(out=tmp_path, model=tmp_path).sampling
@@ -73,6 +138,19 @@ def test_captions_recall_the_right_place():
     )
     assert found["returns"] > 100
     assert found["share"] >= 0.95
+
+
+@pytest.mark.parametrize("num_chunks", [2, 12])
+def test_returns_are_counted_in_films_of_the_length_that_is_told(folder, tmp_path, num_chunks):
+    summary = bench_world(config(folder, tmp_path, num_stories=1, num_chunks=num_chunks))
+    found = world.retrieval_share(
+        SentenceTextEncoder(), SemanticSparse(), range(world.FIRST_STORY, world.FIRST_STORY + 1), num_chunks=num_chunks
+    )
+    assert summary["retrieval"] == found
+    assert (found["returns"] > 0) == (found["share"] is not None) == (num_chunks == 12)
+    shown = "" if found["share"] is None else f" {found['share']:.3f}"
+    table = (tmp_path / "summary.md").read_text()
+    assert f"| {found['returns']} returns: a recalled chunk shows the place |{shown} |" in table
 
 
 def test_a_blind_memory_recalls_by_chance():

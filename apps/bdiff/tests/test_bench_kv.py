@@ -1,6 +1,7 @@
 """The bench of the memory, at toy sizes: what it measures is there and makes sense."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -28,7 +29,7 @@ def test_every_part_is_written_and_shown(config, figures):
     assert page == kv_page(figures)
     assert page.count("## ") == 5
     names = {path.name for path in config.out.iterdir()}
-    assert names == {"figures.json", "page.md", "films.jsonl"}  # no bank is left
+    assert names == {"figures.json", "page.md", "films.jsonl", "recipe.json"}  # no bank is left
 
 
 def test_the_memory_takes_a_part_of_a_chunk(figures):
@@ -67,6 +68,21 @@ def test_films_with_a_packed_past_have_the_noise_of_the_plain_ones(figures):
 def test_what_a_packed_read_takes_is_measured(figures):
     found = figures["peak"]
     assert found["int8"]["returned_bytes"] == found["int4"]["returned_bytes"] > found["int8"]["held_bytes"]
+
+
+@pytest.mark.parametrize(("changes", "named"), [({"steps": 2}, "steps"), ({"num_chunks": 9}, "num_chunks")])
+def test_films_of_another_recipe_are_refused_before_anything_is_measured(config, figures, changes, named):
+    assert figures["video"]["stories"] == 1
+    with pytest.raises(ValueError, match=rf"another recipe \(different: {named}\)"):
+        bench_kv(replace(config, **changes))
+    assert json.loads((config.out / "figures.json").read_text()) == figures
+
+
+def test_stories_that_come_back_to_no_place_are_refused_before_anything_is_measured(tiny_model, tmp_path):
+    config = KVBenchConfig(out=tmp_path / "out", model=tiny_model, num_chunks=6, num_stories=1, num_seeds=2)
+    with pytest.raises(ValueError, match="none of 1 stories comes back to a place in 6 chunks"):
+        bench_kv(config)
+    assert not config.out.exists()
 
 
 def test_a_film_too_short_is_refused(tmp_path):

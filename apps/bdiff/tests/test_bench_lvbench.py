@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -79,14 +80,45 @@ def test_a_stopped_bench_goes_on_and_refuses_other_settings(bench, tmp_path):
     again = bench_lvbench(config(bench, tmp_path), on_video=lambda number, total: done.append((number, total)))
     assert done == [(number, 9) for number in range(4, 10)]
     assert again == whole
-    with pytest.raises(ValueError, match="holds figures of other settings"):
+    with pytest.raises(ValueError, match=r"holds figures of other settings \(different: num_chunks\)"):
         bench_lvbench(config(bench, tmp_path, num_chunks=5))
+
+
+def test_figures_of_another_folder_of_videos_are_not_taken_for_those_asked_for(bench, tmp_path):
+    """A folder of one model has the same label whatever it is called."""
+    bench_lvbench(config(bench, tmp_path, videos=bench / "videos" / "steady"))
+    with pytest.raises(ValueError, match=r"holds figures of other settings \(different: videos\)"):
+        bench_lvbench(config(bench, tmp_path, videos=bench / "videos" / "fading"))
 
 
 def test_a_bad_video_does_not_stop_the_others(bench, tmp_path):
     summary = bench_lvbench(config(bench, tmp_path, num_chunks=17))
     assert all(len(one["problems"]) == 5 - len(one["missing"]) for one in summary["methods"].values())
     assert "could not be measured" in (tmp_path / "page.md").read_text()
+
+
+def test_a_bad_video_that_was_replaced_is_measured_when_the_bench_goes_on(bench, tmp_path):
+    videos, done = tmp_path / "videos", []
+    shutil.copytree(bench / "videos" / "steady", videos)
+    bad, out = videos / "GOT-10k" / "2.mp4", tmp_path / "out"
+    whole = bad.read_bytes()
+    bad.write_bytes(b"no video")
+    out.mkdir()
+
+    def again():
+        done.clear()
+        settings = config(bench, out, videos=videos)
+        return bench_lvbench(settings, on_video=lambda number, total: done.append((number, total)))["methods"]["."]
+
+    for expected in (5, 1):
+        assert list(again()["problems"]) == ["GOT-10k/2.mp4"]
+        assert len(done) == expected
+    assert done == [(5, 5)]
+    bad.write_bytes(whole)
+    found = again()
+    assert (found["videos"], found["problems"], len(done)) == (5, {}, 1)
+    assert again() == found
+    assert done == []
 
 
 def test_the_split_and_a_single_model(bench, tmp_path):

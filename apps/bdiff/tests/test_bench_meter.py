@@ -96,3 +96,8 @@ def test_a_clip_that_is_none(tmp_path):
     (tmp_path / "words.mp4").write_text("words")
     with pytest.raises(ValueError, match="cannot be decoded as video"):
         bench_meter(MeterBenchConfig(out=tmp_path, clip=tmp_path / "words.mp4"))
+
+
+def test_an_odd_height_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="height is 33; expected an even number of pixels"):
+        MeterBenchConfig(out=tmp_path, height=33)

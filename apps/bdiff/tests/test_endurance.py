@@ -1,12 +1,19 @@
 """The bench of long films, on a short one."""
 
 import json
+import re
+import shutil
+from dataclasses import replace
 
 import pytest
 from PIL import Image
 
 from bdiff.bench import endurance
 from bdiff.bench.endurance import EnduranceConfig, bench_endurance, summarize
+from bdiff.cli import main
+from bdiff.parts import SampleConfig, write_script
+from bdiff.run_state import RunState
+from bdiff_core import Storyboard
 
 
 def chunk(number, *, seconds=1.0, anonymous=100):
@@ -47,6 +54,36 @@ def test_a_stopped_film_goes_on(tiny_model, tmp_path, monkeypatch):
         with Image.open(config.out / name) as picture:
             assert size in (None, picture.size)
     assert not (config.out / "drift.json").exists()
+
+
+@pytest.mark.parametrize("change", ["policy", "num_chunks", "model", "weights"])
+def test_another_film_in_the_folder_is_not_told_as_the_one_asked_for(tiny_model, tmp_path, change):
+    model, other = tmp_path / "model", tmp_path / "other"
+    shutil.copytree(tiny_model, model)
+    config = EnduranceConfig(out=tmp_path / "film", model=model, num_chunks=8, settled=2)
+    captions = [f"a fox in place {number}" for number in range(config.num_chunks)]
+    film = SampleConfig(storyboard=Storyboard.from_prompts(captions), out=config.out, model=model)
+    RunState(config.out).begin(write_script(film))
+    changed, said = {
+        "policy": ({"policy": "rolling"}, "a film of policy semantic, not rolling"),
+        "num_chunks": ({"num_chunks": 9}, "a film of num_chunks 8, not 9"),
+        "model": ({"model": other}, f"a film of model {model}, not {other}"),
+        "weights": ({}, "sampling.json has changed since this film began"),
+    }[change]
+    (model / "sampling.json").write_text('{"steps": 1}')
+    with pytest.raises(ValueError, match=re.escape(said)):
+        bench_endurance(replace(config, **changed))
+
+
+def test_a_film_that_another_process_makes_is_refused_in_one_line(tiny_model, tmp_path, capsys):
+    out, board = tmp_path / "film", Storyboard.from_prompts([f"a fox in place {number}" for number in range(202)])
+    RunState(out).begin(write_script(SampleConfig(storyboard=board, out=out, model=tiny_model)))
+    arguments = ["bench", "endurance", "--model", str(tiny_model), "--num-chunks", "202", "--out", str(out)]
+    with RunState(out).held(), pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    error = capsys.readouterr().err
+    assert (stopped.value.code, error.count("\n")) == (2, 1)
+    assert "another process is at work on" in error
 
 
 def test_a_film_too_short_to_judge_is_refused(tmp_path):

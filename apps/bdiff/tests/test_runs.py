@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from PIL import Image
 
 from bdiff.checked_files import RunStateError
 from bdiff.cli import main
-from bdiff.parts import SampleConfig, build, load_parts
+from bdiff.files import sha256
+from bdiff.parts import SampleConfig, build, load_parts, write_script
 from bdiff.run_state import RunState
 from bdiff.sample import sample
 from bdiff_core import Storyboard
@@ -187,6 +189,19 @@ def test_commands(config, whole, tmp_path, capsys):
     assert len(json.loads(said.out)["chunks"]) == 7
 
 
+@pytest.mark.parametrize("where", [".", ".."])
+def test_a_film_is_named_after_the_folder_that_dots_stand_for(config, whole, tmp_path, monkeypatch, where):
+    film, new = tmp_path / "film", ["--model", config.model, "--prompt", "a fox", "--steps", "1"]
+    shutil.copytree(whole, film)
+    monkeypatch.chdir(film if where == "." else film / "state")
+    for arguments in (["reroll", where, "--from", "5"], ["sample", "--out", where, *new]):
+        with pytest.raises(SystemExit) as stopped:
+            main(list(map(str, arguments)))
+        assert stopped.value.code == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["film", "film-2", "film-from-5"]
+    assert not list(film.glob("*-*"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -205,6 +220,30 @@ def test_bad_input_is_one_line(whole, tmp_path, capsys, arguments, said):
     assert (stopped.value.code, error.count("\n")) == (2, 1)
     assert said in error
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("mode", ["overlap", "whole"])
+def test_chunks_that_are_made_together_are_neither_taken_again_nor_added_to(config, tmp_path, capsys, mode):
+    run = tmp_path / "film"
+    board = Storyboard.from_prompts(PROMPTS[:1] * 2)
+    RunState(run).begin(write_script(replace(config, out=run, storyboard=board, mode=mode)))
+    for arguments in (["reroll", run, "--from", 1], ["extend", run, "--prompt", PROMPTS[0]]):
+        (error,) = fails_in_one_line(*arguments, capsys=capsys)
+        assert f"film was made in the {mode} mode, in which chunks are made together" in error
+    assert [path.name for path in tmp_path.iterdir()] == ["film"]
+
+
+def test_the_whole_mode_is_told_one_prompt(config, tmp_path, capsys):
+    said = "the whole mode tells the model one prompt; give one, or --mode overlap or cached"
+    with pytest.raises(ValueError, match=said):
+        write_script(replace(config, mode="whole"))
+    film = ["--model", config.model, "--mode", "whole", "--prompt", "a fox", "--prompt", "a cat"]
+    for arguments in (["plan", *film], ["sample", *film, "--out", tmp_path / "x"]):
+        (error,) = fails_in_one_line(*arguments, capsys=capsys)
+        assert said in error
+    assert not any(tmp_path.iterdir())
+    script = write_script(replace(config, mode="whole", storyboard=Storyboard.from_prompts(PROMPTS[:1] * 2)))
+    assert len(script.takes) == 2
 
 
 def fails_in_one_line(*arguments, capsys):
@@ -293,3 +332,62 @@ def test_a_run_whose_model_has_changed_is_refused(config, tiny_model, tmp_path, 
         main(["extend", str(out), "--prompt", "a fox"])
     assert stopped.value.code == 2
     assert "sampling.json has changed since this run began" in capsys.readouterr().err
+
+
+@pytest.fixture
+def pictured(config, tmp_path):
+    """A run of two chunks that began with a picture and was stopped before or after the first one."""
+    picture = tmp_path / "picture.png"
+    Image.new("RGB", (64, 64), "red").save(picture)
+
+    def begin(*, made):
+        changes = {"out": tmp_path / "film", "image": picture, "storyboard": Storyboard.from_prompts(PROMPTS[:2])}
+        parts = build(replace(config, **changes))
+        RunState(parts.out).begin(parts.script)
+        if made:
+            with pytest.raises(KeyboardInterrupt):
+                sample(parts, on_chunk=interrupt)
+        return parts.out, picture
+
+    def interrupt(state):
+        raise KeyboardInterrupt
+
+    return begin
+
+
+@pytest.mark.parametrize("problem", ["has changed", "is no longer there"])
+def test_a_picture_that_must_still_be_read_is_asked_for(pictured, capsys, problem):
+    run, picture = pictured(made=False)
+    if problem == "has changed":
+        Image.new("RGB", (64, 64), "blue").save(picture)
+    else:
+        picture.unlink()
+    (error,) = fails_in_one_line("resume", run, capsys=capsys)
+    assert f"picture.png {problem} since this run began; bring back that picture" in error
+
+
+def test_a_run_goes_on_without_a_picture_that_is_its_first_chunk(pictured, capsys):
+    """The record says which one it was."""
+    run, picture = pictured(made=True)
+    digest = sha256(picture)
+    picture.unlink()
+    (again,) = fails_in_one_line("reroll", run, "--from", 0, capsys=capsys)  # its first chunk is to be made
+    assert "picture.png is no longer there" in again
+    for arguments in (["resume", run], ["extend", run, "--prompt", "a fox asleep"], ["reroll", run, "--from", 1]):
+        with pytest.raises(SystemExit) as ended:
+            main(list(map(str, arguments)))
+        assert ended.value.code == 0, capsys.readouterr().err
+    for film in (run, run.with_name("film-from-1")):
+        record = json.loads((film / "run.json").read_text())
+        assert (record["complete"], record["image"]) == (True, {"path": str(picture), "sha256": digest})
+
+
+def test_a_run_of_a_version_that_noted_no_digest_of_its_picture_goes_on(pictured):
+    run, picture = pictured(made=False)
+    file = run / "state" / "script.json"
+    script = json.loads(file.read_text())
+    file.write_text(json.dumps(script | {"image": script["image"]["path"]}))
+    with pytest.raises(SystemExit) as ended:
+        main(["resume", str(run)])
+    assert ended.value.code == 0
+    assert json.loads((run / "run.json").read_text())["image"] == {"path": str(picture), "sha256": None}

@@ -1,4 +1,5 @@
 import json
+from contextlib import suppress
 from dataclasses import replace
 
 import av
@@ -129,6 +130,33 @@ def test_a_video_of_one_chunk_has_no_drift(config, tmp_path):
     record = sample(build(replace(config, out=tmp_path / "x", seconds=1.0)))
     assert record["drift"] is None
     assert {path.name for path in (tmp_path / "x").iterdir()} == FILES - {"drift.json", "drift.html"}
+
+
+def test_a_film_whose_drift_cannot_be_measured_is_finished(config, tiny_model, tmp_path, caplog):
+    """Chunks of one frame, the first one here, have no motion."""
+    for name in ("transformer", "vae.safetensors"):
+        (tmp_path / name).symlink_to(tiny_model / name)
+    (tmp_path / "sampling.json").write_text('{"latent_frames": 1}')
+    out, board = tmp_path / "x", Storyboard.from_prompts(PROMPTS[:2])
+    record = sample(build(replace(config, model=tmp_path, out=out, storyboard=board)))
+    assert (record["complete"], record["video"]["frames"], record["drift"]) == (True, 5, None)
+    assert {path.name for path in out.iterdir()} == FILES - {"drift.json", "drift.html"}
+    assert f"the drift of {out / 'video.mp4'} is not measured" in caplog.text
+
+
+@pytest.mark.parametrize("end", ["stopped", "one chunk"])
+def test_the_drift_of_an_earlier_film_is_gone_when_another_one_begins(config, tmp_path, end):
+    def stop(state):
+        if end == "stopped":
+            raise KeyboardInterrupt
+
+    first = replace(config, out=tmp_path / "x", storyboard=Storyboard.from_prompts(PROMPTS[:2]), steps=1)
+    sample(build(first))
+    assert {path.name for path in first.out.iterdir()} == FILES
+    prompts = PROMPTS[:1] if end == "one chunk" else PROMPTS[:2]
+    with suppress(KeyboardInterrupt):
+        sample(build(replace(first, storyboard=Storyboard.from_prompts(prompts))), on_chunk=stop)
+    assert {path.name for path in first.out.iterdir()} == FILES - {"drift.json", "drift.html"}
 
 
 @pytest.mark.parametrize("policy", ["rolling", "sink", "dynamic", "full"])

@@ -54,6 +54,13 @@ def test_the_table_has_a_row_a_chunk_with_its_time():
     )
 
 
+def test_a_prompt_of_several_lines_stays_one_row_of_the_table():
+    made = trace(2)
+    made["chunks"][1]["prompt"] = "a fox\n  at sea\r\nagain"
+    lines = trace_table(made, ["0:00.0", "0:02.1"]).splitlines()
+    assert [line.split(" | ")[2] for line in lines[-2:]] == ["a <fox> & chunk 0 / more", "a fox at sea again"]
+
+
 def test_a_policy_without_similarity_is_drawn(tmp_path):
     made = trace(3)
     for chunk in made["chunks"]:

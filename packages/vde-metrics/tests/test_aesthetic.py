@@ -1,3 +1,4 @@
+import re
 from itertools import pairwise
 
 import pytest
@@ -76,6 +77,30 @@ def test_missing_and_unfitting_layers(tools, tmp_path):
     torch.save(torch.nn.Linear(768, 1).state_dict(), tmp_path / "large.pth")
     with pytest.raises(ValueError, match=r"shapes \[\(1, 768\)\] do not lead from the 4 numbers of pixels"):
         LaionAesthetic(tmp_path / "large.pth", encoder=Pixels()).predict(tools.panning(2, 12, 12))
+
+
+@pytest.mark.parametrize("name", ["layers.pth", "layers.safetensors"])
+@pytest.mark.parametrize("content", [b"", b"a text\n", b"hello", b"version https://git-lfs.github.com/spec/v1\n"])
+def test_a_file_that_holds_no_weights_is_named(tools, tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    said = "damaged, or not plain weights; expected linear layers, as in sa_0_4_vit_l_14_linear"
+    with pytest.raises(ValueError, match=rf"{re.escape(name)}: {said}"):
+        LaionAesthetic(tmp_path / name, encoder=Pixels()).predict(tools.panning(2, 12, 12))
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ({"0.weight": torch.ones(1, 4)}, "0.weight is not of a linear layer with a bias; expected linear layers"),
+        ({"0.weight": torch.ones(4), "0.bias": torch.ones(1)}, "0.weight is not of a linear layer with a bias"),
+        ({"state_dict": {"0.weight": torch.ones(1, 4)}}, "holds something else than tensors by their names"),
+        ([torch.ones(1, 4)], "holds something else than tensors by their names"),
+    ],
+)
+def test_weights_of_something_else_are_named(tools, tmp_path, state, said):
+    torch.save(state, tmp_path / "other.pth")
+    with pytest.raises(ValueError, match=rf"other\.pth: {re.escape(said)}"):
+        LaionAesthetic(tmp_path / "other.pth", encoder=Pixels()).predict(tools.panning(2, 12, 12))
 
 
 def test_metrics_that_look_through_one_encoder_share_its_embeddings(tools, tmp_path):

@@ -2,6 +2,7 @@
 
 import math
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -331,3 +332,17 @@ def test_missing_weights_and_packages_are_named(tmp_path, monkeypatch):
         vbench.PyiqaMUSIQ(tmp_path / "some").judge(torch.zeros(1, 3, 8, 8))
     with pytest.raises(ImportError, match="pip install torchvision"):
         vbench.TorchvisionRAFT(tmp_path / "some").flow(torch.zeros(2, 16, 16, 3, dtype=torch.uint8))
+
+
+def test_a_file_that_is_no_raft_is_named(tmp_path, monkeypatch):
+    """The network is a layer here: torchvision need not be installed."""
+    torchvision = SimpleNamespace(raft_large=lambda weights: torch.nn.Linear(2, 3))
+    monkeypatch.setitem(sys.modules, "torchvision.models.optical_flow", torchvision)
+    path, frames = tmp_path / "raft.pth", torch.zeros(2, 16, 16, 3, dtype=torch.uint8)
+    path.write_text("no weights\n")
+    with pytest.raises(ValueError, match=r"raft\.pth: damaged, or not plain weights; expected raft_large_C_T_V1"):
+        vbench.TorchvisionRAFT(path).flow(frames)
+    for state, wrong in (({"weight": torch.ones(3, 2)}, "bias"), (torch.nn.Linear(2, 4).state_dict(), "weight")):
+        torch.save(state, path)
+        with pytest.raises(ValueError, match=rf"raft\.pth: the weights do not fit the network, {wrong} for one"):
+            vbench.TorchvisionRAFT(path).flow(frames)

@@ -41,16 +41,16 @@ bench_group.add_command(bench_step_command)
 @click.option("--seed", type=click.IntRange(0))
 @click.option("--richness", type=click.IntRange(0, 2))
 @click.option("--workers", type=click.IntRange(1), help="Processes.")
-def bench_world_command(model: Path, **options: Any) -> None:
+def bench_world_command(**options: Any) -> None:
     """Let the model tell held-out stories and judge them by their truth; the summary goes to stdout."""
     with one_line_errors():
-        from bdiff.bench.world import WorldBenchConfig, bench_world
-        from bdiff_core import load_transformer, load_vae
+        from bdiff.bench.world import WorldBenchConfig, bench_world, check
 
-        load_vae(model), load_transformer(model / "transformer"), defaults.Sampling.of_model(model)
-        config = WorldBenchConfig(model=model, **given(options))
+        config = WorldBenchConfig(**given(options))
+        check(config)
         make_folder(config.out)
-    show_figures(bench_world(config))
+        summary = bench_world(config)
+    show_figures(summary)
 
 
 @bench_group.command("memory")
@@ -200,7 +200,8 @@ def bench_endurance_command(memory_limit: int, **options: Any) -> None:
 
         config = EnduranceConfig(memory_limit=memory_limit * 1_000_000, **given(options))
         make_folder(config.out)
-    show_figures(bench_endurance(config))
+        summary = bench_endurance(config)
+    show_figures(summary)
 
 
 @bench_group.command("page")

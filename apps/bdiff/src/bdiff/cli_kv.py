@@ -34,5 +34,5 @@ def bench_kv_command(parts: tuple[str, ...], **options: Any) -> None:
 
         config = KVBenchConfig(**given(options | {"parts": parts or None}))
         make_folder(config.out)
-    figures = bench_kv(config)
+        figures = bench_kv(config)
     show_figures(figures, page=config.out / "page.md")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bdiff.terminal import free_folder, make_folder, one_line_errors, progress_bar
+from bdiff.terminal import beside, free_folder, make_folder, one_line_errors, progress_bar
 
 if TYPE_CHECKING:
     from bdiff.parts import Parts
@@ -45,14 +45,18 @@ def resume_command(run: Path, memory_limit: int, as_json: bool) -> None:
         if state.is_finished(script):
             click.echo(f"{run / 'video.mp4'} is complete: {len(script.takes)} chunks", err=True)
             return
-        parts = _parts(script, run, state)
+        parts = _parts(script, run, state, num_made=state.num_chunks)
     make_video(parts, fresh=False, memory_limit=memory_limit, as_json=as_json)
 
 
 @click.command("reroll")
 @_RUN
 @click.option("--from", "first", type=click.IntRange(0), required=True, help="First chunk to be made again.")
-@click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Of the new noise. Default: the next one.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**63 - 1),
+    help="Of the new noise. Default: the next one; with --prompt, the same.",
+)
 @click.option("--prompt", help="Of that chunk, and of those after it that had the same. Default: as it was.")
 @click.option("--out", type=_PATH, help="Folder of the new film. Default: RUN-from-N.")
 @MEMORY_LIMIT_OPTION
@@ -65,11 +69,13 @@ def reroll_command(
         from bdiff.run_state import RunState
 
         state = RunState(run)
-        script = state.script().retaken(first, seed=seed, prompt=prompt)
+        script = state.script()
+        _check_chunks_stay(script, run)
+        script = script.retaken(first, seed=seed, prompt=prompt)
         if state.num_chunks < first:
             raise ValueError(f"{run} has {state.num_chunks} chunks; expected at least {first}: bdiff resume {run}")
-        folder = free_folder(out or run.with_name(f"{run.name}-from-{first}"), overwrite=False)
-        parts = _parts(script, folder, state)
+        folder = free_folder(out or beside(run, f"-from-{first}"), overwrite=False)
+        parts = _parts(script, folder, state, num_made=first)
         make_folder(folder)
         state.branch(folder, first)
     make_video(parts, fresh=False, memory_limit=memory_limit, as_json=as_json)
@@ -95,7 +101,9 @@ def extend_command(
         board = Storyboard.from_prompts(prompts) if storyboard is None else Storyboard.load(storyboard)
         state = RunState(run)
         script = state.script()
-        parts = _parts(script.extended(storyboard_prompts(board, script.sampling, continued=True)), run, state)
+        _check_chunks_stay(script, run)
+        script = script.extended(storyboard_prompts(board, script.sampling, continued=True))
+        parts = _parts(script, run, state, num_made=state.num_chunks)
     make_video(parts, fresh=False, memory_limit=memory_limit, as_json=as_json)
 
 
@@ -154,16 +162,31 @@ def check_device(device: str) -> None:
         raise ValueError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from None
 
 
-def _parts(script: "Script", folder: Path, state: "RunState") -> "Parts":
-    """What a script that was written earlier is made with, if it is still the same; `state` is of the run before."""
+def _check_chunks_stay(script: "Script", run: Path) -> None:
+    """Whether chunks stay as they are while others are made."""
+    mode = script.sampling.mode
+    if mode != "cached":
+        raise ValueError(
+            f"{run} was made in the {mode} mode, in which chunks are made together and none would stay the same; "
+            "bdiff sample makes another film"
+        )
+
+
+def _parts(script: "Script", folder: Path, state: "RunState", *, num_made: int) -> "Parts":
+    """What a script that was written earlier is made with, if it is still the same.
+
+    `state` is of the run before, of which so many chunks stay.
+    """
     from bdiff.parts import load_parts
 
     if problem := script.missing():
         raise ValueError(f"{problem} since this run began; bring back that model, or make the video anew")
     if script.init_video is not None and state.lacks_given(script) and (problem := script.init_video.missing()):
         raise ValueError(f"{problem} since this run began, and was not read to its end; bring it back")
+    if script.image is not None and script.needs_picture(num_made) and (problem := script.image.missing()):
+        raise ValueError(f"{problem} since this run began; bring back that picture, or make the video anew")
     check_device(script.device)
-    return load_parts(script, folder)
+    return load_parts(script, folder, num_made=num_made)
 
 
 def _say(record: dict[str, Any], folder: Path) -> None:

@@ -27,3 +27,10 @@ def sha256(file: Path) -> str:
     """The digest of a file, read piece by piece."""
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def missing(file: Path, digest: str | None) -> str | None:
+    """What of a file is no longer what it was, in words; None if nothing. Without a digest it has only to be there."""
+    if not file.is_file():
+        return f"{file} is no longer there"
+    return None if digest in (None, sha256(file)) else f"{file} has changed"

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from bdiff.defaults import Sampling
+from bdiff.files import sha256
 from bdiff.init_video import GivenChunks, InitVideo, measure_video
 from bdiff.models import Autoencoder, ImageEncoder
-from bdiff.picture import read_picture
+from bdiff.picture import GivenPicture, read_picture
 from bdiff_core import ModelConfig
 from bdiff_core.wan import ImageCondition, image_condition
 
@@ -45,6 +46,18 @@ def check_picture(config: "SampleConfig", sampling: Sampling, model: ModelConfig
         raise ValueError(f"{folder}: an image-to-video model, and no picture to begin with; give --image FILE")
 
 
+def noted_picture(config: "SampleConfig", sampling: Sampling) -> GivenPicture | None:
+    """The picture that a film begins with, and what tells it from another one of that name.
+
+    Raises:
+        ValueError: If it cannot be read.
+    """
+    if config.image is None:
+        return None
+    read_picture(config.image, height=sampling.height, width=sampling.width)
+    return GivenPicture(path=str(config.image.resolve()), sha256=sha256(config.image))
+
+
 def given_video(config: "SampleConfig", sampling: Sampling) -> InitVideo | None:
     """The video that a film goes on from, measured.
 
@@ -65,14 +78,21 @@ def given_video(config: "SampleConfig", sampling: Sampling) -> InitVideo | None:
     return measure_video(config.init_video, sampling)
 
 
-def given_chunks(script: "Script", vae: Autoencoder, model: ModelConfig) -> Mapping[int, Tensor]:
-    """Latents of the chunks that show what was given instead of being made."""
+def given_chunks(script: "Script", vae: Autoencoder, model: ModelConfig, *, num_made: int = 0) -> Mapping[int, Tensor]:
+    """Latents of the chunks that show what was given instead of being made.
+
+    Args:
+        script: The film.
+        vae: Encodes what was given.
+        model: Of the transformer.
+        num_made: Chunks that are there already; a picture that they alone need is not read.
+    """
     sampling = script.sampling
     if script.init_video is not None:
         return GivenChunks(script.init_video, vae, sampling)
-    if script.image is None or wants_picture(model):
+    if script.image is None or wants_picture(model) or not script.needs_picture(num_made):
         return {}
-    picture = read_picture(Path(script.image), height=sampling.height, width=sampling.width).to(vae.device)
+    picture = read_picture(Path(script.image.path), height=sampling.height, width=sampling.width).to(vae.device)
     standing = picture[None, :, None].expand(-1, -1, sampling.frames_per_chunk - 3, -1, -1)
     return {0: vae.encode(standing)[0]}
 
@@ -88,7 +108,7 @@ def given_picture(
     if script.image is None or not wants_picture(model):
         return None
     sampling = script.sampling
-    picture = read_picture(Path(script.image), height=sampling.height, width=sampling.width).to(vae.device)
+    picture = read_picture(Path(script.image.path), height=sampling.height, width=sampling.width).to(vae.device)
     encoder = load_encoder()
     condition = image_condition(
         picture[None],

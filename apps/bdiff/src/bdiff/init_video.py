@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bdiff.defaults import Sampling
-from bdiff.files import sha256
+from bdiff.files import missing, sha256
 from bdiff.picture import to_pixels
 
 if TYPE_CHECKING:
@@ -43,9 +43,7 @@ class InitVideo:
 
     def missing(self) -> str | None:
         """What of the file is no longer what it was, in words; None if nothing."""
-        if not Path(self.path).is_file():
-            return f"{self.path} is no longer there"
-        return None if sha256(Path(self.path)) == self.sha256 else f"{self.path} has changed"
+        return missing(Path(self.path), self.sha256)
 
 
 def measure_video(path: Path, sampling: Sampling) -> InitVideo:

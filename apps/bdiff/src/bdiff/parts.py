@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bdiff import defaults
-from bdiff.given import check_picture, given_chunks, given_picture, given_video
+from bdiff.given import check_picture, given_chunks, given_picture, given_video, noted_picture
 from bdiff.models import Autoencoder, Source, is_pipeline, load_model
 from bdiff.offload import OnDemand, give_back
 from bdiff.record import digests
@@ -130,7 +130,7 @@ def write_script(config: SampleConfig) -> Script:
         sampling=sampling,
         policy=config.policy,
         seed=config.seed,
-        image=None if config.image is None else str(config.image.resolve()),
+        image=noted_picture(config, sampling),
         init_video=video,
         device=config.device,
         dtype=config.dtype,
@@ -148,8 +148,14 @@ def storyboard_prompts(
     return [storyboard.shots[shot].prompt for shot in chunk_shots(storyboard, num_chunks=num_chunks, **rhythm)]
 
 
-def load_parts(script: Script, out: Path) -> Parts:
-    """Loads and checks what a script is made with; a ValueError says what does not fit."""
+def load_parts(script: Script, out: Path, *, num_made: int = 0) -> Parts:
+    """Loads and checks what a script is made with; a ValueError says what does not fit.
+
+    Args:
+        script: The film.
+        out: The run's folder.
+        num_made: Chunks of it that are there already and stay; what they alone need is not read.
+    """
     started = time.perf_counter()
     folder, sampling = Path(script.model), script.sampling
     device, dtype = torch.device(script.device), getattr(torch, script.dtype)
@@ -174,7 +180,7 @@ def load_parts(script: Script, out: Path) -> Parts:
             bank=KVBank(policy=script.make_policy(), rotate=model.rotate, seed=script.seed),
             scheduler=scheduler,
             plan=plan,
-            prefix=given_chunks(script, vae, config),
+            prefix=given_chunks(script, vae, config, num_made=num_made),
             condition=condition,
             seconds_to_load=time.perf_counter() - started,
         )

@@ -1,5 +1,6 @@
 """Pictures from outside, as the model sees them: of its size, pixels in [-1, 1]."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -7,8 +8,24 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bdiff.files import missing
+
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GivenPicture:
+    """A picture that a film begins with."""
+
+    path: str
+    """Of the file, absolute."""
+    sha256: str | None
+    """None in runs of older versions, which did not note it."""
+
+    def missing(self) -> str | None:
+        """What of the file is no longer what it was, in words; None if nothing is known of."""
+        return missing(Path(self.path), self.sha256)
 
 
 def read_picture(path: Path, *, height: int, width: int) -> Float[Tensor, "3 h w"]:

@@ -113,7 +113,7 @@ class Record:
             "started": self._started_at.isoformat(timespec="seconds"),
             "seed": script.seed,
             "policy": repr(self._bank.policy),
-            "image": None if script.image is None else {"path": script.image, "sha256": sha256(Path(script.image))},
+            "image": None if script.image is None else asdict(script.image),
             "init_video": None if script.init_video is None else asdict(script.init_video),
             "sampling": {name: getattr(sampling, name) for name in sampling.__slots__},
             "device": script.device,

@@ -83,7 +83,8 @@ class RunState:
         """Make the folder, or take note of what is now to be made; throw away what a crash left half-written."""
         self._chunks.mkdir(parents=True, exist_ok=True)
         self.sweep()
-        self.record.unlink(missing_ok=True)  # of an earlier end
+        for told in (self.record, self.run / "drift.json", self.run / "drift.html"):  # of an earlier end
+            told.unlink(missing_ok=True)
         write_whole(self.folder / "script.json", json.dumps({"format": FORMAT, **script.to_json()}, indent=2) + "\n")
 
     def script(self) -> Script:

@@ -1,5 +1,6 @@
 """From a script to a video on disk: run the loop, keep what it yields, write the video and what is told of it."""
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +23,8 @@ from bdiff.video import VideoWriter, to_uint8
 from bdiff_core import Chunk, Memory, Renoising, Scheduled, euler, generate, generate_overlap, generate_whole
 from kvbank import DamageError, KVBank, TieredStore
 from noisesched import denoising_grid
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,7 +69,7 @@ def sample(
         memory_limit: bytes of past keys and values in memory; more of them are on disk alone.
         on_chunk: called after every chunk.
         command: the command line, for the record.
-        drift: whether to measure the drift of the finished video.
+        drift: whether to measure the drift of the finished video; where that cannot be done, a warning says so.
     """
     state = RunState(parts.out)
     with state.held():
@@ -82,10 +85,10 @@ def sample(
             raise
         bank.close()
         state.forget_memory()
-        if parts.sampling.mode == "cached":  # else a longer film is made anew, and begins with it again
+        if parts.sampling.mode == "cached":  # else all of it may have to be made again, and begins with it
             state.forget_given()
         if drift and len(parts.plan) > 1:
-            record.drift = write_drift(parts.out / _VIDEO, parts.out, boundaries=record.boundaries)
+            record.drift = _drift(parts, record)
         return _tell(parts, state, record)
 
 
@@ -245,6 +248,15 @@ def _to(state: Any, device: torch.device) -> Any:
     if isinstance(state, Tensor):
         return state.to(device)
     return tuple(_to(part, device) for part in state) if isinstance(state, tuple) else state
+
+
+def _drift(parts: Parts, record: Record) -> dict[str, Any] | None:
+    """The drift of the finished film; None where it cannot be measured, as of chunks of one frame."""
+    try:
+        return write_drift(parts.out / _VIDEO, parts.out, boundaries=record.boundaries)
+    except ValueError as error:
+        logger.warning("the drift of %s is not measured: %s", parts.out / _VIDEO, error)
+        return None
 
 
 def _tell(parts: Parts, state: RunState, record: Record) -> dict[str, Any]:

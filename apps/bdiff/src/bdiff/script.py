@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bdiff import defaults
 from bdiff.init_video import InitVideo
+from bdiff.picture import GivenPicture
 from noisesched import NoiseStream
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ class Script:
     policy: str
     seed: int
     """Of the memory's random probes, and of the noise unless a take has its own."""
-    image: str | None = None
+    image: GivenPicture | None = None
+    """What the first take shows, or an image-to-video model goes on from."""
     init_video: InitVideo | None = None
     """What the first takes show instead of being made."""
     device: str = "cpu"
@@ -52,13 +54,16 @@ class Script:
     def __post_init__(self) -> None:
         if not self.takes:
             raise ValueError("a film has no chunks; expected at least one")
+        if self.sampling.mode == "whole" and len({take.prompt for take in self.takes}) > 1:
+            raise ValueError("the whole mode tells the model one prompt; give one, or --mode overlap or cached")
 
     def retaken(self, first: int, *, seed: int | None = None, prompt: str | None = None) -> "Script":
         """The script with other takes from chunk ``first`` on.
 
         Args:
             first: Where the film is to go another way.
-            seed: Of the noise from there on; None: the one after the seed that chunk ``first`` had.
+            seed: Of the noise from there on; None: the one after the seed that chunk ``first`` had, or the same one
+                with another prompt.
             prompt: Of chunk ``first`` and of those after it that had its prompt; None: as they were.
 
         Raises:
@@ -88,6 +93,10 @@ class Script:
         """Chunks at the beginning that show a given video."""
         return 0 if self.init_video is None else self.init_video.num_chunks
 
+    def needs_picture(self, num_made: int) -> bool:
+        """Whether the picture must still be read once so many chunks are made: the cached mode makes them for good."""
+        return self.image is not None and not (self.sampling.mode == "cached" and num_made)
+
     def extended(self, prompts: Sequence[str]) -> "Script":
         """The script with more chunks at its end."""
         seed = self.takes[-1].seed
@@ -100,10 +109,16 @@ class Script:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Script":
         """The script that `to_json` gave."""
-        takes = tuple(Take(**take) for take in values["takes"])
-        video = values.get("init_video")
-        parsed = {"sampling": defaults.Sampling(**values["sampling"]), "init_video": video and InitVideo(**video)}
-        return cls(**{**values, "takes": takes, **parsed})
+        image, video = values.get("image"), values.get("init_video")
+        if isinstance(image, str):  # as older versions wrote it
+            image = {"path": image, "sha256": None}
+        parsed = {
+            "takes": tuple(Take(**take) for take in values["takes"]),
+            "sampling": defaults.Sampling(**values["sampling"]),
+            "image": image and GivenPicture(**image),
+            "init_video": video and InitVideo(**video),
+        }
+        return cls(**{**values, **parsed})
 
     def missing(self) -> str | None:
         """What of the model is no longer what it was, in words; None if nothing."""

@@ -50,8 +50,14 @@ def free_folder(out: Path, *, overwrite: bool) -> Path:
         if not folder.is_dir():
             raise ValueError(f"{folder} is a file; --out names a folder")
         number += 1
-        folder = out.with_name(f"{out.name}-{number}")
+        folder = beside(out, f"-{number}")
     return folder
+
+
+def beside(folder: Path, ending: str) -> Path:
+    """The folder of the same name with an ending; ``.`` and ``..`` are called as what they stand for is."""
+    named = folder if folder.name not in ("", "..") else folder.resolve()
+    return named.with_name(f"{named.name}{ending}")
 
 
 def make_folder(folder: Path) -> None:

@@ -39,7 +39,7 @@ def trace_table(trace: Trace, times: Sequence[str]) -> str:
         [
             str(chunk["index"]),
             time,
-            chunk["prompt"].replace("|", "/"),
+            " ".join(chunk["prompt"].split()).replace("|", "/"),
             _others(chunk, recent=False),
             _others(chunk, recent=True),
             f"{chunk['memory_bytes'] / 1e6:.1f} MB",

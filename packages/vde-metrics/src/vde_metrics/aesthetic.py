@@ -15,6 +15,9 @@ from vde_metrics.frames import FrameBatch
 from vde_metrics.protocols import Encoder, Predictor
 from vde_metrics.scoring import MeanScorer, score_chunk, unit
 from vde_metrics.video import Frames
+from vde_metrics.weights import read_weights
+
+LAYERS = "linear layers, as in sa_0_4_vit_l_14_linear.pth or sac+logos+ava1-l14-linearMSE.pth"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,16 +91,13 @@ class LaionAesthetic:
     @cached_property
     def _layers(self) -> list[tuple[Tensor, Tensor]]:
         """Weight and bias of each layer in order; there is nothing between the layers."""
-        if self.path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            state = load_file(self.path)
-        else:
-            state = torch.load(self.path, map_location="cpu", weights_only=True)
-        names = [
-            key for key in state if key.endswith("weight")
-        ]  # in the order of the file, which is that of the layers
+        state = read_weights(self.path, expected=LAYERS)
+        # in the order of the file, which is that of the layers
+        names = [key for key in state if key.endswith("weight")]
         names.sort(key=lambda key: [int(part) for part in key.split(".") if part.isdigit()])
+        lacking = [key for key in names if key.removesuffix("weight") + "bias" not in state or state[key].ndim != 2]
+        if lacking:
+            raise ValueError(f"{self.path}: {lacking[0]} is not of a linear layer with a bias; expected {LAYERS}")
         layers = [(state[key].float(), state[key.removesuffix("weight") + "bias"].float()) for key in names]
         widths = [self.encoder.dim, *(weight.shape[0] for weight, _ in layers)]
         if not layers or [weight.shape[1] for weight, _ in layers] != widths[:-1] or widths[-1] != 1:

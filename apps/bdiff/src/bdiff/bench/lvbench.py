@@ -1,7 +1,8 @@
 """LV-Bench: the drift of a benchmark's videos as several models made them, in the form of the paper's Tables 2 and 3.
 
 The folder of videos holds a folder per model; in each, videos lie as the manifest names them. Every video is a line of
-``videos.jsonl``, so that a stopped bench goes on; ``summary.json`` and ``page.md`` are written from the lines.
+``videos.jsonl``, so that a stopped bench goes on. A video that could not be measured is tried again then; its newest
+line counts. ``summary.json`` and ``page.md`` are written from the lines.
 """
 
 import json
@@ -68,7 +69,7 @@ class LVBenchConfig:
     def identity(self) -> dict[str, Any]:
         """What must be the same for lines to belong together."""
         found = {key: getattr(self, key) for key in ("protocol", "metrics", "plain", "num_chunks")}
-        return json.loads(json.dumps(found | {"models": dict(self.models)}))
+        return json.loads(json.dumps(found | {"models": dict(self.models), "videos": str(self.videos.resolve())}))
 
 
 def bench_lvbench(config: LVBenchConfig, *, on_video: Callable[[int, int], None] | None = None) -> dict[str, Any]:
@@ -82,15 +83,14 @@ def bench_lvbench(config: LVBenchConfig, *, on_video: Callable[[int, int], None]
     jobs, missing = find_videos(config)
     meter = _Meter(config)
     path = config.out / "videos.jsonl"
-    lines = _checked_lines(read_lines(path), config)
-    done = {(line["method"], line["video"]) for line in lines}
+    lines = {(line["method"], line["video"]): line for line in _checked_lines(read_lines(path), config)}  # the newest
+    done = {key for key, line in lines.items() if line["problem"] is None}  # a damaged file may have been replaced
     left = [job for job in jobs if (job.method, job.video) not in done]
     for number, line in enumerate(append_lines(path, _measured(left, meter)), 1):
-        lines.append(line)
+        lines[line["method"], line["video"]] = line
         if on_video is not None:
-            on_video(len(done) + number, len(done) + len(left))
-    wanted = {(job.method, job.video) for job in jobs}
-    summary = summarise([one for one in lines if (one["method"], one["video"]) in wanted], config, missing)
+            on_video(len(jobs) - len(left) + number, len(jobs))
+    summary = summarise([lines[job.method, job.video] for job in jobs], config, missing)
     write_whole(config.out / "summary.json", json.dumps(summary, indent=2) + "\n")
     write_whole(config.out / "page.md", "\n\n".join(lvbench_parts(summary)) + "\n")
     return summary
@@ -142,8 +142,11 @@ def find_videos(config: LVBenchConfig) -> tuple[list[Job], dict[str, list[str]]]
 
 def _checked_lines(lines: list[dict[str, Any]], config: LVBenchConfig) -> list[dict[str, Any]]:
     for line in lines:
-        if line["identity"] != config.identity:
-            raise ValueError(f"{config.out} holds figures of other settings ({line['identity']}); take another --out")
+        differ = [name for name, value in config.identity.items() if line["identity"].get(name) != value]
+        if differ:
+            raise ValueError(
+                f"{config.out} holds figures of other settings (different: {', '.join(differ)}); take another --out"
+            )
     return lines
 
 

@@ -18,6 +18,7 @@ import torch
 from bdiff.bench.jobs import append_lines, plain_figure, read_lines, run_jobs
 from bdiff.bench.memory.figures import GROWN, GROWTH_FROM, Trend, draw_stories
 from bdiff.bench.memory.measures import measure
+from bdiff.bench.recipe import check_recipe, keep_recipe, model_recipe
 from bdiff.defaults import Sampling
 from bdiff.files import write_whole
 from bdiff.markdown import markdown_table
@@ -70,6 +71,20 @@ class WorldBenchConfig:
         """The memory."""
         return SemanticSparse(seniority=self.sampling.seniority)
 
+    @property
+    def stories(self) -> range:
+        """Seeds of the stories."""
+        return range(FIRST_STORY, FIRST_STORY + self.num_stories)
+
+    @property
+    def lines(self) -> Path:
+        """The file with a line a story."""
+        return self.out / "stories.jsonl"
+
+    def recipe(self) -> dict[str, Any]:
+        """What a story's line depends on."""
+        return model_recipe(self.model, self.sampling) | {"num_chunks": self.num_chunks, "seed": self.seed}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StoryScore:
@@ -108,15 +123,16 @@ _GROWTH_MEANING = {
 
 
 def bench_world(config: WorldBenchConfig) -> dict[str, Any]:
-    """Sample and judge the stories that have no line yet; write and return the summary."""
+    """Sample and judge the stories that have no line yet; write and return the summary.
+
+    Raises:
+        ValueError: If the folder holds figures of another recipe; `check` finds out what else may be wrong.
+    """
     config.out.mkdir(parents=True, exist_ok=True)
-    lines = config.out / "stories.jsonl"
-    done = {line["story"] for line in read_lines(lines)}
-    stories = range(FIRST_STORY, FIRST_STORY + config.num_stories)
-    scores = run_jobs(
-        [story for story in stories if story not in done], config, load=_load, work=_score, workers=config.workers
-    )
-    for line in append_lines(lines, scores):
+    keep_recipe(config.lines, config.recipe())
+    done = {line["story"] for line in read_lines(config.lines)}
+    todo = [story for story in config.stories if story not in done]
+    for line in append_lines(config.lines, run_jobs(todo, config, load=_load, work=_score, workers=config.workers)):
         logger.info("%s", line)
     sampling = config.sampling
     used = {
@@ -127,13 +143,32 @@ def bench_world(config: WorldBenchConfig) -> dict[str, Any]:
         "seniority": sampling.seniority,
         "richness": sampling.richness,
     }
-    summary = summarise(read_lines(lines), num_chunks=config.num_chunks) | {
-        "retrieval": retrieval_share(SentenceTextEncoder(), config.policy, stories, companions=sampling.richness > 1),
+    told = [line for line in read_lines(config.lines) if line["story"] in config.stories]
+    summary = summarise(told, num_chunks=config.num_chunks) | {
+        "retrieval": retrieval_share(
+            SentenceTextEncoder(),
+            config.policy,
+            config.stories,
+            num_chunks=config.num_chunks,
+            companions=sampling.richness > 1,
+        ),
         "config": {name: str(value) for name, value in (asdict(config) | used).items()},
     }
     write_whole(config.out / "summary.json", json.dumps(summary, indent=2) + "\n")
     write_whole(config.out / "summary.md", world_table(summary))
     return summary
+
+
+def check(config: WorldBenchConfig) -> None:
+    """Load the model and render a chunk, to find out now what is not usable.
+
+    Raises:
+        ValueError: If a setting or a file is not valid, or the folder holds figures of another recipe.
+        OSError: If a file cannot be read.
+    """
+    _, teller = _load(config)
+    teller.story(FIRST_STORY, 1)
+    check_recipe(config.lines, config.recipe())
 
 
 def world_table(summary: dict[str, Any]) -> str:
@@ -147,7 +182,8 @@ def world_table(summary: dict[str, Any]) -> str:
         meaning = f"{_GROWTH_MEANING[name]}, chunk {GROWTH_FROM} to the last"
         rows.append([meaning, f"{figure['mean']:+.4f}", interval, ""])
     found = summary["retrieval"]
-    rows.append([f"{found['returns']} returns: a recalled chunk shows the place", f"{found['share']:.3f}", "", ""])
+    share = "" if found["share"] is None else f"{found['share']:.3f}"
+    rows.append([f"{found['returns']} returns: a recalled chunk shows the place", share, "", ""])
     return markdown_table([f"over {summary['stories']} stories", "mean", "95% interval", "least"], rows) + "\n"
 
 
@@ -187,11 +223,11 @@ def retrieval_share(
     *,
     num_chunks: int = 25,
     companions: bool = False,
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """How often the memory recalls the right place: returns to a place that no recent chunk shows.
 
     Returns:
-        The number of such returns, and the share of them on which a recalled chunk shows the place.
+        The number of such returns, and the share of them on which a recalled chunk shows the place; None without any.
     """
     right, returns = 0, 0
     for seed in stories:
@@ -205,7 +241,7 @@ def retrieval_share(
             if beat.place in before - recent:
                 returns += 1
                 right += any(beats[c].place == beat.place for c in recalled)
-    return {"returns": returns, "share": right / returns if returns else float("nan")}
+    return {"returns": returns, "share": right / returns if returns else None}
 
 
 def score_story(config: WorldBenchConfig, story_seed: int, teller: Teller) -> StoryScore:

@@ -17,6 +17,7 @@ from vde_metrics.digest import short_digest
 from vde_metrics.protocols import OpticalFlow
 from vde_metrics.vbench.motion_smoothness import border
 from vde_metrics.video import Frames, checked_frames, written_frames
+from vde_metrics.weights import check_fits, read_weights
 
 RATE = 8
 """Frames per second that VBench looks at."""
@@ -120,5 +121,7 @@ class TorchvisionRAFT:
                 "pip install torchvision"
             ) from error
         model = raft_large(weights=None)
-        model.load_state_dict(torch.load(self.path, map_location="cpu", weights_only=True))
+        state = read_weights(self.path, expected=RAFT_FILE)
+        check_fits(state, model.state_dict(), path=self.path, expected=RAFT_FILE)
+        model.load_state_dict(state)
         return model.eval().requires_grad_(False).to(self._device)

@@ -1,13 +1,12 @@
 """What an ablation trains, tells and measures, and what a folder of its figures was made with."""
 
-import json
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from bdiff import defaults
 from bdiff.bench.ablation.cells import TABLES, Cell, choose
-from bdiff.bench.memory.config import known_sampling, weights_digest
+from bdiff.bench.recipe import read_recipe, weights_digest
 from bdiff.defaults import Sampling
 from bdiff.telling import FIRST_STORY, sampling_of
 
@@ -159,8 +158,7 @@ def joined_settings(config: AblationConfig, file: Path) -> dict[str, Any]:
     new = config.settings()
     if not file.exists():
         return new
-    old = json.loads(file.read_text(encoding="utf-8"))
-    old["sampling"] = known_sampling(old["sampling"])
+    old = read_recipe(file)
     differ = [name for name in new if name != "bases" and old[name] != new[name]]
     differ += [f"base of seed {s}" for s, base in new["bases"].items() if old["bases"].get(s, base) != base]
     if differ:

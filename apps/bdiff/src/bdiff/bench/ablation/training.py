@@ -10,7 +10,7 @@ from typing import Any
 from bdiff.bench.ablation.cells import Cell
 from bdiff.bench.ablation.config import AblationConfig
 from bdiff.bench.machine import commit
-from bdiff.bench.memory.config import weights_digest
+from bdiff.bench.recipe import weights_digest
 from bdiff.files import write_whole
 from bdiff.train import recipes
 from bdiff.train.model import train_model

@@ -11,7 +11,7 @@ from bdiff.bench.kv.exactness import measure_exactness
 from bdiff.bench.kv.overhead import measure_overhead
 from bdiff.bench.kv.page import kv_page
 from bdiff.bench.kv.throughput import Shapes, measure_peak, measure_throughput
-from bdiff.bench.kv.video import VideoConfig, measure_videos
+from bdiff.bench.kv.video import VideoConfig, check_videos, measure_videos
 from bdiff.bench.machine import describe_machine
 from bdiff.bench.processes import one_process
 from bdiff.bench.speed import STORY
@@ -59,9 +59,29 @@ class KVBenchConfig:
             if getattr(self, name) < number:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least {number}")
 
+    @property
+    def videos(self) -> VideoConfig:
+        """The films that compare formats."""
+        return VideoConfig(
+            file=self.out / "films.jsonl",
+            model=self.model,
+            num_chunks=self.num_chunks,
+            num_stories=self.num_stories,
+            num_seeds=self.num_seeds,
+            steps=self.steps,
+            workers=self.workers,
+        )
+
 
 def bench_kv(config: KVBenchConfig) -> dict[str, Any]:
-    """Measure, and write ``figures.json`` and ``page.md``; returns what the former holds."""
+    """Measure, and write ``figures.json`` and ``page.md``; returns what the former holds.
+
+    Raises:
+        ValueError: If the model is not valid, or the films that compare formats cannot be made, see `check_videos`.
+        OSError: If a file cannot be read.
+    """
+    if "video" in config.parts:  # the last part: what is wrong with it is to be known before the others are measured
+        check_videos(config.videos)
     config.out.mkdir(parents=True, exist_ok=True)
     file = config.out / "figures.json"
     figures: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
@@ -89,17 +109,7 @@ def _measured(part: Part, config: KVBenchConfig, film: Parts | None) -> dict[str
         case "exactness":  # larger queries: the sharper a model attends, the more of an error is seen
             return {"films": [measure_exactness(film, **how, query_scale=scale) for scale in (1.0, 3.0)]}
         case "video":
-            return measure_videos(
-                VideoConfig(
-                    file=config.out / "films.jsonl",
-                    model=config.model,
-                    num_chunks=config.num_chunks,
-                    num_stories=config.num_stories,
-                    num_seeds=config.num_seeds,
-                    steps=config.steps,
-                    workers=config.workers,
-                )
-            )
+            return measure_videos(config.videos)
 
 
 def _film(config: KVBenchConfig) -> Parts:

@@ -11,8 +11,12 @@ from bdiff import defaults
 from bdiff.bench.jobs import append_lines, read_lines, run_jobs
 from bdiff.bench.kv.exactness import FORMATS
 from bdiff.bench.memory.measures import given_chunks, measure
+from bdiff.bench.memory.visits import returns
+from bdiff.bench.recipe import check_recipe, keep_recipe, model_recipe
 from bdiff.bench.world import clarity_curve
+from bdiff.defaults import Sampling
 from bdiff.telling import FIRST_STORY, Teller, sampling_of
+from lvbench.storyworld.plot import write_plot
 
 PLAIN = "plain"
 METRICS = ("colour", "clarity")
@@ -37,6 +41,20 @@ class VideoConfig:
     workers: int = 2
     """Processes, each on one thread."""
 
+    @property
+    def sampling(self) -> Sampling:
+        """How the model is sampled."""
+        return sampling_of(self.model, steps=self.steps)
+
+    @property
+    def stories(self) -> range:
+        """Seeds of the stories."""
+        return range(FIRST_STORY, FIRST_STORY + self.num_stories)
+
+    def recipe(self) -> dict[str, Any]:
+        """What a film's line depends on, beside what the line says."""
+        return model_recipe(self.model, self.sampling) | {"num_chunks": self.num_chunks}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Film:
@@ -53,10 +71,14 @@ def measure_videos(config: VideoConfig) -> dict[str, Any]:
 
     First visits to places are given, as in `bdiff bench memory`. The spread is that of the plain films between seeds,
     each seed the mean over the stories: largest minus smallest.
+
+    Raises:
+        ValueError: If the file holds films of another recipe; `check_videos` finds out what else may be wrong.
     """
+    keep_recipe(config.file, config.recipe())
     films = [
-        Film(story=FIRST_STORY + story, seed=seed, form=form)
-        for story in range(config.num_stories)
+        Film(story=story, seed=seed, form=form)
+        for story in config.stories
         for seed in range(config.num_seeds)
         for form in (PLAIN, *FORMATS)
     ]
@@ -72,6 +94,25 @@ def measure_videos(config: VideoConfig) -> dict[str, Any]:
         "chunks": config.num_chunks,
         "metrics": {metric: _compared(lines, metric, seeds=range(config.num_seeds)) for metric in METRICS},
     }
+
+
+def check_videos(config: VideoConfig) -> None:
+    """Find out before the first film what would make all of them useless.
+
+    Raises:
+        ValueError: If no story comes back to a place, the model is not valid or draws pictures of another size, or the
+            file holds films of another recipe.
+        OSError: If a file cannot be read.
+    """
+    plots = (write_plot(story, config.num_chunks) for story in config.stories)
+    if not any(returns([beat.place for beat in plot.beats]) for plot in plots):
+        raise ValueError(
+            f"none of {config.num_stories} stories comes back to a place in {config.num_chunks} chunks; "
+            "make longer films, or more of them"
+        )
+    _, teller = _load(config)
+    teller.story(FIRST_STORY, 1)
+    check_recipe(config.file, config.recipe())
 
 
 def _compared(lines: Sequence[dict[str, Any]], metric: str, *, seeds: Sequence[int]) -> dict[str, Any]:
@@ -101,8 +142,8 @@ def _film_of(line: dict[str, Any]) -> Film:
 
 
 def _load(config: VideoConfig) -> tuple[VideoConfig, Teller]:
-    sampling = sampling_of(config.model, steps=config.steps)
-    return config, Teller.load(config.model, transformer=config.model / "transformer", sampling=sampling)
+    teller = Teller.load(config.model, transformer=config.model / "transformer", sampling=config.sampling)
+    return config, teller
 
 
 def _make(parts: tuple[VideoConfig, Teller], film: Film) -> dict[str, Any]:

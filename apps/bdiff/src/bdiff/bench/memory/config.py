@@ -1,8 +1,5 @@
 """What is told and measured, and what a folder of figures was made with."""
 
-import hashlib
-import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +7,7 @@ from typing import Any
 from bdiff import defaults
 from bdiff.bench.memory.arms import Arm, parse_arm
 from bdiff.bench.memory.measures import MODES, Mode
+from bdiff.bench.recipe import read_recipe, weights_digest
 from bdiff.defaults import Sampling
 from bdiff.telling import FIRST_STORY, sampling_of
 
@@ -123,9 +121,8 @@ class Recipe:
         Raises:
             ValueError: If the two differ in anything that changes figures.
         """
-        old = json.loads(file.read_text(encoding="utf-8")) if file.exists() else asdict(self)
-        old["sampling"] = known_sampling(old["sampling"])
         new = asdict(self)
+        old = read_recipe(file) if file.exists() else new
         differ = [name for name in new if name != "arms" and old[name] != new[name]]
         differ += [label for label, arm in self.arms.items() if old["arms"].get(label, arm) != arm]
         if differ:
@@ -133,16 +130,3 @@ class Recipe:
                 f"{file.parent} holds figures made with another {', '.join(differ)}; choose another folder or label"
             )
         return Recipe(**new | {"arms": old["arms"] | self.arms})
-
-
-def known_sampling(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of an earlier version: what was no setting then was as it is by default."""
-    return asdict(Sampling()) | settings
-
-
-def weights_digest(folder: Path) -> str:
-    """SHA-256 of the weights in a folder."""
-    digest = hashlib.sha256()
-    for file in sorted(folder.glob("*.safetensors")):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()

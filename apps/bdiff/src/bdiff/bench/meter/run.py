@@ -12,7 +12,7 @@ from bdiff.bench.meter.film import repeat_film, write_film
 from bdiff.bench.meter.page import meter_parts
 from bdiff.bench.meter.ways import HEAD, WAYS, Measured, measure_way
 from bdiff.bench.processes import one_process
-from bdiff.bench.sensitivity.clips import footage_path
+from bdiff.bench.sensitivity.clips import check_height, footage_path
 from bdiff.files import write_whole
 
 
@@ -36,6 +36,9 @@ class MeterBenchConfig:
     """Chunks of both."""
     repeats: int = 3
     """Timings of every way."""
+
+    def __post_init__(self) -> None:
+        check_height(self.height)
 
 
 def bench_meter(config: MeterBenchConfig, *, on_step: Callable[[str], None] | None = None) -> dict[str, Any]:

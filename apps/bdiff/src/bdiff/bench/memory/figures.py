@@ -81,13 +81,25 @@ class Trend:
         slope = (count * product - chunk * value) / np.where(spread > 0, spread, np.nan)
         return np.asarray(slope * (num_chunks - 1 - GROWTH_FROM))
 
-    def figure(self, num_chunks: int, draws: NDArray[np.int64]) -> dict[str, float] | None:
-        """`growth` with its bootstrap 95% interval; None where there are no chunks to tell it by."""
-        rise = float(self.growth(num_chunks))
-        if not np.isfinite(rise):
+    def figure(
+        self, num_chunks: int, draws: NDArray[np.int64], *, beyond: "Trend | None" = None
+    ) -> dict[str, float] | None:
+        """`growth` with its bootstrap 95% interval; None where there are no chunks to tell it by.
+
+        Args:
+            num_chunks: Of a film.
+            draws: See `draw_stories`.
+            beyond: Of other films of the same stories, whose growth is taken off, story by story.
+        """
+
+        def rise(*drawn: NDArray[np.int64]) -> NDArray[np.float64]:
+            own = self.growth(num_chunks, *drawn)
+            return own if beyond is None else own - beyond.growth(num_chunks, *drawn)
+
+        if not np.isfinite(rise()):
             return None
-        low, high = _quantiles(self.growth(num_chunks, draws))
-        return {"mean": rise, "low": low, "high": high}
+        low, high = _quantiles(rise(draws))
+        return {"mean": float(rise()), "low": low, "high": high}
 
 
 def draw_stories(num_stories: int) -> NDArray[np.int64]:

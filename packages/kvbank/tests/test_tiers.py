@@ -25,6 +25,7 @@ from kvbank import (
     TieredStore,
 )
 from kvbank.segments import Segment
+from kvbank.tiers import _Held
 
 OPTIONS = SalienceOptions(num_recent_probes=1, num_random_probes=2)
 POLICIES = [
@@ -188,19 +189,23 @@ def test_prefetch_reads_on_a_thread_and_get_takes_what_came(tmp_path, monkeypatc
 
 
 def test_a_chunk_that_leaves_memory_while_the_thread_asks_for_it_is_read_once(tmp_path):
-    class Leaving:
+    class Leaving(_Held):
         """A chunk that the other thread moves to the disk right after it was found in memory."""
 
-        asked, home = 0, torch.device("cpu")
+        asked = 0
 
         @property
         def layers(self):
             self.asked += 1
             return found if self.asked == 1 else None
 
+        @layers.setter
+        def layers(self, layers):
+            pass
+
     store = lowered(tmp_path)
     found = store.get(3, home=False)
-    brought = store._bring(Leaving())
+    brought = store._bring(Leaving(home=torch.device("cpu"), nbytes=0, tier="host", layers=found))
     assert torch.equal(brought[0].key, found[0].key)
 
 

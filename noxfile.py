@@ -13,8 +13,8 @@ TOOLS = nox.project.load_toml("pyproject.toml")["dependency-groups"]
 PIP_OPTIONS = ("--no-compile", "--constraint=constraints.txt")  # torch has thousands of modules that no test imports
 # `test` runs two lanes side by side; sessions that share the workspace environment take turns in the first.
 LANES = (
-    "lint,types,imports,integration,examples,docs,build",
-    ",".join(f"tests({package})" for package in PACKAGES),
+    "types,imports,integration,examples,docs",
+    ",".join(("lint", *(f"tests({package})" for package in PACKAGES), "build")),
 )
 
 # Containers often forbid it, and then each of the hundreds of processes of a run compiles 15 s of imports anew.

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bdiff.defaults import policy
+from bdiff.defaults import WEIGHTS, Sampling, policy
 from bdiff.train.fidelity import BlockForcing
 from bdiff.train.games import Adversarial, Distillation
 from bdiff.train.gather import GatherConfig
@@ -12,8 +12,8 @@ from bdiff.train.story_pool import HELD_OUT
 from bdiff.train.videos import VideoConfig
 from bdiff_core import ModelConfig, tiny
 
-STORY_SAMPLING = {"steps": 4, "shift": 8.0, "guidance": 1.4, "seniority": 0.15}
-"""How the shipped model tells stories best, see its card: few steps near pure noise, and first visits recalled."""
+_OF_STORIES = ("steps", "shift", "guidance", "seniority")
+"""Settings of sampling in which a model of stories is as the shipped one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,9 +113,14 @@ class ModelTrainConfig:
 
     @property
     def sampling(self) -> dict[str, float]:
-        """How the model will want to be sampled: the settings of its sampling.json."""
+        """How the model will want to be sampled: the settings of its sampling.json.
+
+        One of stories as the shipped one, which was trained on them, see its card.
+        """
         if self.videos is None:
-            found: dict[str, float] = STORY_SAMPLING | {"richness": self.richness}
+            shipped = Sampling.of_model(WEIGHTS)
+            found: dict[str, float] = {name: getattr(shipped, name) for name in _OF_STORIES}
+            found |= {"richness": self.richness}
         else:
             found = {name: getattr(self.videos, name) for name in ("fps", "height", "width", "latent_frames")}
         if isinstance(self.self_forcing, Distillation):

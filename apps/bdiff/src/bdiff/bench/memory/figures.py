@@ -96,10 +96,11 @@ class Trend:
             own = self.growth(num_chunks, *drawn)
             return own if beyond is None else own - beyond.growth(num_chunks, *drawn)
 
-        if not np.isfinite(rise()):
+        mean = float(rise())
+        if not np.isfinite(mean):
             return None
         low, high = _quantiles(rise(draws))
-        return {"mean": float(rise()), "low": low, "high": high}
+        return {"mean": mean, "low": low, "high": high}
 
 
 def draw_stories(num_stories: int) -> NDArray[np.int64]:

@@ -151,7 +151,7 @@ def test_returns_are_counted_in_films_of_the_length_that_is_told(folder, tmp_pat
     assert (found["returns"] > 0) == (found["share"] is not None) == (num_chunks == 12)
     shown = "" if found["share"] is None else f" {found['share']:.3f}"
     table = (tmp_path / "summary.md").read_text()
-    assert f"| {found['returns']} returns: a recalled chunk shows the place |{shown} |" in table
+    assert f"| {found['returns']} returns: an older chunk in view shows the place |{shown} |" in table
 
 
 def test_a_blind_memory_recalls_by_chance():

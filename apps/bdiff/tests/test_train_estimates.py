@@ -31,6 +31,10 @@ def model():
 
 @pytest.fixture(scope="module")
 def made():
+    return gathered(SemanticSparse())
+
+
+def gathered(policy):
     generator = torch.Generator().manual_seed(0)
     stories = StorySet(
         latents=torch.randn(3, CHUNKS * FRAMES, 2, 4, 4, generator=generator).half(),
@@ -42,7 +46,7 @@ def made():
     return make_batch(
         stories,
         chunk_levels(CHUNKS, level_min=0.5, level_max=0.83),
-        SemanticSparse(),
+        policy,
         config=config,
         tokens_per_chunk=8,
         generator=step_generator(1, 0),
@@ -118,6 +122,22 @@ def test_targets_and_what_is_learned_stay_as_they_were(model, made):
     assert got.clean is made.clean
     assert got.gather is made.gather
     assert not got.latents.requires_grad
+
+
+def test_a_sink_is_seen_as_it_is_when_all_else_is_estimated(model):
+    batch = gathered(SemanticSparse(top_l=1, num_sink=1))
+    place = (batch.gather.slots[:, :CONTEXT] < 0).long().argmax(1)  # the oldest chunk that is there
+    late = torch.tensor([target > 2 for target in batch.targets])  # nearer to the start it is a recent one
+    expected = torch.zeros(len(late), CONTEXT, dtype=torch.bool)
+    expected[late, place[late]] = True
+    assert 2 < late.sum() < len(late)
+    assert torch.equal(batch.sink, expected)
+    got = estimated(model, batch, 1.0, passes=3)
+    stays = batch.sink.repeat_interleave(FRAMES, 1)[:, None, :, None, None]
+    context = slice(0, CONTEXT * FRAMES)
+    same = got.latents[:, :, context] == batch.latents[:, :, context]
+    assert same[stays.expand_as(same)].all()
+    assert not same[~stays.expand_as(same)].any()
 
 
 def test_the_share_says_how_many_samples_are_changed(model, made):

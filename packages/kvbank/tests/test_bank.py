@@ -28,6 +28,7 @@ PROBES = SalienceOptions(num_recent_probes=2, num_random_probes=3)
 POLICIES = [
     SemanticSparse(top_l=2, num_recent=1, coverage=0.8),
     SemanticSparse(top_l=1, num_recent=2, coverage=None),
+    SemanticSparse(top_l=1, num_recent=1, coverage=0.8, num_sink=1),
     DynamicSparse(2, 0.7),
     Rolling(2),
     Sink(1, 2),

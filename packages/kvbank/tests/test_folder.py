@@ -28,6 +28,7 @@ OPTIONS = SalienceOptions(num_recent_probes=1, num_random_probes=2)
 POLICIES = [
     SemanticSparse(top_l=1, num_recent=1, coverage=0.8),
     SemanticSparse(top_l=2, num_recent=1, coverage=None, drop=0.3),
+    SemanticSparse(top_l=1, num_recent=1, coverage=None, num_sink=1),
     DynamicSparse(2, 0.7),
     Rolling(2),
     Sink(1, 1),

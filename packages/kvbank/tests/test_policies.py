@@ -11,7 +11,7 @@ COUNTS = st.integers(0, 5)
 # Few values, so that ties are common.
 SIMILARITY = st.lists(st.sampled_from([-1.0, 0.0, 0.25, 0.5, 1.0]), max_size=14)
 POLICIES = st.one_of(
-    st.builds(SemanticSparse, top_l=COUNTS, num_recent=COUNTS),
+    st.builds(SemanticSparse, top_l=COUNTS, num_recent=COUNTS, num_sink=COUNTS),
     st.builds(DynamicSparse, num_chunks=st.integers(1, 5), coverage=st.just(0.9)),
     st.builds(Rolling, num_chunks=st.integers(1, 5)),
     st.builds(Sink, num_sink=COUNTS, num_recent=COUNTS),
@@ -67,6 +67,32 @@ def test_seniority_is_added_to_what_older_chunks_have_in_common_with_the_reader(
     assert len(recalled) == min(top_l, len(older))
     left = [raised[chunk] for chunk in older if chunk not in recalled]
     assert max(left, default=-9) <= min((raised[chunk] for chunk in recalled), default=9) + 1e-12
+
+
+@given(similarity=SIMILARITY, top_l=COUNTS, num_recent=COUNTS, num_sink=COUNTS)
+def test_a_sink_is_seen_beside_what_would_be_seen_of_the_film_without_it(similarity, top_l, num_recent, num_sink):
+    index = len(similarity)
+    policy = SemanticSparse(top_l, num_recent, num_sink=num_sink)
+    chosen = policy.select(index, similarity)
+    sink = list(range(min(num_sink, index)))
+    # The film that begins after the sink has the same recent chunks, and the same candidates for recall.
+    rest = SemanticSparse(top_l, num_recent).select(index - len(sink), similarity[len(sink) :])
+    assert set(chosen) == {*sink, *(chunk + len(sink) for chunk in rest)}
+    kinds = {chunk: policy.kind(index, chunk) for chunk in chosen}
+    assert [chunk for chunk, kind in kinds.items() if kind == "recent"] == list(
+        range(max(0, index - num_recent), index)
+    )
+    assert all(kinds[chunk] in ("sink", "recent") for chunk in sink)
+    assert sum(kind == "recalled" for kind in kinds.values()) == min(top_l, max(0, index - num_recent - num_sink))
+
+
+@given(index=st.integers(0, 12), sink=COUNTS, count=COUNTS)
+def test_semantic_memory_without_recall_is_a_sink(index, sink, count):
+    policy, plain = SemanticSparse(0, count, num_sink=sink), Sink(sink, count)
+    chosen = policy.select(index)
+    assert chosen == plain.select(index)
+    assert [policy.kind(index, chunk) for chunk in chosen] == [plain.kind(index, chunk) for chunk in chosen]
+    assert [policy.retains(index, c) for c in range(index)] == [plain.retains(index, c) for c in range(index)]
 
 
 @given(index=st.integers(0, 12), sink=COUNTS, count=COUNTS)
@@ -135,6 +161,7 @@ def test_chunks_count_from_zero():
     [
         (lambda: SemanticSparse(top_l=-1), "top_l is -1; expected at least 0"),
         (lambda: SemanticSparse(num_recent=-2), "num_recent is -2; expected at least 0"),
+        (lambda: SemanticSparse(num_sink=-1), "num_sink is -1; expected at least 0"),
         (lambda: SemanticSparse(coverage=0.0), "coverage is 0.0"),
         (lambda: SemanticSparse(coverage=1.5), "coverage is 1.5"),
         (lambda: SemanticSparse(drop=1.0), "drop is 1.0; expected a probability"),

@@ -25,7 +25,7 @@ from kvbank import (
 )
 
 POLICIES = [
-    SemanticSparse(top_l=1, num_recent=1, coverage=0.8),
+    SemanticSparse(top_l=1, num_recent=1, coverage=0.8, num_sink=1),
     SemanticSparse(top_l=2, num_recent=1, coverage=None, drop=0.3),
     DynamicSparse(2, 0.7),
     Rolling(2),
@@ -198,7 +198,7 @@ def test_the_file_is_plain_safetensors_with_json(make_layers, tmp_path):
     with safe_open(tmp_path / "bank", framework="pt") as file:
         header = json.loads(file.metadata()["kvbank"])
         assert torch.equal(file.get_tensor("embedding.0"), embedding(0))
-    written = {"top_l": 2, "num_recent": 2, "coverage": 0.98, "drop": 0.0, "seniority": 0.0}
+    written = {"top_l": 2, "num_recent": 2, "coverage": 0.98, "drop": 0.0, "seniority": 0.0, "num_sink": 0}
     assert header["policy"] == ["SemanticSparse", written]
     assert header["records"][0]["metadata"] == {"prompt": "chunk 0", "latent": [0, 1]}
 

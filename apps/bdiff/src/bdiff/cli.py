@@ -65,6 +65,11 @@ _FILM_OPTIONS = (  # what a film is made of
         type=click.FloatRange(0, 100),
         help="How much semantic prefers a place's first visits to later ones. Default: the model's.",
     ),
+    click.option(
+        "--num-sink",
+        type=click.IntRange(0, 1000),
+        help="First chunks that semantic shows every chunk, too. Default: the model's.",
+    ),
     click.option("--steps", type=click.IntRange(1, 1000), help="Denoising steps a chunk. Default: the model's."),
     click.option("--guidance", type=_POSITIVE, help="Classifier-free guidance, 1 for none. Default: the model's."),
     click.option(

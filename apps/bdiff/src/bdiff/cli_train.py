@@ -19,6 +19,7 @@ RECIPES = (
     "stage1",
     "stage2",
     "stage3",
+    "sink",
     "block-forcing",
     "self-forcing",
     "block-self-forcing",

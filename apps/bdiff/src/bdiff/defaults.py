@@ -38,7 +38,7 @@ ATTENTIONS = ("auto", "sdpa", "flex", "xformers", "flash")
 POLICIES = ("semantic", "rolling", "sink", "dynamic", "full")
 """Names of `policy`."""
 
-_MAY_BE_ZERO = ("seniority", "richness")
+_MAY_BE_ZERO = ("seniority", "num_sink", "richness")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,6 +71,8 @@ class Sampling:
     """Base noise of a chunk: its own (fresh) or that of all chunks (shared, the paper's)."""
     seniority: float = 0.0
     """Of the semantic memory, see `kvbank.SemanticSparse`: how much earlier visits are preferred to later ones."""
+    num_sink: int = 0
+    """Of the semantic memory: chunks from the start of the film that every chunk is shown beside the others."""
     richness: int = 1
     """Of the storyworld films that the model knows; benches let it tell such."""
 
@@ -94,6 +96,10 @@ class Sampling:
         """Pixel frames of a chunk after the first one, which has 3 fewer."""
         return 4 * self.latent_frames
 
+    def memory(self, name: str = "semantic") -> "Policy":
+        """The memory policy of that name, see `policy`, with the settings of this model."""
+        return policy(name, seniority=self.seniority, num_sink=self.num_sink)
+
     @classmethod
     def of_model(cls, folder: Path, *, otherwise: "Sampling | None" = None) -> "Sampling":
         """The settings of a model folder; what its sampling.json does not say is as `otherwise`, or the default."""
@@ -107,18 +113,19 @@ class Sampling:
             raise ValueError(f"{file}: no valid sampling settings: {error}") from None
 
 
-def policy(name: str, *, coverage: float | None = None, seniority: float = 0.0) -> "Policy":
-    """A memory policy by name; all but `full` show at most four chunks, as the shipped model was trained.
+def policy(name: str, *, coverage: float | None = None, seniority: float = 0.0, num_sink: int = 0) -> "Policy":
+    """A memory policy by name; all but `full` show at most four chunks, beside the sink of the semantic one.
 
     Args:
         name: One of `POLICIES`.
         coverage: Share of the attention that the kept tokens of a chunk cover, in (0, 1]; None: the policy's own.
         seniority: Of the semantic policy; others choose by no similarity, which it would be added to.
+        num_sink: Of the semantic policy; to others it is nothing.
 
     Raises:
         ValueError: If there is no such policy, or it keeps all tokens and a coverage is given.
     """
-    found = _policy(name, seniority)
+    found = _policy(name, seniority, num_sink)
     if coverage is None:
         return found
     import kvbank
@@ -128,12 +135,12 @@ def policy(name: str, *, coverage: float | None = None, seniority: float = 0.0) 
     return replace(found, coverage=coverage)
 
 
-def _policy(name: str, seniority: float) -> "Policy":
+def _policy(name: str, seniority: float, num_sink: int) -> "Policy":
     import kvbank
 
     match name:
         case "semantic":
-            return kvbank.SemanticSparse(top_l=2, num_recent=2, coverage=0.98, seniority=seniority)
+            return kvbank.SemanticSparse(top_l=2, num_recent=2, coverage=0.98, seniority=seniority, num_sink=num_sink)
         case "rolling":
             return kvbank.Rolling(num_chunks=4)
         case "sink":

@@ -55,6 +55,8 @@ class SampleConfig:
     """Order of denoising, one of `defaults.MODES`; None: as the model was trained."""
     seniority: float | None = None
     """Of the semantic memory: how much earlier visits are preferred to later ones; None: as the model wants it."""
+    num_sink: int | None = None
+    """Of the semantic memory: first chunks that every chunk is shown, too; None: as the model wants it."""
     solver: str | None = None
     """Steps between levels, one of `defaults.SOLVERS`; None: as the model wants it."""
     negative: str | None = None
@@ -200,7 +202,19 @@ def _taker(source: Source, *, offload: bool) -> Callable[[str], Any]:
     return load
 
 
-_OF_SAMPLING = ("steps", "guidance", "noise", "scale", "mode", "seniority", "solver", "negative", "height", "width")
+_OF_SAMPLING = (
+    "steps",
+    "guidance",
+    "noise",
+    "scale",
+    "mode",
+    "seniority",
+    "num_sink",
+    "solver",
+    "negative",
+    "height",
+    "width",
+)
 
 
 def _sampling(config: SampleConfig, source: Source) -> defaults.Sampling:

@@ -86,7 +86,7 @@ class Script:
 
     def make_policy(self) -> "Policy":
         """Which past chunks a chunk is shown."""
-        return defaults.policy(self.policy, seniority=self.sampling.seniority)
+        return self.sampling.memory(self.policy)
 
     @property
     def num_given(self) -> int:

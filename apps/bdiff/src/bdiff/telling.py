@@ -35,6 +35,7 @@ def sampling_of(
     guidance: float | None = None,
     noise: str | None = None,
     seniority: float | None = None,
+    num_sink: int | None = None,
     richness: int | None = None,
 ) -> Sampling:
     """How a model folder wants to be sampled, but for what is given.
@@ -42,7 +43,8 @@ def sampling_of(
     Raises:
         ValueError: If its sampling.json or a given value is not valid.
     """
-    given = {"steps": steps, "guidance": guidance, "noise": noise, "seniority": seniority, "richness": richness}
+    given = {"steps": steps, "guidance": guidance, "noise": noise, "richness": richness}
+    given |= {"seniority": seniority, "num_sink": num_sink}
     return replace(Sampling.of_model(folder), **{name: value for name, value in given.items() if value is not None})
 
 

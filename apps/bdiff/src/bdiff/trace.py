@@ -16,6 +16,9 @@ _PROMPT = 330
 _MANY = 80
 """More chunks than this are drawn as small cells without their prompts."""
 
+_HEADS = {"sink": "first", "recalled": "recalled", "recent": "recent"}
+"""Columns of the table by the kinds of what is shown."""
+
 Trace = Mapping[str, Any]
 """What ``trace.json`` holds."""
 
@@ -35,13 +38,14 @@ def write_trace(trace: Trace, folder: Path, *, fps: int) -> None:
 
 def trace_table(trace: Trace, times: Sequence[str]) -> str:
     """A Markdown table with a row for each chunk."""
+    shown = {other["kind"] for chunk in trace["chunks"] for other in chunk["shown"]}
+    heads = {kind: head for kind, head in _HEADS.items() if kind in shown or kind != "sink"}
     rows = [
         [
             str(chunk["index"]),
             time,
             " ".join(chunk["prompt"].split()).replace("|", "/"),
-            _others(chunk, recent=False),
-            _others(chunk, recent=True),
+            *(_others(chunk, kind) for kind in heads),
             f"{chunk['memory_bytes'] / 1e6:.1f} MB",
         ]
         for chunk, time in zip(trace["chunks"], times, strict=True)
@@ -52,7 +56,7 @@ def trace_table(trace: Trace, times: Sequence[str]) -> str:
         f"Memory: `{trace['policy']}`. In brackets: similarity of the prompts, and the share of the chunk's tokens "
         "that were kept.\n\n"
     )
-    return head + markdown_table(["chunk", "time", "prompt", "recalled", "recent", "memory held"], rows) + "\n"
+    return head + markdown_table(["chunk", "time", "prompt", *heads.values(), "memory held"], rows) + "\n"
 
 
 def draw_trace(trace: Trace, times: Sequence[str]) -> str:
@@ -139,10 +143,8 @@ def _strength(other: Mapping[str, Any]) -> float:
     return 1.0 if similarity is None else max(0.25, min(1.0, similarity))
 
 
-def _others(chunk: Mapping[str, Any], *, recent: bool) -> str:
-    return ", ".join(
-        f"{other['chunk']} ({_figures(other)})" for other in chunk["shown"] if (other["kind"] == "recent") == recent
-    )
+def _others(chunk: Mapping[str, Any], kind: str) -> str:
+    return ", ".join(f"{other['chunk']} ({_figures(other)})" for other in chunk["shown"] if other["kind"] == kind)
 
 
 def _figures(other: Mapping[str, Any]) -> str:

@@ -46,6 +46,8 @@ class Policy(Protocol):
 class SemanticSparse:
     """The recent chunks and the most similar older ones, salient tokens only (section 3.4, Eqs. 8-9).
 
+    With `num_sink` the first chunks are seen, too, by every chunk, as `Sink` shows them.
+
     Raises:
         ValueError: If a count or the seniority is negative, the coverage no fraction in (0, 1], or the drop no
             probability below 1.
@@ -64,10 +66,14 @@ class SemanticSparse:
     seniority: float = 0.0
     """Added to the similarity of the first chunk, and ever less to later ones: of visits about equally similar, the
     first is recalled, which is no copy of another. Not in the paper."""
+    num_sink: int = 0
+    """Chunks from the start of the film, always seen beside the others and no candidates for recall: what they show
+    of the subject has passed through no copy. Not in the paper."""
 
     def __post_init__(self) -> None:
         check_count("top_l", self.top_l)
         check_count("num_recent", self.num_recent)
+        check_count("num_sink", self.num_sink)
         if self.coverage is not None:
             check_coverage(self.coverage)
         if not 0.0 <= self.drop < 1.0:
@@ -81,7 +87,9 @@ class SemanticSparse:
         return self.top_l > 0
 
     def select(self, index: int, similarity: Similarity = ()) -> tuple[int, ...]:
-        """The recent chunks and the `top_l` best older ones by similarity and `seniority`; ties go to the newest.
+        """The sink, the recent chunks and the `top_l` best of the others by similarity and `seniority`.
+
+        Ties go to the newest.
 
         Args:
             index: The chunk that reads.
@@ -91,25 +99,29 @@ class SemanticSparse:
             ValueError: If there is not one for each of them.
         """
         recent = last_chunks(index, self.num_recent)
+        sink = range(min(self.num_sink, recent.start))
         if not self.uses_similarity:
-            return tuple(recent)
+            return (*sink, *recent)
         if len(similarity) != index:
             raise ValueError(
                 f"got {len(similarity)} similarities for chunk {index}; "
                 f"expected one for each of the {index} chunks before it"
             )
         scores = {
-            chunk: float(similarity[chunk]) + self.seniority * (1 - chunk / index) for chunk in range(recent.start)
+            chunk: float(similarity[chunk]) + self.seniority * (1 - chunk / index)
+            for chunk in range(sink.stop, recent.start)
         }
-        return (*sorted(best_chunks(scores, scores, self.top_l)), *recent)
+        return (*sink, *sorted(best_chunks(scores, scores, self.top_l)), *recent)
 
     def kind(self, index: int, chunk: int) -> Kind:
-        """`recent` or `recalled`."""
-        return "recent" if chunk >= index - self.num_recent else "recalled"
+        """`recent`, `sink` or `recalled`, the first that is true."""
+        if chunk >= index - self.num_recent:
+            return "recent"
+        return "sink" if chunk < self.num_sink else "recalled"
 
     def retains(self, index: int, chunk: int) -> bool:
-        """Any chunk may be recalled, as long as there is recall."""
-        return self.uses_similarity or chunk >= index - self.num_recent
+        """Any chunk may be recalled, as long as there is recall; without, as `Sink`."""
+        return self.uses_similarity or chunk < self.num_sink or chunk >= index - self.num_recent
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,10 +78,12 @@ def _ablation_parts(summary: dict[str, Any], file: Path, page: Path) -> list[str
 
 def _world_parts(summary: dict[str, Any]) -> list[str]:
     config = summary["config"]
-    seniority = f"seniority {config['seniority']}, " if "seniority" in config else ""
+    memory = f"seniority {config['seniority']}, " if "seniority" in config else ""
+    if config.get("num_sink", "0") != "0":
+        memory += f"the first {config['num_sink']} in view of all, "
     setting = (
         f"{summary['stories']} held-out stories of {config['num_chunks']} chunks at richness {config['richness']}, the "
-        f"first chunk given; {config['num_steps']} steps, guidance {config['guidance']}, {seniority}"
+        f"first chunk given; {config['num_steps']} steps, guidance {config['guidance']}, {memory}"
         f"seed {config['seed']} (each story has a noise of its own). Intervals are bootstraps over stories."
     )
     return ["## Stories told and judged", setting, world_table(summary).rstrip()]

@@ -25,7 +25,7 @@ from bdiff.markdown import markdown_table
 from bdiff.telling import FIRST_STORY, Teller, sampling_of
 from bdiff.train.stories import past_similarity
 from bdiff_core import SentenceTextEncoder, TextEncoder
-from kvbank import SemanticSparse
+from kvbank import Policy
 from lvbench import storyworld
 from lvbench.storyworld.plot import write_plot
 from vde_metrics import Clarity
@@ -49,6 +49,8 @@ class WorldBenchConfig:
     """Classifier-free guidance, 1 for none; None: as the model wants it."""
     seniority: float | None = None
     """Of the semantic memory, see `kvbank.SemanticSparse`; None: as the model wants it."""
+    num_sink: int | None = None
+    """Of the semantic memory; None: as the model wants it."""
     seed: int = 0
     richness: int | None = None
     """Of the stories; None: that which the model knows."""
@@ -63,13 +65,14 @@ class WorldBenchConfig:
             steps=self.num_steps,
             guidance=self.guidance,
             seniority=self.seniority,
+            num_sink=self.num_sink,
             richness=self.richness,
         )
 
     @property
-    def policy(self) -> SemanticSparse:
+    def policy(self) -> Policy:
         """The memory."""
-        return SemanticSparse(seniority=self.sampling.seniority)
+        return self.sampling.memory()
 
     @property
     def stories(self) -> range:
@@ -145,6 +148,7 @@ def bench_world(config: WorldBenchConfig) -> dict[str, Any]:
         "guidance": sampling.guidance,
         "noise": sampling.noise,
         "seniority": sampling.seniority,
+        "num_sink": sampling.num_sink,
         "richness": sampling.richness,
     }
     told = [line for line in read_lines(config.lines) if line["story"] in config.stories]
@@ -189,7 +193,7 @@ def world_table(summary: dict[str, Any]) -> str:
         rows.append([meaning, f"{figure['mean']:+.4f}", interval, ""])
     found = summary["retrieval"]
     share = "" if found["share"] is None else f"{found['share']:.3f}"
-    rows.append([f"{found['returns']} returns: a recalled chunk shows the place", share, "", ""])
+    rows.append([f"{found['returns']} returns: an older chunk in view shows the place", share, "", ""])
     return markdown_table([f"over {summary['stories']} stories", "mean", "95% interval", "least"], rows) + "\n"
 
 
@@ -224,7 +228,7 @@ def _growth(lines: list[dict[str, Any]], num_chunks: int) -> dict[str, dict[str,
 
 def retrieval_share(
     encoder: TextEncoder,
-    policy: SemanticSparse,
+    policy: Policy,
     stories: Sequence[int],
     *,
     num_chunks: int = 25,
@@ -233,7 +237,8 @@ def retrieval_share(
     """How often the memory recalls the right place: returns to a place that no recent chunk shows.
 
     Returns:
-        The number of such returns, and the share of them on which a recalled chunk shows the place; None without any.
+        The number of such returns, and the share of them on which an older chunk in view shows the place; None
+        without any.
     """
     right, returns = 0, 0
     for seed in stories:
@@ -241,12 +246,11 @@ def retrieval_share(
         embedding = encoder.encode([beat.caption for beat in beats]).embedding
         for chunk, beat in enumerate(beats):
             seen = policy.select(chunk, past_similarity(embedding[: chunk + 1]))
-            recalled = [c for c in seen if policy.kind(chunk, c) == "recalled"]
-            before = {b.place for b in beats[: max(0, chunk - policy.num_recent)]}
-            recent = {b.place for b in beats[max(0, chunk - policy.num_recent) : chunk]}
-            if beat.place in before - recent:
+            older = [c for c in range(chunk) if policy.kind(chunk, c) != "recent"]
+            recent = {beats[c].place for c in range(len(older), chunk)}
+            if beat.place in {beats[c].place for c in older} - recent:
                 returns += 1
-                right += any(beats[c].place == beat.place for c in recalled)
+                right += any(beats[c].place == beat.place for c in seen if c in older)
     return {"returns": returns, "share": right / returns if returns else None}
 
 

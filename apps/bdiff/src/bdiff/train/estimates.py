@@ -32,6 +32,8 @@ def with_estimated_context(
     A further pass makes estimates of the estimates, under those before them: what is recalled late in a film has been
     recalled before, and each time some of it was lost. A model that has seen such learns to put back what it can.
 
+    A sink stays true: it is what a film begins with, and where a model can look up what the others have lost.
+
     Args:
         model: The model in training.
         batch: From `make_batch`.
@@ -74,8 +76,10 @@ def _estimated(
         frames_per_chunk=frames_per_chunk,
         gather=_twice(batch.gather, chosen, context),
     )[:, :, length:]
+    estimated = noisy - levels[:, None, :, None, None] * velocity.float()
+    stays = batch.sink[chosen].repeat_interleave(frames_per_chunk, dim=1)[:, None, :, None, None]
     latents = batch.latents.clone()
-    latents[chosen, :, :length] = noisy - levels[:, None, :, None, None] * velocity.float()
+    latents[chosen, :, :length] = torch.where(stays, clean, estimated)
     return replace(batch, latents=latents)
 
 

@@ -8,7 +8,7 @@ hundredth chunk of a film as for the fifth.
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from bdiff.train.stories import StorySet
@@ -56,6 +56,8 @@ class Batch:
     """Which story each sample is from."""
     targets: tuple[int, ...]
     """Which chunk of it is the target."""
+    sink: Bool[Tensor, "b context"]
+    """Context places that hold a sink: what a film begins with, and its memory never lets go."""
     reference: Float[Tensor, "b c t_target h w"] | None = None
     """x_cond of every target (BlockVid section 3.3), if it was asked for; zeros where a target has no past."""
 
@@ -74,7 +76,7 @@ class Batch:
         )
         reference = None if self.reference is None else self.reference.to(device)
         moved = {name: getattr(self, name).to(device) for name in names}
-        return replace(self, gather=gather, reference=reference, **moved)
+        return replace(self, gather=gather, reference=reference, sink=self.sink.to(device), **moved)
 
 
 def make_batch(
@@ -124,6 +126,7 @@ def make_batch(
         noise=_bcthw(noise),
         stories=tuple(sample.story for sample in samples),
         targets=tuple(sample.target for sample in samples),
+        sink=torch.stack([sample.sink for sample in samples]),
         reference=_references(stories, samples, config.copies, reference_chunks) if reference_chunks else None,
     )
 
@@ -156,6 +159,7 @@ class _Sample:
     text: Tensor
     slots: Tensor
     visible: Tensor
+    sink: Tensor
     story: int
     target: int
 
@@ -200,6 +204,7 @@ class _Sample:
             text=text,
             slots=slots,
             visible=_visibility(config.context, config.copies, absent),
+            sink=torch.tensor([False] * absent + [policy.kind(target, chunk) == "sink" for chunk in seen]),
             story=story,
             target=target,
         )

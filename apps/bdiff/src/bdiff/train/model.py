@@ -7,7 +7,6 @@ from dataclasses import asdict, replace
 import torch
 from torch import nn
 
-from bdiff.defaults import policy
 from bdiff.plan import matmul_rate
 from bdiff.train.data import read_data
 from bdiff.train.games import Adversarial, AdversarialGame, DistillationGame, Game, Stage
@@ -111,7 +110,7 @@ def stage_of(config: ModelTrainConfig, model: ChunkDiT, stories: StorySet) -> St
         levels=chunk_levels(
             stories.num_chunks, config.schedule, level_min=config.level_min, level_max=config.level_max
         ),
-        policy=policy(config.policy, coverage=config.coverage),
+        policy=config.memory,
         batch=config.batch,
         tokens_per_chunk=model.config.num_tokens(stories.frames_per_chunk, *stories.latents.shape[-2:]),
         bfloat16=config.bfloat16,

@@ -11,6 +11,7 @@ from bdiff.train.guards import GuardConfig
 from bdiff.train.story_pool import HELD_OUT
 from bdiff.train.videos import VideoConfig
 from bdiff_core import ModelConfig, tiny
+from kvbank import Policy
 
 _OF_STORIES = ("steps", "shift", "guidance", "seniority")
 """Settings of sampling in which a model of stories is as the shipped one."""
@@ -59,6 +60,11 @@ class ModelTrainConfig:
     coverage: float | None = None
     """Share of attention that the tokens kept in the model's own films cover; None: the policy's. Gathers drop tokens
     at random instead, see `GatherConfig.token_drop`."""
+    seniority: float = 0.0
+    """Of the semantic policy while training, see `kvbank.SemanticSparse`."""
+    num_sink: int = 0
+    """Of the semantic policy: chunks from the start of a film that every target sees; `batch.context` holds them,
+    too."""
     batch: GatherConfig = field(default_factory=GatherConfig)
     """Sizes and probabilities of a batch."""
     micro_batches: int = 1
@@ -97,7 +103,7 @@ class ModelTrainConfig:
             raise ValueError(
                 f"num_stories is {self.num_stories}; expected 1 to {HELD_OUT}, where held-out stories begin"
             )
-        policy(self.policy, coverage=self.coverage)
+        _ = self.memory
         if self.chunks_per_story < 2:
             raise ValueError(f"chunks_per_story is {self.chunks_per_story}; expected at least 2")
         if self.batch.estimated_passes < 1:
@@ -112,6 +118,15 @@ class ModelTrainConfig:
             )
 
     @property
+    def memory(self) -> Policy:
+        """Which past chunks a target sees.
+
+        Raises:
+            ValueError: If there is no such policy, or a setting of it is not valid.
+        """
+        return policy(self.policy, coverage=self.coverage, seniority=self.seniority, num_sink=self.num_sink)
+
+    @property
     def sampling(self) -> dict[str, float]:
         """How the model will want to be sampled: the settings of its sampling.json.
 
@@ -120,7 +135,7 @@ class ModelTrainConfig:
         if self.videos is None:
             shipped = Sampling.of_model(WEIGHTS)
             found: dict[str, float] = {name: getattr(shipped, name) for name in _OF_STORIES}
-            found |= {"richness": self.richness}
+            found |= {"num_sink": self.num_sink, "richness": self.richness}
         else:
             found = {name: getattr(self.videos, name) for name in ("fps", "height", "width", "latent_frames")}
         if isinstance(self.self_forcing, Distillation):

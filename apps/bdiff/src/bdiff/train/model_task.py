@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bdiff.defaults import Sampling, policy
+from bdiff.defaults import Sampling
 from bdiff.train.estimates import with_estimated_context
 from bdiff.train.fidelity import copies_velocity, fidelity_loss
 from bdiff.train.games import Game, Players, Stage
@@ -107,7 +107,7 @@ class ModelTask:
         for k in range(8):
             batch = self._batch(exam.stories, step_generator(self.config.seed + 1, k))
             losses.append(self._fidelity(model, batch)[0].item())
-        seen, path = policy(self.config.policy), self.config.out / "preview.png"
+        seen, path = self.config.memory, self.config.out / "preview.png"
         write_preview(
             model, exam.vae, exam.encoder, story=exam.preview, policy=seen, sampling=self._sampling, path=path
         )

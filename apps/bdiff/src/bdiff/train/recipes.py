@@ -70,6 +70,18 @@ def stage3(files: Files) -> ModelTrainConfig:
     )
 
 
+def sink(files: Files) -> ModelTrainConfig:
+    """From stage 2's weights: as `stage3`, and every target sees the first chunk beside what it saw before.
+
+    What late chunks see of the protagonist are copies of copies, but for that chunk: here it stays true while the
+    others are estimates, and the model learns where to look.
+    """
+    config = stage3(files)
+    return replace(
+        config, recipe="sink", num_sink=1, seniority=0.15, batch=replace(config.batch, context=config.batch.context + 1)
+    )
+
+
 def block_forcing(files: Files) -> ModelTrainConfig:
     """Flow matching + w * Eq. 5: the "Velocity Forcing" row of the paper's Table 6."""
     return replace(
@@ -111,6 +123,7 @@ RECIPES: dict[str, Callable[[Files], ModelTrainConfig]] = {
     "stage1": stage1,
     "stage2": stage2,
     "stage3": stage3,
+    "sink": sink,
     "block-forcing": block_forcing,
     "self-forcing": self_forcing,
     "block-self-forcing": block_self_forcing,

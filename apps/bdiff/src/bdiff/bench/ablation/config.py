@@ -106,11 +106,11 @@ class AblationConfig:
     def sampling(self) -> Sampling:
         """How every model is sampled: as the films that the folder has, and without any as the model wants it.
 
-        The semantic memory chooses by similarity alone, as the paper's.
+        The semantic memory chooses by similarity alone and has no sink, as the paper's.
         """
         begun = self.out / "settings.json"
         if not begun.exists():
-            return sampling_of(self.model, steps=self.denoising_steps, seniority=0.0)
+            return sampling_of(self.model, steps=self.denoising_steps, seniority=0.0, num_sink=0)
         told = Sampling(**read_recipe(begun)["sampling"])
         return told if self.denoising_steps is None else replace(told, steps=self.denoising_steps)
 

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bdiff import defaults
 from bdiff.bench.jobs import append_lines, read_lines, run_jobs
 from bdiff.bench.kv.exactness import FORMATS
 from bdiff.bench.memory.measures import given_chunks, measure
@@ -152,7 +151,7 @@ def _make(parts: tuple[VideoConfig, Teller], film: Film) -> dict[str, Any]:
     given = given_chunks("given", story.truth.place.tolist())
     frames = teller.tell(
         story,
-        policy=defaults.policy("semantic"),
+        policy=teller.sampling.memory(),
         given=given,
         seed=(film.seed << 32) + film.story,  # the same noise in every format
         quantization=FORMATS.get(film.form),

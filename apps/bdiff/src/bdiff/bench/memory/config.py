@@ -72,13 +72,14 @@ class MemoryBenchConfig:
 
     @property
     def sampling(self) -> Sampling:
-        """How every arm is sampled; the semantic one chooses by similarity alone, as the paper does."""
+        """How every arm is sampled; the semantic one chooses by similarity alone and has no sink, as in the paper."""
         return sampling_of(
             self.model,
             steps=self.steps,
             guidance=self.guidance,
             noise=self.noise,
             seniority=0.0,
+            num_sink=0,
             richness=self.richness,
         )
 

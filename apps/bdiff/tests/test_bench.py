@@ -73,7 +73,15 @@ def test_figures_of_another_recipe_are_not_taken_for_those_asked_for(folder, tmp
     other = tmp_path / "model"
     shutil.copytree(folder, other)
     save_transformer(ChunkDiT(replace(tiny(), dim=48, num_layers=1, num_heads=2, ffn_dim=48)), other / "transformer")
-    changes = {"seed": 1, "num_chunks": 7, "num_steps": 2, "guidance": 1.5, "seniority": 0.3, "richness": 0}
+    changes = {
+        "seed": 1,
+        "num_chunks": 7,
+        "num_steps": 2,
+        "guidance": 1.5,
+        "seniority": 0.3,
+        "num_sink": 1,
+        "richness": 0,
+    }
     for name, value in changes.items():
         named = name if name != "num_steps" else "steps"
         with pytest.raises(ValueError, match=rf"another recipe \(different: {named}\); take another --out"):
@@ -127,9 +135,9 @@ def test_a_model_is_sampled_as_it_wants(tmp_path):
     (tmp_path / "sampling.json").write_text('{"steps": 5, "shift": 2.0, "guidance": 1.5, "noise": "shared"}')
     plain = WorldBenchConfig(out=tmp_path, model=tmp_path).sampling
     assert (plain.steps, plain.shift, plain.guidance, plain.noise) == (5, 2.0, 1.5, "shared")
-    told = WorldBenchConfig(out=tmp_path, model=tmp_path, num_steps=3, guidance=1.0, seniority=0.2)
-    assert told.sampling == replace(plain, steps=3, guidance=1.0, seniority=0.2)
-    assert told.policy == SemanticSparse(seniority=0.2)
+    told = WorldBenchConfig(out=tmp_path, model=tmp_path, num_steps=3, guidance=1.0, seniority=0.2, num_sink=1)
+    assert told.sampling == replace(plain, steps=3, guidance=1.0, seniority=0.2, num_sink=1)
+    assert told.policy == SemanticSparse(seniority=0.2, num_sink=1)
 
 
 def test_captions_recall_the_right_place():

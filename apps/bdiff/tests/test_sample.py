@@ -177,15 +177,26 @@ def test_seniority_has_first_visits_recalled(config, tmp_path):
     assert recalled == {None: [2, 3], 0.1: [0, 1]}
 
 
+def test_the_first_chunk_may_stay_in_view_of_all(config, tmp_path):
+    """Beside the two recent chunks and the two most similar of the others: five, and chunk 0 is one of them."""
+    board = Storyboard.from_prompts(PROMPTS[:1] * 8)
+    made = build(replace(config, storyboard=board, seconds=None, num_sink=1, out=tmp_path / "x", steps=1))
+    recalls = [chunk.recall for chunk in sampling_module.generate_chunks(made)]
+    assert recalls[-1].chunks == (0, 3, 4, 5, 6)
+    assert recalls[-1].kinds == ("sink", "recalled", "recalled", "recent", "recent")
+    assert all(recall.chunks[0] == 0 for recall in recalls[1:])
+
+
 def test_a_model_folder_may_say_how_it_wants_to_be_sampled(config, tiny_model, tmp_path):
     for name in ("transformer", "vae.safetensors"):
         (tmp_path / name).symlink_to(tiny_model / name)
-    (tmp_path / "sampling.json").write_text('{"steps": 7, "guidance": 1.5, "seniority": 0.1}')
+    (tmp_path / "sampling.json").write_text('{"steps": 7, "guidance": 1.5, "seniority": 0.1, "num_sink": 1}')
     made = build(replace(config, model=tmp_path))
     found = made.sampling
     assert (found.steps, found.guidance, found.shift, found.seniority) == (2, 1.5, 3.0, 0.1)
-    assert made.bank.policy.seniority == 0.1
-    assert build(replace(config, model=tmp_path, seniority=0.0)).bank.policy.seniority == 0.0
+    assert (made.bank.policy.seniority, made.bank.policy.num_sink) == (0.1, 1)
+    plain = build(replace(config, model=tmp_path, seniority=0.0, num_sink=0)).bank.policy
+    assert (plain.seniority, plain.num_sink) == (0.0, 0)
     (tmp_path / "sampling.json").write_text('{"seniority": -1}')
     with pytest.raises(ValueError, match=r"seniority is -1; expected a number from 0"):
         build(replace(config, model=tmp_path))

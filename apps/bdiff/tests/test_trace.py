@@ -54,6 +54,14 @@ def test_the_table_has_a_row_a_chunk_with_its_time():
     )
 
 
+def test_the_table_has_a_column_of_the_first_chunks_where_they_are_shown():
+    made = trace(4)
+    made["chunks"][3]["shown"][0]["kind"] = "sink"
+    lines = trace_table(made, ["0:00.0", "0:02.1", "0:04.6", "0:07.1"]).splitlines()
+    assert "| chunk | time | prompt | first | recalled | recent | memory held |" in lines
+    assert lines[-1].endswith("| 0 (0.00, 97%) | | 1 (0.01, 97%), 2 (0.02, 97%) | 3.0 MB |")
+
+
 def test_a_prompt_of_several_lines_stays_one_row_of_the_table():
     made = trace(2)
     made["chunks"][1]["prompt"] = "a fox\n  at sea\r\nagain"

@@ -232,10 +232,20 @@ def test_a_player_sees_the_real_videos_that_as_many_steps_without_a_judge_see():
 def test_ranks_gather_the_whole_model_where_they_call_it_unequally_often():
     stage, model = make_stage(), small_model()
     sharding = {}
-    for name in ("stage2", "stage3"):
+    for name in ("stage2", "stage3", "sink"):
         config = RECIPES[name](FILES)
         sharding[name] = run_config(config, ModelTask(config=config, stage=stage), model).sharding
-    assert sharding == {"stage2": "blocks", "stage3": "whole"}
+    assert sharding == {"stage2": "blocks", "stage3": "whole", "sink": "whole"}
+
+
+def test_targets_of_the_sink_recipe_see_the_first_chunk_and_its_model_is_sampled_so():
+    config, stage = RECIPES["sink"](FILES), make_stage()
+    for target in range(stage.stories.num_chunks):
+        seen = config.memory.select(target, stage.stories.similarity(0, target))
+        assert set(seen) >= {0, *range(max(0, target - 2), target)} - {target}
+        assert len(seen) == min(target, config.batch.context)
+    assert config.sampling["num_sink"] == 1
+    assert "num_sink" not in RECIPES["stage3"](FILES).sampling
 
 
 def test_a_batch_is_named_by_its_stories_and_chunks():

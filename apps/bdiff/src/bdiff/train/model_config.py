@@ -135,9 +135,11 @@ class ModelTrainConfig:
         if self.videos is None:
             shipped = Sampling.of_model(WEIGHTS)
             found: dict[str, float] = {name: getattr(shipped, name) for name in _OF_STORIES}
-            found |= {"num_sink": self.num_sink, "richness": self.richness}
+            found |= {"richness": self.richness}
         else:
             found = {name: getattr(self.videos, name) for name in ("fps", "height", "width", "latent_frames")}
+        if self.num_sink:
+            found["num_sink"] = self.num_sink
         if isinstance(self.self_forcing, Distillation):
             rollout = self.self_forcing.rollout
             found |= {"steps": rollout.steps, "shift": rollout.shift, "guidance": 1.0}

@@ -19,7 +19,7 @@ OUT = Path("runs") / "first-video"
 """Where a video goes."""
 
 SEED = 8
-"""Of `bdiff sample`: of eight that were looked at, one whose fox stands out from the places it makes up."""
+"""Of `bdiff sample`: one whose fox stands out from the places it makes up; chosen by its look."""
 
 NOISES = ("fresh", "shared")
 """Names of the base noise."""

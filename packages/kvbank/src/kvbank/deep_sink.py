@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from kvbank.past import LayerPick, Past
-from kvbank.policies import Kind, Similarity, check_count, last_chunks
+from kvbank.policies import Kind, Similarity, check_count, kind_of, last_chunks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,9 +54,7 @@ class DeepSink:
 
     def kind(self, index: int, chunk: int) -> Kind:
         """`recent`, else `sink`, else `recalled`."""
-        if chunk >= index - self.num_recent:
-            return "recent"
-        return "sink" if chunk < self.num_sink else "recalled"
+        return kind_of(index, chunk, num_recent=self.num_recent, num_sink=self.num_sink)
 
     def retains(self, index: int, chunk: int) -> bool:
         """The sink, the window, and as many chunks before it as `reach` says."""

@@ -115,13 +115,11 @@ class SemanticSparse:
 
     def kind(self, index: int, chunk: int) -> Kind:
         """`recent`, `sink` or `recalled`, the first that is true."""
-        if chunk >= index - self.num_recent:
-            return "recent"
-        return "sink" if chunk < self.num_sink else "recalled"
+        return kind_of(index, chunk, num_recent=self.num_recent, num_sink=self.num_sink)
 
     def retains(self, index: int, chunk: int) -> bool:
         """Any chunk may be recalled, as long as there is recall; without, as `Sink`."""
-        return self.uses_similarity or chunk < self.num_sink or chunk >= index - self.num_recent
+        return self.uses_similarity or self.kind(index, chunk) != "recalled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +249,13 @@ def last_chunks(index: int, count: int) -> range:
     if index < 0:
         raise ValueError(f"chunk number is {index}; chunks count from 0")
     return range(max(0, index - count), index)
+
+
+def kind_of(index: int, chunk: int, *, num_recent: int, num_sink: int) -> Kind:
+    """Why chunk `index` sees `chunk`: it is recent, else of the sink, else recalled."""
+    if chunk >= index - num_recent:
+        return "recent"
+    return "sink" if chunk < num_sink else "recalled"
 
 
 def check_count(name: str, value: int, *, least: int = 0) -> None:

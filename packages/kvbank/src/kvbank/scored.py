@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from kvbank.past import LayerPick, Past
-from kvbank.policies import Kind, Similarity, best_chunks, check_count, check_coverage, last_chunks
+from kvbank.policies import Kind, Similarity, best_chunks, check_count, check_coverage, kind_of, last_chunks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,9 +46,7 @@ class _Scored:
 
     def kind(self, index: int, chunk: int) -> Kind:
         """`recent`, else `sink`, else `recalled`."""
-        if chunk >= index - self.num_recent:
-            return "recent"
-        return "sink" if chunk < self.num_sink else "recalled"
+        return kind_of(index, chunk, num_recent=self.num_recent, num_sink=self.num_sink)
 
     def retains(self, index: int, chunk: int) -> bool:
         """Any chunk may be recalled, as long as there is recall."""

@@ -111,9 +111,8 @@ def runs(tmp_path_factory):
     found["turns"] = train_in_turns(out / "turns alone")
     found["looks"] = train(out / "looks alone", loss=look_first)
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", __file__, str(out)]
-    done = subprocess.run(
-        [sys.executable, *launch], capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"}
+    done = subprocess.run([sys.executable, *launch], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr[-4000:]
     return out, found, torch.load(out / "found.pt", weights_only=True)
 

@@ -6,6 +6,7 @@ their gradients up. So a run on two ranks is the run on one, but for rounding, a
 
 import copy
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,12 @@ from torch.distributed.tensor import DTensor, Replicate
 
 _PATIENCE = timedelta(hours=6)
 """Ranks wait so long for each other: the first one alone encodes stories and draws previews."""
+
+_FAREWELL = 0.2
+"""Seconds for gloo's threads to let go of their last tensors, before the process may end.
+
+To let go of a tensor that Python knows takes the interpreter's lock. A thread that asks an ending interpreter for it
+aborts the process (before Python 3.14), and to destroy the group does not end its threads."""
 
 Sharding = Literal["blocks", "whole"]
 """`blocks`: each module of a `ModuleList` is gathered when it runs, and freed after it; the loss may call the model's
@@ -80,6 +87,7 @@ def torchrun() -> Iterator[Ranks]:
         yield Ranks.current()
     finally:
         dist.destroy_process_group()
+        time.sleep(_FAREWELL)
 
 
 def require_one_process(what: str) -> None:

@@ -34,15 +34,21 @@ def made():
     return gathered(SemanticSparse())
 
 
-def gathered(policy):
+def gathered(policy, *, places=None):
     generator = torch.Generator().manual_seed(0)
+    latents = torch.randn(3, CHUNKS * FRAMES, 2, 4, 4, generator=generator)
+    if places is not None:
+        scenes = torch.randn(max(places) + 1, 2, 4, 4, generator=generator)
+        # some of a picture changes from frame to frame, as where somebody walks
+        latents[..., 1:, :] = scenes[torch.tensor(places).repeat_interleave(FRAMES)][..., 1:, :]
     stories = StorySet(
-        latents=torch.randn(3, CHUNKS * FRAMES, 2, 4, 4, generator=generator).half(),
+        latents=latents.half(),
         caption=torch.arange(CHUNKS).remainder(3).expand(3, -1),
         tokens=torch.randn(3, 4, 6, generator=generator).half(),
         embedding=torch.eye(3),
     )
-    config = GatherConfig(stories=12, copies=2, text_dropout=0.0, token_drop=0.3, context_noise=0.0)
+    samples = 12 if places is None else 24
+    config = GatherConfig(stories=samples, copies=2, text_dropout=0.0, token_drop=0.3, context_noise=0.0)
     return make_batch(
         stories,
         chunk_levels(CHUNKS, level_min=0.5, level_max=0.83),
@@ -53,7 +59,7 @@ def gathered(policy):
     )
 
 
-def estimated(model, batch, share, *, passes=1, seed=2):
+def estimated(model, batch, share, *, passes=1, tint=0.0, seed=2):
     return with_estimated_context(
         model,
         batch,
@@ -62,6 +68,7 @@ def estimated(model, batch, share, *, passes=1, seed=2):
         frames_per_chunk=FRAMES,
         generator=step_generator(seed, 0),
         passes=passes,
+        tint=tint,
     )
 
 
@@ -144,3 +151,58 @@ def test_the_share_says_how_many_samples_are_changed(model, made):
     assert estimated(model, made, 0.0) is made
     changed = (estimated(model, made, 0.5).latents != made.latents).flatten(1).any(1)
     assert 2 <= int(changed.sum()) <= 10
+
+
+PLACES = (0, 1, 0, 2, 2, 1, 0, 1, 2)
+
+
+@pytest.fixture(scope="module")
+def among_places():
+    return gathered(SemanticSparse(top_l=1, num_sink=1), places=PLACES)
+
+
+def test_the_anchor_is_the_oldest_chunk_in_view_of_the_place(among_places):
+    policy, found = SemanticSparse(top_l=1, num_sink=1), 0
+    similarity = torch.arange(CHUNKS).remainder(3)
+    for row, target in enumerate(among_places.targets):
+        seen = policy.select(target, [float(similarity[c] == similarity[target]) for c in range(target)])
+        same = [PLACES[chunk] == PLACES[target] for chunk in seen]
+        expected = [False] * (CONTEXT - len(seen)) + [is_same and not any(same[:i]) for i, is_same in enumerate(same)]
+        assert among_places.anchor[row].tolist() == expected
+        found += any(same)
+    assert 3 < found < len(among_places.targets)
+
+
+def test_a_tint_is_a_false_colour_of_each_chunk_but_the_anchor_has_the_true_ones(model, among_places):
+    plain, tinted = (estimated(model, among_places, 1.0, passes=2, tint=tint) for tint in (0.0, 0.5))
+    context = slice(0, CONTEXT * FRAMES)
+    true, before, after = (b.latents[:, :, context].unflatten(2, (CONTEXT, -1)) for b in (among_places, plain, tinted))
+    sink, anchor = (places[:, None, :, None, None, None] for places in (among_places.sink, among_places.anchor))
+    assert (anchor & ~sink).any()
+    assert (anchor & sink).any()
+    assert torch.where(sink, after - true, 0).abs().max() == 0
+    assert torch.where(anchor, after - true, 0).abs().max() < 1e-5
+    assert torch.where(anchor & ~sink, before - true, 0).abs().max() > 0.1
+    false = torch.where(anchor | sink, 0, after - before)
+    corners = false[..., :1, [0, 0, -1, -1], [0, -1, 0, -1]].unflatten(-1, (2, 2))
+    place = torch.linspace(0, 1, 4)
+    across = torch.stack([1 - place, place])
+    torch.testing.assert_close(false, (across.T @ corners @ across).expand_as(false))
+    spread = corners.square().mean((1, 3, 4, 5)).sqrt()[~(among_places.anchor | among_places.sink)]
+    assert spread.min() > 0
+    assert 0.1 < spread.mean() < 0.4
+    assert torch.equal(tinted.latents[:, :, CONTEXT * FRAMES :], among_places.latents[:, :, CONTEXT * FRAMES :])
+
+
+def test_fine_detail_of_an_anchor_is_as_soft_as_that_of_other_estimates(model):
+    batch = gathered(SemanticSparse(top_l=1), places=PLACES)
+    large = replace(batch, latents=batch.latents.repeat_interleave(4, 3).repeat_interleave(4, 4))
+    large.latents.add_(torch.randn(large.latents.shape, generator=step_generator(5, 0)))
+    wide = replace(large, gather=replace(batch.gather, keep=None))
+    plain, tinted = (estimated(model, wide, 1.0, tint=tint) for tint in (0.0, 0.5))
+    anchor = batch.anchor.repeat_interleave(FRAMES, 1)
+    lost = [(made.latents - wide.latents)[:, :, : CONTEXT * FRAMES].transpose(1, 2)[anchor] for made in (plain, tinted)]
+    coarse = [torch.nn.functional.avg_pool2d(x, 8).square().mean() for x in lost]
+    fine = [(x - x.mean((2, 3), keepdim=True)).diff().square().mean() for x in lost]
+    assert coarse[1] < 0.2 * coarse[0]
+    assert fine[1].item() == pytest.approx(fine[0].item(), rel=0.2)

@@ -87,6 +87,7 @@ def test_what_goes_on_from_a_model_asks_for_one(name):
         ({"self_forcing": Distillation(), "start_from": None}, "distillation needs start_from"),
         ({"fidelity_weight": 0.0}, "expected at least 0 beside Self Forcing, and 1 without"),
         ({"batch": GatherConfig(estimated_passes=0)}, "estimated_passes is 0; expected at least 1"),
+        ({"batch": GatherConfig(tint=-0.1)}, "tint is -0.1; expected a number from 0"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(changes, message):
@@ -232,10 +233,10 @@ def test_a_player_sees_the_real_videos_that_as_many_steps_without_a_judge_see():
 def test_ranks_gather_the_whole_model_where_they_call_it_unequally_often():
     stage, model = make_stage(), small_model()
     sharding = {}
-    for name in ("stage2", "stage3", "sink"):
+    for name in ("stage2", "stage3", "sink", "anchor"):
         config = RECIPES[name](FILES)
         sharding[name] = run_config(config, ModelTask(config=config, stage=stage), model).sharding
-    assert sharding == {"stage2": "blocks", "stage3": "whole", "sink": "whole"}
+    assert sharding == {"stage2": "blocks", "stage3": "whole", "sink": "whole", "anchor": "whole"}
 
 
 def test_targets_of_the_sink_recipe_see_the_first_chunk_and_its_model_is_sampled_so():

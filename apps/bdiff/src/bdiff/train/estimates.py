@@ -3,11 +3,15 @@
 from dataclasses import replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bdiff.train.gather import Batch
 from bdiff_core import Gather
 from forcing_losses import interpolate
+
+_COARSE = 4
+"""Colours of an anchor are made true in a picture of so many places a side."""
 
 _LEAST, _MOST = 0.5, 0.93  # levels from which a chunk is still estimated as itself, its colours and its place
 
@@ -22,6 +26,7 @@ def with_estimated_context(
     frames_per_chunk: int,
     generator: torch.Generator,
     passes: int = 1,
+    tint: float = 0.0,
 ) -> Batch:
     """A batch in which some samples see estimates of their context instead of the truth.
 
@@ -34,6 +39,10 @@ def with_estimated_context(
 
     A sink stays true: it is what a film begins with, and where a model can look up what the others have lost.
 
+    With `tint` the estimates get false colours, smooth ones, each chunk its own; only the anchor, the oldest chunk that
+    shows what the target shows, gets the true ones. All are as soft. So the model learns whose colours to take: those
+    of the copy that was copied least.
+
     Args:
         model: The model in training.
         batch: From `make_batch`.
@@ -42,16 +51,20 @@ def with_estimated_context(
         frames_per_chunk: Latent frames of a chunk.
         generator: Of the choice, the levels and the noise; on the CPU, wherever the batch is.
         passes: Most of them; their number is drawn for the batch, each from 1 on as likely as any other.
+        tint: Largest standard deviation of the false colours; each chunk's is drawn evenly from 0 on.
     """
     chosen = torch.rand(len(batch.latents), generator=generator) < share
     if not chosen.any():
         return batch
     number = 1 if passes == 1 else int(torch.randint(1, passes + 1, (), generator=generator))
+    estimated = batch
     for _ in range(number):
-        batch = _estimated(
-            model, batch, chosen, context=context, frames_per_chunk=frames_per_chunk, generator=generator
+        estimated = _estimated(
+            model, estimated, chosen, context=context, frames_per_chunk=frames_per_chunk, generator=generator
         )
-    return batch
+    if not tint:
+        return estimated
+    return _tinted(estimated, batch.latents, chosen, tint=tint, frames_per_chunk=frames_per_chunk, generator=generator)
 
 
 def _estimated(
@@ -81,6 +94,34 @@ def _estimated(
     latents = batch.latents.clone()
     latents[chosen, :, :length] = torch.where(stays, clean, estimated)
     return replace(batch, latents=latents)
+
+
+def _tinted(
+    batch: Batch, true: Tensor, chosen: Tensor, *, tint: float, frames_per_chunk: int, generator: torch.Generator
+) -> Batch:
+    """The chosen samples with false colours in the context, but for the sink, and with the true ones in the anchor."""
+    samples, context = batch.anchor[chosen].shape
+    channels, size = true.shape[1], true.shape[-2:]
+    length = context * frames_per_chunk
+    spread = tint * torch.rand(samples, 1, context, 1, 1, generator=generator)
+    corners = spread * torch.randn(samples, channels, context, 2, 2, generator=generator)
+    false = _smooth(corners.to(true.device), size).repeat_interleave(frames_per_chunk, dim=2)
+    shown = batch.latents[chosen, :, :length]
+    lost = true[chosen, :, :length] - shown
+    coarse = F.adaptive_avg_pool3d(lost, (length, min(_COARSE, size[0]), min(_COARSE, size[1])))
+
+    def frames(places: Tensor) -> Tensor:
+        return places[chosen].repeat_interleave(frames_per_chunk, dim=1)[:, None, :, None, None]
+
+    change = torch.where(frames(batch.anchor), _smooth(coarse, size), false)
+    latents = batch.latents.clone()
+    latents[chosen, :, :length] = shown + torch.where(frames(batch.sink), 0.0, change)
+    return replace(batch, latents=latents)
+
+
+def _smooth(grid: Tensor, size: torch.Size) -> Tensor:
+    """A coarse picture of each frame, drawn out to the full size."""
+    return F.interpolate(grid, (grid.shape[2], *size), mode="trilinear", align_corners=True)
 
 
 def _twice(gather: Gather, chosen: Tensor, context: int) -> Gather:

@@ -17,6 +17,10 @@ from forcing_losses import interpolate, semantic_reference
 from kvbank import Policy
 from noisesched import sample_levels
 
+_SAME_SCENE = 0.03
+"""Median difference of the latents below which two chunks show the same scene. In storyworld it is below 0.012 for two
+visits to one place and from 0.066 on for two places."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GatherConfig:
@@ -40,6 +44,9 @@ class GatherConfig:
     """Share of samples that see estimates of their context, see `bdiff.train.estimates`."""
     estimated_passes: int = 1
     """Most of them for a batch: each further one estimates the estimates, the copies of copies that late chunks see."""
+    tint: float = 0.0
+    """Largest standard deviation of the false colours that estimates get, all but those of the anchor: see
+    `bdiff.train.estimates`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,6 +65,8 @@ class Batch:
     """Which chunk of it is the target."""
     sink: Bool[Tensor, "b context"]
     """Context places that hold a sink: what a film begins with, and its memory never lets go."""
+    anchor: Bool[Tensor, "b context"]
+    """The context place, at most one a sample, of the oldest chunk in view that shows what the target shows."""
     reference: Float[Tensor, "b c t_target h w"] | None = None
     """x_cond of every target (BlockVid section 3.3), if it was asked for; zeros where a target has no past."""
 
@@ -68,7 +77,7 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """The batch on a device."""
-        names = ("latents", "levels", "text", "clean", "noise")
+        names = ("latents", "levels", "text", "clean", "noise", "sink", "anchor")
         gather = Gather(
             slots=self.gather.slots.to(device),
             visible=self.gather.visible.to(device),
@@ -76,7 +85,7 @@ class Batch:
         )
         reference = None if self.reference is None else self.reference.to(device)
         moved = {name: getattr(self, name).to(device) for name in names}
-        return replace(self, gather=gather, reference=reference, sink=self.sink.to(device), **moved)
+        return replace(self, gather=gather, reference=reference, **moved)
 
 
 def make_batch(
@@ -127,6 +136,7 @@ def make_batch(
         stories=tuple(sample.story for sample in samples),
         targets=tuple(sample.target for sample in samples),
         sink=torch.stack([sample.sink for sample in samples]),
+        anchor=torch.stack([sample.anchor for sample in samples]),
         reference=_references(stories, samples, config.copies, reference_chunks) if reference_chunks else None,
     )
 
@@ -160,6 +170,7 @@ class _Sample:
     slots: Tensor
     visible: Tensor
     sink: Tensor
+    anchor: Tensor
     story: int
     target: int
 
@@ -186,6 +197,7 @@ class _Sample:
         rows = [*[target] * absent, *seen, *[target] * config.copies]  # absent places hold something nobody sees
         frames = stories.latents[story].float().unflatten(0, (stories.num_chunks, length))[rows]
         clean = frames[config.context :].clone()
+        anchor = _anchor(frames[absent : config.context], clean[0])
         spread = config.context_noise * torch.rand(config.context, 1, 1, 1, 1, generator=generator)
         frames[: config.context] += spread * torch.randn(frames[: config.context].shape, generator=generator)
         text = stories.tokens[stories.caption[story][rows]].float()
@@ -205,9 +217,17 @@ class _Sample:
             slots=slots,
             visible=_visibility(config.context, config.copies, absent),
             sink=torch.tensor([False] * absent + [policy.kind(target, chunk) == "sink" for chunk in seen]),
+            anchor=torch.cat([torch.zeros(absent, dtype=torch.bool), anchor]),
             story=story,
             target=target,
         )
+
+
+def _anchor(seen: Float[Tensor, "seen t c h w"], target: Float[Tensor, "t c h w"]) -> Bool[Tensor, " seen"]:
+    """The first of the chunks that shows the target's scene: most of the picture is the same, whoever walks there."""
+    still = seen.median(1).values - target.median(0).values
+    same = still.abs().flatten(1).median(1).values < _SAME_SCENE
+    return same & (same.cumsum(0) == 1)
 
 
 def _visibility(context: int, copies: int, absent: int) -> Tensor:

@@ -1,5 +1,6 @@
 """What training the transformer is told."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -108,6 +109,8 @@ class ModelTrainConfig:
             raise ValueError(f"chunks_per_story is {self.chunks_per_story}; expected at least 2")
         if self.batch.estimated_passes < 1:
             raise ValueError(f"estimated_passes is {self.batch.estimated_passes}; expected at least 1")
+        if not 0 <= self.batch.tint < math.inf:
+            raise ValueError(f"tint is {self.batch.tint}; expected a number from 0")
         if isinstance(self.self_forcing, Distillation) and self.start_from is None:
             raise ValueError(
                 "distillation needs start_from: the transformer that teaches, and that the student begins as"

@@ -82,6 +82,16 @@ def sink(files: Files) -> ModelTrainConfig:
     )
 
 
+def anchor(files: Files) -> ModelTrainConfig:
+    """From stage 2's weights: as `sink`, and of a place's copies only the oldest in view has the true colours.
+
+    Each return adds an error to colours; a model that takes them from the mean of what it sees takes the errors, too.
+    """
+    config = sink(files)
+    batch = replace(config.batch, early_share=0.25, estimated_share=0.8, tint=0.4)
+    return replace(config, recipe="anchor", batch=batch)
+
+
 def block_forcing(files: Files) -> ModelTrainConfig:
     """Flow matching + w * Eq. 5: the "Velocity Forcing" row of the paper's Table 6."""
     return replace(
@@ -124,6 +134,7 @@ RECIPES: dict[str, Callable[[Files], ModelTrainConfig]] = {
     "stage2": stage2,
     "stage3": stage3,
     "sink": sink,
+    "anchor": anchor,
     "block-forcing": block_forcing,
     "self-forcing": self_forcing,
     "block-self-forcing": block_self_forcing,

@@ -239,8 +239,9 @@ def test_ranks_gather_the_whole_model_where_they_call_it_unequally_often():
     assert sharding == {"stage2": "blocks", "stage3": "whole", "sink": "whole", "anchor": "whole"}
 
 
-def test_targets_of_the_sink_recipe_see_the_first_chunk_and_its_model_is_sampled_so():
-    config, stage = RECIPES["sink"](FILES), make_stage()
+@pytest.mark.parametrize("name", ["sink", "anchor"])
+def test_targets_of_a_recipe_with_a_sink_see_the_first_chunk_and_its_model_is_sampled_so(name):
+    config, stage = RECIPES[name](FILES), make_stage()
     for target in range(stage.stories.num_chunks):
         seen = config.memory.select(target, stage.stories.similarity(0, target))
         assert set(seen) >= {0, *range(max(0, target - 2), target)} - {target}

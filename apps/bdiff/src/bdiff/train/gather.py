@@ -46,7 +46,7 @@ class GatherConfig:
     """Most of them for a batch: each further one estimates the estimates, the copies of copies that late chunks see."""
     tint: float = 0.0
     """Largest standard deviation of the false colours that estimates get, all but those of the anchor: see
-    `bdiff.train.estimates`."""
+    `bdiff.train.estimates`. A camera that moves leaves no picture the same, and so no anchor."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -20,6 +20,7 @@ RECIPES = (
     "stage2",
     "stage3",
     "sink",
+    "anchor",
     "block-forcing",
     "self-forcing",
     "block-self-forcing",

@@ -2,8 +2,8 @@
 
 The order of the paper: `stage1` on many takes, `stage2` on long ones, then post-training by one of `block_forcing`,
 `self_forcing` and `distill`. Post-training is short, at a low rate, and by AdamW alone: Muon's steps have one length
-whatever the gradient, which is much for a model that is nearly there. `stage3` is ours, against what goes wrong when
-chunks are copies of copies.
+whatever the gradient, which is much for a model that is nearly there. `stage3`, `sink` and `anchor` are ours, against
+what goes wrong when chunks are copies of copies.
 """
 
 import math

@@ -1,5 +1,6 @@
 """Every check of the workspace: `./dev test` runs them all, `./dev <session>` one of them, `./dev` lists them."""
 
+import hashlib
 import os
 import sys
 from pathlib import Path
@@ -9,12 +10,13 @@ import nox
 PACKAGES = ("noisesched", "kvbank", "bdiff-core", "forcing-losses", "vde-metrics", "lvbench")
 FOLDERS = (*(f"packages/{package}" for package in PACKAGES), "apps/bdiff")
 EDITABLE = tuple(f"--editable={folder}" for folder in FOLDERS)
+REQUIREMENTS = ("constraints.txt", "pyproject.toml", *(f"{folder}/pyproject.toml" for folder in FOLDERS))
 TOOLS = nox.project.load_toml("pyproject.toml")["dependency-groups"]
 PIP_OPTIONS = ("--no-compile", "--constraint=constraints.txt")  # torch has thousands of modules that no test imports
-# `test` runs two lanes side by side; sessions that share the workspace environment take turns in the first.
+# `test` runs two lanes side by side, about equally long.
 LANES = (
-    "types,imports,integration,examples,docs",
-    ",".join(("lint", *(f"tests({package})" for package in PACKAGES), "build")),
+    "integration",
+    ",".join(("lint", "types", "imports", *(f"tests({package})" for package in PACKAGES), "build", "examples", "docs")),
 )
 
 # Containers often forbid it, and then each of the hundreds of processes of a run compiles 15 s of imports anew.
@@ -25,11 +27,17 @@ nox.options.sessions = ["test"]
 
 
 def workspace(session):
-    """Python of .nox/workspace, the one environment with everything, made on first use and brought up to date."""
-    python = ".nox/workspace/bin/python"
+    """Python of .nox/workspace, the one environment with everything, made on first use and when what it needs changes.
+
+    Otherwise nothing is installed: a session of the other lane may be using it.
+    """
+    python, stamp = ".nox/workspace/bin/python", Path(".nox/workspace/installed.sha256")
+    needs = hashlib.sha256(b"".join(Path(file).read_bytes() for file in REQUIREMENTS)).hexdigest()
     if not Path(python).exists():
         session.run(sys.executable, "-m", "venv", ".nox/workspace")
-    session.run(python, "-m", "pip", "install", "-q", *PIP_OPTIONS, *EDITABLE, *TOOLS["test"], *TOOLS["workspace"])
+    if not stamp.exists() or stamp.read_text() != needs:
+        session.run(python, "-m", "pip", "install", "-q", *PIP_OPTIONS, *EDITABLE, *TOOLS["test"], *TOOLS["workspace"])
+        stamp.write_text(needs)
     return python
 
 
@@ -44,6 +52,7 @@ def test(session):
     """All of lint, types, imports, tests, integration, examples, docs and build, in two lanes."""
     for stale in Path(".reports/junit").glob("*.xml"):
         stale.unlink()
+    workspace(session)  # before the lanes, which share it
     session.run(sys.executable, ".ci/side_by_side.py", *LANES)
 
 

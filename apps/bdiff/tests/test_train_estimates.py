@@ -64,7 +64,6 @@ def estimated(model, batch, share, *, passes=1, tint=0.0, seed=2):
         model,
         batch,
         share=share,
-        context=CONTEXT,
         frames_per_chunk=FRAMES,
         generator=step_generator(seed, 0),
         passes=passes,
@@ -196,9 +195,8 @@ def test_a_tint_is_a_false_colour_of_each_chunk_but_the_anchor_has_the_true_ones
 
 def test_fine_detail_of_an_anchor_is_as_soft_as_that_of_other_estimates(model):
     batch = gathered(SemanticSparse(top_l=1), places=PLACES)
-    large = replace(batch, latents=batch.latents.repeat_interleave(4, 3).repeat_interleave(4, 4))
-    large.latents.add_(torch.randn(large.latents.shape, generator=step_generator(5, 0)))
-    wide = replace(large, gather=replace(batch.gather, keep=None))
+    wide = replace(batch, latents=batch.latents.repeat_interleave(4, 3).repeat_interleave(4, 4))
+    wide.latents.add_(torch.randn(wide.latents.shape, generator=step_generator(5, 0)))
     plain, tinted = (estimated(model, wide, 1.0, tint=tint) for tint in (0.0, 0.5))
     anchor = batch.anchor.repeat_interleave(FRAMES, 1)
     lost = [(made.latents - wide.latents)[:, :, : CONTEXT * FRAMES].transpose(1, 2)[anchor] for made in (plain, tinted)]

@@ -22,7 +22,6 @@ def with_estimated_context(
     batch: Batch,
     *,
     share: float,
-    context: int,
     frames_per_chunk: int,
     generator: torch.Generator,
     passes: int = 1,
@@ -47,7 +46,6 @@ def with_estimated_context(
         model: The model in training.
         batch: From `make_batch`.
         share: Of the samples, at least 0 and at most 1; 0 gives the batch back.
-        context: Places for context chunks.
         frames_per_chunk: Latent frames of a chunk.
         generator: Of the choice, the levels and the noise; on the CPU, wherever the batch is.
         passes: Most of them; their number is drawn for the batch, each from 1 on as likely as any other.
@@ -59,27 +57,20 @@ def with_estimated_context(
     number = 1 if passes == 1 else int(torch.randint(1, passes + 1, (), generator=generator))
     estimated = batch
     for _ in range(number):
-        estimated = _estimated(
-            model, estimated, chosen, context=context, frames_per_chunk=frames_per_chunk, generator=generator
-        )
+        estimated = _estimated(model, estimated, chosen, frames_per_chunk=frames_per_chunk, generator=generator)
     if not tint:
         return estimated
     return _tinted(estimated, batch.latents, chosen, tint=tint, frames_per_chunk=frames_per_chunk, generator=generator)
 
 
 def _estimated(
-    model: nn.Module,
-    batch: Batch,
-    chosen: Tensor,
-    *,
-    context: int,
-    frames_per_chunk: int,
-    generator: torch.Generator,
+    model: nn.Module, batch: Batch, chosen: Tensor, *, frames_per_chunk: int, generator: torch.Generator
 ) -> Batch:
     """One pass: the chosen samples with estimates of what they hold now."""
+    samples, context = batch.sink[chosen].shape
     length, device = context * frames_per_chunk, batch.latents.device
-    clean, count = batch.latents[chosen, :, :length], int(chosen.sum())
-    per_chunk = _LEAST + (_MOST - _LEAST) * torch.rand(count, context, generator=generator)
+    clean = batch.latents[chosen, :, :length]
+    per_chunk = _LEAST + (_MOST - _LEAST) * torch.rand(samples, context, generator=generator)
     levels = per_chunk.repeat_interleave(frames_per_chunk, dim=1).to(device)
     noisy = interpolate(clean, torch.randn(clean.shape, generator=generator).to(device), levels)
     velocity = model(
@@ -90,7 +81,7 @@ def _estimated(
         gather=_twice(batch.gather, chosen, context),
     )[:, :, length:]
     estimated = noisy - levels[:, None, :, None, None] * velocity.float()
-    stays = batch.sink[chosen].repeat_interleave(frames_per_chunk, dim=1)[:, None, :, None, None]
+    stays = _frames(batch.sink[chosen], frames_per_chunk)
     latents = batch.latents.clone()
     latents[chosen, :, :length] = torch.where(stays, clean, estimated)
     return replace(batch, latents=latents)
@@ -109,14 +100,16 @@ def _tinted(
     shown = batch.latents[chosen, :, :length]
     lost = true[chosen, :, :length] - shown
     coarse = F.adaptive_avg_pool3d(lost, (length, min(_COARSE, size[0]), min(_COARSE, size[1])))
-
-    def frames(places: Tensor) -> Tensor:
-        return places[chosen].repeat_interleave(frames_per_chunk, dim=1)[:, None, :, None, None]
-
-    change = torch.where(frames(batch.anchor), _smooth(coarse, size), false)
+    change = torch.where(_frames(batch.anchor[chosen], frames_per_chunk), _smooth(coarse, size), false)
+    stays = _frames(batch.sink[chosen], frames_per_chunk)
     latents = batch.latents.clone()
-    latents[chosen, :, :length] = shown + torch.where(frames(batch.sink), 0.0, change)
+    latents[chosen, :, :length] = shown + torch.where(stays, 0.0, change)
     return replace(batch, latents=latents)
+
+
+def _frames(places: Tensor, frames_per_chunk: int) -> Tensor:
+    """What holds for context places, for their frames: to be used with latents."""
+    return places.repeat_interleave(frames_per_chunk, dim=1)[:, None, :, None, None]
 
 
 def _smooth(grid: Tensor, size: torch.Size) -> Tensor:

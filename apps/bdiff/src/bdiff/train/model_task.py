@@ -145,7 +145,6 @@ class ModelTask:
                 share=config.estimated_share,
                 passes=config.estimated_passes,
                 tint=config.tint,
-                context=config.context,
                 frames_per_chunk=self.stage.stories.frames_per_chunk,
                 generator=generator,
             )

@@ -13,7 +13,7 @@ EDITABLE = tuple(f"--editable={folder}" for folder in FOLDERS)
 REQUIREMENTS = ("constraints.txt", "pyproject.toml", *(f"{folder}/pyproject.toml" for folder in FOLDERS))
 TOOLS = nox.project.load_toml("pyproject.toml")["dependency-groups"]
 PIP_OPTIONS = ("--no-compile", "--constraint=constraints.txt")  # torch has thousands of modules that no test imports
-# `test` runs two lanes side by side, about equally long.
+# `test` runs two lanes side by side; they share the workspace environment. The first is the longer one.
 LANES = (
     "integration",
     ",".join(("lint", "types", "imports", *(f"tests({package})" for package in PACKAGES), "build", "examples", "docs")),

@@ -192,11 +192,11 @@ def test_a_failed_save_leaves_the_old_file(vae, tmp_path, monkeypatch):
     path = save_vae(vae, tmp_path)
     before = path.read_bytes()
 
-    def fails(tensors, file, metadata):
+    def fails(tensors, file, **_options):
         file.write_bytes(b"half a file")
         raise OSError("disk full")
 
-    monkeypatch.setattr("bdiff_core.vae.save_file", fails)
+    monkeypatch.setattr("bdiff_core.whole_file.save_file", fails)
     with pytest.raises(OSError, match="disk full"):
         save_vae(vae, tmp_path)
     assert path.read_bytes() == before
@@ -216,7 +216,7 @@ def test_a_damaged_file_is_one_line(vae, tmp_path, damage):
 def test_a_foreign_file_is_refused(tmp_path):
     path = tmp_path / "other.safetensors"
     save_file({"weight": torch.zeros(3)}, path)
-    with pytest.raises(ValueError, match="is not a CausalVAE of bdiff_core"):
+    with pytest.raises(ValueError, match="is no autoencoder of bdiff"):
         load_vae(path)
 
 
@@ -237,7 +237,7 @@ def test_weights_of_another_size_are_refused(vae, tmp_path):
 
 
 def test_a_missing_file_says_how_to_make_one(tmp_path):
-    with pytest.raises(FileNotFoundError, match="save_vae writes them"):
+    with pytest.raises(FileNotFoundError, match=r"expected vae\.safetensors, as training writes it"):
         load_vae(tmp_path)
 
 

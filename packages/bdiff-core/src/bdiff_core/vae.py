@@ -10,7 +10,6 @@ best there is, so that training begins where the best linear code ends.
 
 import json
 import math
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -19,10 +18,12 @@ import torch
 from einops import rearrange
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from bdiff_core.file_kinds import what_is
+from bdiff_core.finite import check_finite
 from bdiff_core.vae_layers import CausalMix, ChannelNorm, Down, Residual, Up, make_stage
+from bdiff_core.whole_file import write_tensors
 
 VAEState = tuple[Tensor, ...]
 """What the temporal convolutions carry between chunks: one tensor for each of them, oldest frame first."""
@@ -258,6 +259,9 @@ def save_vae(vae: CausalVAE, path: str | Path, *, dtype: torch.dtype = torch.flo
 
     Returns:
         The file written.
+
+    Raises:
+        OSError: with the name of the file, if the disk is full or cannot be written; the old file is as it was.
     """
     target = _weights_file(Path(path))
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -265,12 +269,7 @@ def save_vae(vae: CausalVAE, path: str | Path, *, dtype: torch.dtype = torch.flo
     tensors = {
         name: (t if name in kept else t.to(dtype)).detach().cpu().contiguous() for name, t in vae.state_dict().items()
     }
-    partial = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        save_file(tensors, partial, metadata={"format": _FORMAT, "config": json.dumps(asdict(vae.config))})
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_tensors(tensors, target, metadata={"format": _FORMAT, "config": json.dumps(asdict(vae.config))})
     return target
 
 
@@ -283,11 +282,16 @@ def load_vae(path: str | Path, *, dtype: torch.dtype = torch.float32, device: to
         device: where to put them.
 
     Raises:
-        ValueError: the file is damaged or not an autoencoder of ours.
+        ValueError: the file is damaged, not an autoencoder of ours, or holds numbers that are not finite.
+        FileNotFoundError: there is no such file.
     """
     source = _weights_file(Path(path))
+    if source.is_symlink() and not source.exists():
+        raise FileNotFoundError(f"{source} is a link to {source.readlink()}, which is not there")
     if not source.is_file():
-        raise FileNotFoundError(f"no autoencoder weights at {source}; save_vae writes them")
+        raise FileNotFoundError(f"no autoencoder weights at {source}; expected {_FILE}, as training writes it")
+    if (problem := what_is(source)) is not None:
+        raise ValueError(f"{source} is not a readable safetensors file: it {problem}")
     try:
         with safe_open(source, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -295,13 +299,16 @@ def load_vae(path: str | Path, *, dtype: torch.dtype = torch.float32, device: to
     except SafetensorError as error:
         raise ValueError(f"{source} is not a readable safetensors file ({error}); save it again") from None
     if metadata.get("format") != _FORMAT:
-        raise ValueError(f"{source} is not a CausalVAE of bdiff_core; expected a file that save_vae wrote")
+        raise ValueError(f"{source} is no autoencoder of bdiff; expected {_FILE}, as training writes it")
     vae = CausalVAE(_parse_config(source, metadata.get("config", "")))
     expected = {name: tuple(t.shape) for name, t in vae.state_dict().items()}
     if expected != {name: tuple(t.shape) for name, t in tensors.items()}:
         raise ValueError(f"{source} holds weights that do not fit the config beside them; save it again")
+    check_finite(tensors.items(), source)
     vae.load_state_dict(tensors)
-    return vae.to(device=device, dtype=dtype).eval()
+    vae = vae.to(device=device, dtype=dtype).eval()
+    check_finite(vae.state_dict().items(), f"{source}, in {str(dtype).removeprefix('torch.')},")
+    return vae
 
 
 def _weights_file(path: Path) -> Path:

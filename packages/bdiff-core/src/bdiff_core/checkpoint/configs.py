@@ -88,7 +88,7 @@ def _mode_of_diffusers(config: dict[str, Any], pipeline: str | None) -> NativeMo
 
 
 def config_from_shapes(
-    shapes: Shapes, config: dict[str, Any] | None, file: Path, *, trained_with_cache: bool
+    shapes: Shapes, config: dict[str, Any] | None, file: Path, *, weights: Path, trained_with_cache: bool
 ) -> ModelConfig:
     """The config of a checkpoint in any style: what its `config.json` in Wan's own words says, the rest from shapes.
 
@@ -96,6 +96,7 @@ def config_from_shapes(
         shapes: Shapes it holds.
         config: What its `config.json` says, if there is one.
         file: Where that file is or would be.
+        weights: Where the checkpoint is.
         trained_with_cache: It is of a family that makes videos chunk by chunk.
 
     Raises:
@@ -113,12 +114,14 @@ def config_from_shapes(
         if given["dim"] % _HEAD_DIM:
             raise ValueError(
                 f"{file} says no num_heads, and a width of {given['dim']} does not split into heads of {_HEAD_DIM} as "
-                "those of published models do: give the config, or put a config.json beside the weights"
+                "those of published models do: put a config.json that says it beside the weights"
             )
         given["num_heads"] = given["dim"] // _HEAD_DIM
     lacking = [name for name in ("dim", "num_layers", "num_heads", "ffn_dim") if name not in given]
     if lacking:
-        raise ValueError(f"{file} does not say {lacking}, nor do the weights beside it")
+        raise ValueError(
+            f"{weights} holds too little of a transformer to tell {', '.join(lacking)}, and {file} does not say it"
+        )
     cached = trained_with_cache or config.get("_class_name") == "CausalWanModel"
     given["native_mode"] = "cached" if cached else "overlap" if given.get("fps_embedding") else "whole"
     return _build(given | _own_words(config), file)

@@ -1,9 +1,11 @@
 """LoRAs: what a small file adds to the parameters of a checkpoint."""
 
+import hashlib
 import json
+import math
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,22 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bdiff_core.checkpoint.names import Part, plain_name
-from bdiff_core.checkpoint.places import PICKLES, local_path, read_json
+from bdiff_core.checkpoint.lora_keys import Modules, Role, is_of_lora, other_kind
+from bdiff_core.checkpoint.names import Part
+from bdiff_core.checkpoint.places import local_path, read_json
 from bdiff_core.checkpoint.problems import raise_problems
-from bdiff_core.checkpoint.tensors import StoredTensor, TensorFile, read_header, read_pickle
+from bdiff_core.checkpoint.tensors import StoredTensor, TensorFile, read_tensors
+from bdiff_core.finite import check_finite
 
-# Names of peft and diffusers (lora_A, lora_B), of Wan's tools (lora_down, lora_up, alpha; diff and diff_b: differences
-# of a weight and of a bias), of either with the name of the adapter in between.
-_KEY = re.compile(
-    r"(?P<module>.+?)\.(?:(?P<kind>lora_A|lora_B|lora_down|lora_up)(?:\.default)?\.(?P<end>weight|bias)"
-    r"|(?P<other>alpha|diff|diff_b))"
-)
-_PREFIX = re.compile(r"^(?:(?:base_model|transformer|model|diffusion_model)\.)+")
-_FLAT_PREFIX = "lora_unet_"  # followed by the module with _ for every dot
-_ROLES = {"lora_A": "down", "lora_down": "down", "lora_B": "up", "lora_up": "up"}
-_FILES = ("pytorch_lora_weights.safetensors", "adapter_model.safetensors")
+_FILES = ("pytorch_lora_weights.safetensors", "adapter_model.safetensors", "adapter_model.bin")
 _HEADER = "lora_adapter_metadata"
+_MOST = 100.0  # beyond it a LoRA drowns the model: a slip of the keyboard
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,132 +50,213 @@ class Change:
             weight.add_(whole, alpha=self.strength)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lora:
+    """A file with a LoRA, not read yet."""
+
+    path: Path
+    """The file."""
+    strength: float
+    """Factor on all of it; 1 as it was trained."""
+    tensors: Mapping[str, StoredTensor]
+    """What it holds."""
+    settings: Mapping[str, Any]
+    """What peft says of the adapter."""
+
+
 @dataclass(slots=True)
 class _Found:
     """What a file holds for one module."""
 
-    alpha: float | None = None
-    tensors: dict[str, StoredTensor] = field(default_factory=dict)
-    """`down`, `up`, `up_bias`, `diff` and `diff_b`."""
+    tensors: dict[Role, Tensor] = field(default_factory=dict)
+
+
+def open_loras(loras: Mapping[str | Path, float]) -> list[Lora]:
+    """The files of LoRAs, each of them once.
+
+    Args:
+        loras: Files, folders that diffusers or peft wrote, or repositories of the hub, and the strength of each.
+
+    Raises:
+        ValueError: If one is no LoRA, a strength is none, or two of them are the same.
+    """
+    for path, strength in loras.items():
+        if not math.isfinite(strength) or not 0 < abs(strength) <= _MOST:
+            raise ValueError(
+                f"the LoRA {path} is given the strength {strength}; expected a number other than 0, at most "
+                f"{_MOST:g} either way: 1 is as it was trained"
+            )
+    opened: dict[Path, Lora] = {}
+    for path, strength in loras.items():
+        lora = _open(path, strength)
+        for other_path, other in opened.items():
+            if _same(lora.path, other.path):
+                raise ValueError(
+                    f"the LoRA {path} is given twice, also as {other_path}; give it once, with the strength that is "
+                    "meant"
+                )
+        opened[Path(path)] = lora
+    return list(opened.values())
 
 
 def read_changes(
-    path_or_repo: str | Path, strength: float, *, parts: Mapping[str, Part], shapes: Mapping[str, tuple[int, ...]]
-) -> dict[Part, Change]:
+    lora: Lora, *, parts: Mapping[str, Part], shapes: Mapping[str, tuple[int, ...]]
+) -> list[tuple[Part, Change]]:
     """What a LoRA adds to each part of our parameters.
 
     Args:
-        path_or_repo: A file, a folder that diffusers or peft wrote, or a repository of the hub.
-        strength: Factor on all of it; 1 as it was trained.
+        lora: From `open_loras`.
         parts: The part that each name in any foreign style stands for.
         shapes: The shape of what has that name.
 
     Raises:
         ValueError: If the file is damaged, or holds what fits no parameter.
     """
-    file, settings = _open(path_or_repo)
-    flat = {name.replace(".", "_"): name for name in parts}
-    found: dict[str, _Found] = defaultdict(_Found)
-    problems = []
-    for key, stored in file.tensors.items():
-        match = _KEY.fullmatch(_module_name(key, flat))
-        if match is None:
-            problems.append(f"unexpected {key}")
-            continue
-        module = found[match["module"]]
-        if match["other"] == "alpha":
-            module.alpha = float(stored.read())
-        elif match["kind"] is None:
-            module.tensors[match["other"]] = stored
-        elif (match["end"], _ROLES[match["kind"]]) == ("bias", "down"):
-            problems.append(f"unexpected {key}")
-        else:
-            module.tensors[_ROLES[match["kind"]] + ("_bias" if match["end"] == "bias" else "")] = stored
-    changes: dict[Part, Change] = {}
+    if (other := other_kind(lora.tensors)) is not None:
+        raise ValueError(f"the LoRA {lora.path} {other}")
+    if not any(map(is_of_lora, lora.tensors)):
+        held = ", ".join(sorted(lora.tensors)[:3]) or "none"
+        raise ValueError(
+            f"{lora.path} holds no LoRA: no name like *.lora_A.weight or *.lora_down.weight; its tensors are {held} ..."
+        )
+    found, problems = _by_module(lora, Modules(parts))
+    changes: list[tuple[Part, Change]] = []
+    owners: dict[Part, str] = {}
     for name, module in found.items():
-        scale = strength * _scale(name, module, settings)
-        for target, change in _changes(module, scale=scale, strength=strength).items():
-            full = name + target if name + target in parts else name
-            if full not in parts:
-                problems.append(f"unexpected {name}")
-            elif (problem := _problem(name, change, shapes[full])) is not None:
-                problems.append(problem)
-            else:
-                changes[parts[full]] = change
         if ("up" in module.tensors) != ("down" in module.tensors):
             problems.append(f"{name} has one of lora_A and lora_B; expected both")
-    raise_problems(problems, f"the LoRA {path_or_repo} does not fit the transformer")
-    if not changes:
-        raise ValueError(f"{path_or_repo} holds no LoRA: no name like *.lora_A.weight or *.lora_down.weight")
+            continue
+        scale = lora.strength * _scale(name, module, lora.settings)
+        for ending, change in _changes(module, scale=scale, strength=lora.strength):
+            full = name + ending if name + ending in parts else name
+            problem = f"unexpected {name}{ending}" if full not in parts else _problem(name, change, shapes[full])
+            if problem is None and owners.setdefault(parts[full], name) != name:
+                problem = f"{name} is what {owners[parts[full]]} is, and both are there"
+            if problem is None:
+                changes.append((parts[full], change))
+            else:
+                problems.append(problem)
+    raise_problems(problems, f"the LoRA {lora.path} does not fit the transformer")
     return changes
 
 
-def _open(path_or_repo: str | Path) -> tuple[TensorFile, dict[str, Any]]:
-    """The tensors, and what peft says of the adapter."""
+def _open(path_or_repo: str | Path, strength: float) -> Lora:
     path = local_path(path_or_repo)
     settings: dict[str, Any] = {}
     if path.is_dir():
-        files = [path / name for name in _FILES if (path / name).is_file()] or sorted(path.glob("*.safetensors"))
+        files = [path / name for name in _FILES if (path / name).is_file()][:1] or sorted(path.glob("*.safetensors"))
         if len(files) != 1:
             raise ValueError(f"{path} holds {len(files)} LoRA files; expected one: give the file itself")
         if (path / "adapter_config.json").is_file():
             settings = read_json(path / "adapter_config.json")
         path = files[0]
-    if path.suffix in PICKLES:
-        file = read_pickle(path)
-        inner = file.metadata.get("generator_lora")
-        return (file if inner is None else read_pickle(path, entry="generator_lora")), settings
-    file = read_header(path)
-    if _HEADER in file.metadata:
+    file = read_tensors(path)
+    if file.pickled and file.metadata.get("generator_lora") is not None:
+        file = read_tensors(path, entry="generator_lora")
+    elif not file.pickled and _HEADER in file.metadata:
+        settings = _told(file, path)
+    if settings.get("use_dora"):
+        raise ValueError(
+            f"the LoRA {path} is a DoRA, which is not read here; take a plain LoRA, or merge it where it was made"
+        )
+    return Lora(path=path, strength=strength, tensors=file.tensors, settings=settings)
+
+
+def _told(file: TensorFile, path: Path) -> dict[str, Any]:
+    """What diffusers wrote of the adapter into the header of its file."""
+    try:
         written = json.loads(file.metadata[_HEADER])
-        settings = {name.removeprefix("transformer."): value for name, value in written.items()}
-    return file, settings
+        return {name.removeprefix("transformer."): value for name, value in written.items()}
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        raise ValueError(f"{path} is damaged: {_HEADER} in its header is no object of JSON") from None
 
 
-def _module_name(key: str, flat: Mapping[str, str]) -> str:
-    """A key without what tools put in front of the transformer's modules."""
-    if not key.startswith(_FLAT_PREFIX):
-        return _PREFIX.sub("", plain_name(key), count=1)
-    module, _, rest = key.removeprefix(_FLAT_PREFIX).partition(".")
-    known = flat.get(f"{module}_weight")
-    return f"{known.removesuffix('.weight') if known else module}.{rest}"
+def _same(one: Path, other: Path) -> bool:
+    """Whether two files are one, or hold the same."""
+    if one.resolve() == other.resolve():
+        return True
+    if one.stat().st_size != other.stat().st_size:
+        return False
+    digests = []
+    for file in (one, other):
+        with file.open("rb") as opened:
+            digests.append(hashlib.file_digest(opened, "sha256").digest())
+    return digests[0] == digests[1]
 
 
-def _changes(module: _Found, *, scale: float, strength: float) -> dict[str, Change]:
+def _by_module(lora: Lora, modules: Modules) -> tuple[dict[str, _Found], list[str]]:
+    """What the file holds for each module, and what is wrong with the keys."""
+    found: dict[str, _Found] = defaultdict(_Found)
+    problems = []
+    for key, stored in lora.tensors.items():
+        meant = modules.find(key)
+        if meant is None:
+            problems.append(f"unexpected {key}")
+            continue
+        name, role = meant
+        tensor = stored.read()
+        check_finite([(key, tensor)], f"the LoRA {lora.path}")
+        if role in found[name].tensors:
+            problems.append(f"{key} is there twice, as of two adapters")
+        elif role == "alpha" and tensor.numel() != 1:
+            problems.append(f"{key} is {tuple(tensor.shape)}, expected one number")
+        else:
+            found[name].tensors[role] = tensor
+    return found, problems
+
+
+def _changes(module: _Found, *, scale: float, strength: float) -> Iterator[tuple[str, Change]]:
     """Changes by what follows the module in the name of the parameter."""
-    read = {role: stored.read() for role, stored in module.tensors.items()}
-    changes = {}
-    if {"up", "down"} <= set(read) or "diff" in read:
+    read = module.tensors
+    if "up" in read or "diff" in read:
         whole = {"strength": strength, "whole": read.get("diff")}
-        changes[".weight"] = Change(scale=scale, up=read.get("up"), down=read.get("down"), **whole)
+        yield ".weight", Change(scale=scale, up=read.get("up"), down=read.get("down"), **whole)
     if "diff_b" in read:
-        changes[".bias"] = Change(strength=strength, whole=read["diff_b"])
-    elif "up_bias" in read:
-        changes[".bias"] = Change(strength=scale, whole=read["up_bias"])
-    return changes
+        yield ".bias", Change(strength=strength, whole=read["diff_b"])
+    if "up_bias" in read:
+        yield ".bias", Change(strength=scale, whole=read["up_bias"])
 
 
 def _scale(name: str, module: _Found, settings: Mapping[str, Any]) -> float:
     """Alpha over rank; without an alpha, 1, as diffusers and peft take it."""
-    if "down" not in module.tensors or not module.tensors["down"].shape:
+    down = module.tensors.get("down")
+    if down is None or not down.ndim or not down.shape[0]:
         return 1.0
-    rank = module.tensors["down"].shape[0]
-    alpha = module.alpha
-    if alpha is None:
-        patterns = settings.get("alpha_pattern") or {}
-        chosen = (value for pattern, value in patterns.items() if re.fullmatch(rf"(?:.*\.)?{pattern}", name))
-        alpha = next(chosen, settings.get("lora_alpha"))
+    rank = down.shape[0]
+    alpha: Any = module.tensors["alpha"].item() if "alpha" in module.tensors else _told_alpha(name, settings)
     if alpha is None:
         return 1.0
-    return alpha / (rank**0.5 if settings.get("use_rslora") else rank)
+    if not isinstance(alpha, int | float) or not math.isfinite(alpha):
+        raise ValueError(f"lora_alpha of {name} is {alpha!r}; expected a finite number")
+    return float(alpha / (rank**0.5 if settings.get("use_rslora") else rank))
+
+
+def _told_alpha(name: str, settings: Mapping[str, Any]) -> Any:
+    """What peft's settings say of one module; None: nothing."""
+    patterns = settings.get("alpha_pattern")
+    for pattern, value in (patterns if isinstance(patterns, Mapping) else {}).items():
+        try:
+            if re.fullmatch(rf"(?:.*\.)?{pattern}", name):
+                return value
+        except re.error:
+            raise ValueError(f"alpha_pattern of the LoRA holds {pattern!r}, which is no pattern") from None
+    return settings.get("lora_alpha")
 
 
 def _problem(name: str, change: Change, shape: tuple[int, ...]) -> str | None:
     if change.up is not None and change.down is not None:
         inputs = torch.Size(shape[1:]).numel()
+        if change.up.ndim < 2 or change.down.ndim < 2:
+            return f"{name}: {tuple(change.up.shape)} and {tuple(change.down.shape)} are no two matrices"
         up, down = tuple(change.up.flatten(1).shape), tuple(change.down.flatten(1).shape)
         if len(shape) < 2 or up[0] != shape[0] or down[1] != inputs or up[1] != down[0]:
             return f"{name}: {up} times {down} is not {(shape[0], inputs)}"
-    if change.whole is not None and change.whole.numel() != torch.Size(shape).numel():
-        return f"{name} differs by {tuple(change.whole.shape)}, expected {shape}"
+    if change.whole is not None:
+        given = tuple(change.whole.shape)
+        if not {_without_ones(given), given} & {_without_ones(shape), (shape[0], torch.Size(shape[1:]).numel())}:
+            return f"{name} differs by {given}, expected {shape}"
     return None
+
+
+def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(size for size in shape if size != 1)

@@ -57,12 +57,17 @@ _END = re.compile(r"\.(?:weight|bias)$")
 
 # What training code wraps modules in, anywhere in a name, and what it keeps the transformer under, at the beginning.
 _WRAPPERS = re.compile(r"\b(?:_fsdp_wrapped_module|_checkpoint_wrapped_module|_orig_mod)\.")
-_OWNERS = re.compile(r"^(?:(?:module|model|generator|diffusion_model)\.)+")
+_OWNERS = re.compile(r"^(?:(?:module|model|generator|diffusion_model|pipe|dit)\.)+")
+
+
+def without_wrappers(name: str) -> str:
+    """A stored name without what training code wraps modules in."""
+    return _WRAPPERS.sub("", name)
 
 
 def plain_name(name: str) -> str:
     """A stored name without the wrappers and owners that training code puts around the transformer."""
-    return _OWNERS.sub("", _WRAPPERS.sub("", name), count=1)
+    return _OWNERS.sub("", without_wrappers(name), count=1)
 
 
 def source_names(name: str, style: Style) -> tuple[str, ...]:

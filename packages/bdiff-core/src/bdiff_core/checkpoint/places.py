@@ -7,10 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from bdiff_core.errors import first_line
+from bdiff_core.file_kinds import weight_kind
 
 CONFIG = "config.json"
 OUR_STEM, DIFFUSERS_STEM = "model", "diffusion_pytorch_model"
 PICKLES = (".pt", ".pth", ".ckpt")
+"""Endings of files that `torch.save` is to write; what is read is told by content."""
+
+_ENDINGS = (".safetensors", *PICKLES)
+_LESS_LIKELY = (".bin",)  # weights, unless there are others: trainers keep their arguments in such files too
+_NO_WEIGHTS = (".gguf", ".onnx", ".msgpack", ".h5", ".npz", ".zip", ".tar", ".gz", ".part", ".incomplete", ".aria2",
+               ".crdownload", ".download", ".partial")  # fmt: skip
 
 # Of a repository: the transformer, be it on top or in its folder, and what says how the pipeline runs it.
 _FROM_HUB = (
@@ -68,8 +75,14 @@ def local_path(path_or_repo: str | Path) -> Path:
         ImportError: If huggingface_hub is missing.
     """
     path = Path(path_or_repo)
-    if path.exists():
+    if not str(path_or_repo):
+        raise ValueError("the path is empty; expected a folder, a file, or a hub repository (owner/name)")
+    if path.is_file() or path.is_dir():
         return path
+    if path.is_symlink():
+        raise ValueError(f"{path} is a link to {path.readlink()}, which is not there")
+    if path.exists():
+        raise ValueError(f"{path} is neither a file nor a folder")
     repository = re.fullmatch(r"([\w-][\w.-]*/[\w.-]+)(?:/([\w./-]+))?", str(path_or_repo))
     if repository is None or ".." in path.parts:
         raise ValueError(f"{path} does not exist and is no hub repository (owner/name)")
@@ -103,9 +116,12 @@ def weight_files(path: Path, stems: tuple[str, ...]) -> tuple[Path, ...]:
             weight_map = read_json(index).get("weight_map")
             if not isinstance(weight_map, dict):
                 raise ValueError(f"{index} is damaged: it has no weight_map")
-            return _complete(path, sorted({str(file) for file in weight_map.values()}))
-        if single.is_file():
-            return (single,)
+            names = sorted({str(file) for file in weight_map.values()})
+            if outside := [name for name in names if Path(name).name != name]:
+                raise ValueError(f"{index} is damaged: it names {outside[0]!r}, which is not in its folder")
+            return _complete(path, names)
+        if single.is_file() or single.is_symlink():
+            return (_there(single),)
         shards = sorted(path.glob(f"{stem}-*-of-*.safetensors"))
         if shards:
             total = shards[0].stem.rpartition("-")[2]
@@ -113,21 +129,30 @@ def weight_files(path: Path, stems: tuple[str, ...]) -> tuple[Path, ...]:
                 raise ValueError(f"{shards[0]} should end in its number and that of all, like -00001-of-00002")
             numbers = (f"{number:0{len(total)}}" for number in range(1, int(total) + 1))
             return _complete(path, [f"{stem}-{number}-of-{total}.safetensors" for number in numbers])
-    others = [file for file in sorted(path.iterdir()) if file.suffix in (".safetensors", *PICKLES)]
+    files = sorted(path.iterdir())
+    others = [file for file in files if file.suffix in _ENDINGS] or [f for f in files if f.suffix in _LESS_LIKELY]
     if len(others) == 1:
-        return (others[0],)
+        return (_there(others[0]),)
     if others:
         raise ValueError(f"{path} holds {[file.name for file in others]}; name the file that is meant")
+    for file in files:
+        if file.suffix.lower() in _NO_WEIGHTS and file.is_file():
+            weight_kind(file)  # which says what it is
     if not (path / CONFIG).is_file():
         raise ValueError(f"{path} holds no transformer: {CONFIG} is missing")
     raise ValueError(f"{path} is incomplete: {stems[0]}.safetensors is missing")
 
 
 def _complete(path: Path, names: list[str]) -> tuple[Path, ...]:
-    for name in names:
-        if not (path / name).is_file():
-            raise ValueError(f"{path} is incomplete: {name} is missing")
-    return tuple(path / name for name in names)
+    return tuple(_there(path / name) for name in names)
+
+
+def _there(file: Path) -> Path:
+    if file.is_file():
+        return file
+    if file.is_symlink():
+        raise ValueError(f"{file} is a link to {file.readlink()}, which is not there")
+    raise ValueError(f"{file.parent} is incomplete: {file.name} is missing")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -140,6 +165,8 @@ def read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
+    except RecursionError:
+        raise ValueError(f"{path} is damaged: it is nested too deeply") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path} is damaged: expected an object, found {type(content).__name__}")
     return content

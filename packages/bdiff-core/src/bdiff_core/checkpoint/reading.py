@@ -19,7 +19,7 @@ from bdiff_core.checkpoint.configs import (
     is_known,
     own_config,
 )
-from bdiff_core.checkpoint.lora import Change, read_changes
+from bdiff_core.checkpoint.lora import Change, open_loras, read_changes
 from bdiff_core.checkpoint.names import (
     Part,
     Style,
@@ -29,10 +29,12 @@ from bdiff_core.checkpoint.names import (
     source_shape,
     style_of,
 )
-from bdiff_core.checkpoint.places import DIFFUSERS_STEM, OUR_STEM, PICKLES, Place, find_place, weight_files
+from bdiff_core.checkpoint.places import DIFFUSERS_STEM, OUR_STEM, Place, find_place, weight_files
 from bdiff_core.checkpoint.problems import raise_problems
-from bdiff_core.checkpoint.tensors import StoredTensor, TensorFile, read_header, read_pickle
+from bdiff_core.checkpoint.quantized import plain_weights
+from bdiff_core.checkpoint.tensors import StoredTensor, TensorFile, read_tensors
 from bdiff_core.config import ModelConfig
+from bdiff_core.finite import check_finite, is_finite
 from bdiff_core.model import ChunkDiT
 
 Format = Literal["bdiff", "diffusers", "wan", "pt"]
@@ -90,21 +92,31 @@ class Checkpoint:
         weights = {}
         for name, shape in _expected(self.config).items():
             sources = [self.tensors[source] for source in source_names(name, self.style)]
-            stored = sources[0].dtype
-            for source in sources[1:]:
-                stored = torch.promote_types(stored, source.dtype)
-            weights[name] = weight = torch.empty(shape, dtype=dtype or stored, device=device)
+            weights[name] = weight = torch.empty(shape, dtype=dtype or _common_dtype(sources), device=device)
             if name not in changes:
                 _read_parts(sources, weight)
-                continue
-            exact = torch.empty(shape, dtype=torch.float32, device=device)  # the sum is rounded once
-            _read_parts(sources, exact)
-            parts = exact.chunk(len(source_names(name, "wan")))
-            for part, change in changes[name]:
-                change.add_to(parts[part])
-            weight.copy_(exact)
+            else:
+                exact = torch.empty(shape, dtype=torch.float32, device=device)  # the sum is rounded once
+                _read_parts(sources, exact)
+                parts = exact.chunk(len(source_names(name, "wan")))
+                for part, change in changes[name]:
+                    change.add_to(parts[part])
+                weight.copy_(exact)
+            if not is_finite(weight):
+                self._refuse(name, weight.dtype)
         model.load_state_dict(weights, assign=True)
         return model
+
+    def _refuse(self, name: str, dtype: torch.dtype) -> None:
+        """Raise the error of a parameter that is not finite in memory: as stored, or only since it was read."""
+        for source in source_names(name, self.style):
+            stored = self.tensors[source]
+            check_finite([(source, stored.read())], stored.file)
+        raise ValueError(
+            f"{self.path}: {source_names(name, self.style)[0]} holds numbers too large for "
+            f"{str(dtype).removeprefix('torch.')}, as stored or with the LoRAs added; take bfloat16 or float32, and "
+            "LoRAs at less strength"
+        )
 
     def _changes(self, loras: Mapping[str | Path, float]) -> dict[str, list[tuple[int, Change]]]:
         """What LoRAs add to each parameter, by its parts."""
@@ -116,8 +128,8 @@ class Checkpoint:
             parts |= named
             shapes |= {source: source_shape(n, expected[n], self.config, style) for source, (n, _) in named.items()}
         changes: dict[str, list[tuple[int, Change]]] = defaultdict(list)
-        for path, strength in loras.items():
-            for (name, part), change in read_changes(path, strength, parts=parts, shapes=shapes).items():
+        for lora in open_loras(loras):
+            for (name, part), change in read_changes(lora, parts=parts, shapes=shapes):
                 changes[name].append((part, change))
         return changes
 
@@ -126,6 +138,17 @@ def _read_parts(sources: Sequence[StoredTensor], out: Tensor) -> None:
     """Read what makes up a parameter, each into its place."""
     for source, part in zip(sources, out.chunk(len(sources)), strict=True):
         source.read_into(part)
+
+
+def _common_dtype(sources: Sequence[StoredTensor]) -> torch.dtype:
+    """What parts of one parameter are read as, if nothing else is asked for."""
+    dtypes = {source.read_dtype for source in sources}
+    if len(dtypes) > 1:  # torch promotes no floats of 8 bits
+        dtypes = {torch.bfloat16 if dtype.itemsize == 1 else dtype for dtype in dtypes}
+    common = dtypes.pop()
+    for dtype in dtypes:
+        common = torch.promote_types(common, dtype)
+    return common
 
 
 def load_transformer(
@@ -146,7 +169,7 @@ def load_transformer(
     Args:
         path_or_repo: A folder, a file, or a repository of the Hugging Face hub if nothing of that name exists:
             `owner/name`, or `owner/name/file` for one file or folder of it.
-        dtype: Dtype of the weights; None: the one they are stored in.
+        dtype: Dtype of the weights; None: the one they are stored in, bfloat16 for floats of 8 bits with scales.
         device: Where the weights go.
         config: The transformer's config, where the checkpoint has none that says enough, or another mode is meant.
         entry: Of a `.pt`, the name under which it keeps the weights; None: the first there is of `generator_ema`,
@@ -155,8 +178,8 @@ def load_transformer(
             rounded to `dtype` once.
 
     Raises:
-        ValueError: If this is no such transformer, is damaged, or its weights or LoRAs do not fit its config; the names
-            that are missing, unexpected or of another shape are listed.
+        ValueError: If this is no such transformer, is damaged, holds numbers that are not finite, or its weights or
+            LoRAs do not fit its config; the names that are missing, unexpected or of another shape are listed.
     """
     return open_checkpoint(path_or_repo, config=config, entry=entry).load(dtype=dtype, device=device, loras=loras)
 
@@ -173,13 +196,13 @@ def open_checkpoint(
     place = _known(find_place(path_or_repo))
     told = _told(place)
     files, read = _read_files(place, entry)
-    style, tensors = _named(place, files, read)
+    style, tensors = _named(place, read)
     if config is None:
         config = _config(place, told, style, tensors, read[0])
     _check(tensors, config, style, place)
     return Checkpoint(
         path=place.path,
-        format="pt" if files[0].suffix in PICKLES else style,
+        format="pt" if read[0].pickled else style,
         config=config,
         files=files,
         entry=read[0].entry,
@@ -195,31 +218,37 @@ def _read_files(place: Place, entry: str | None) -> tuple[tuple[Path, ...], list
         stems = (OUR_STEM,) if kind == OUR_CLASS else (DIFFUSERS_STEM,)
         stems = stems if kind in (OUR_CLASS, *DIFFUSERS_CLASSES) else (DIFFUSERS_STEM, OUR_STEM)
         files = weight_files(place.path, stems)
-    if files[0].suffix in PICKLES:
-        return files, [read_pickle(files[0], entry=entry)]
-    if entry is not None:
-        raise ValueError(f"entry {entry!r} is for .pt files; {files[0]} is none")
-    return files, [read_header(file) for file in files]
+    return files, [read_tensors(file, entry=entry) for file in files]
 
 
-def _named(place: Place, files: Sequence[Path], read: Sequence[TensorFile]) -> tuple[Style, dict[str, StoredTensor]]:
+def _named(place: Place, read: Sequence[TensorFile]) -> tuple[Style, dict[str, StoredTensor]]:
     """The style of the names, and the tensors under names freed of what training code puts around them."""
     kind = None  # what lies beside a file or a pickle tells its sizes, not its names
-    if place.config is not None and place.path.is_dir() and files[0].suffix not in PICKLES:
+    if place.config is not None and place.path.is_dir() and not read[0].pickled:
         kind = place.config.get("_class_name")
     if kind == OUR_CLASS:
-        return "bdiff", {name: stored for file in read for name, stored in file.tensors.items()}
+        return "bdiff", plain_weights({n: stored for file in read for n, stored in file.tensors.items()}, place.path)
     tensors: dict[str, StoredTensor] = {}
     for file in read:
         for name, stored in file.tensors.items():
             if plain_name(name) in tensors:
                 raise ValueError(f"{place.path} holds two tensors named {plain_name(name)}")
             tensors[plain_name(name)] = stored
+    tensors = plain_weights(tensors, place.path)
     style: Style | None = "diffusers" if kind in DIFFUSERS_CLASSES else style_of(tensors)
     if style is None:
-        shown = ", ".join(sorted(tensors)[:3])
-        raise ValueError(f"{place.path} holds no transformer of the Wan family: its tensors are {shown or 'none'} ...")
+        raise ValueError(f"{place.path} holds no transformer of the Wan family: {_held(tensors, read[0])}")
     return style, tensors
+
+
+def _held(tensors: Mapping[str, StoredTensor], file: TensorFile) -> str:
+    """What there is instead of a transformer."""
+    others = ", ".join(name for name in file.groups if name != file.entry)
+    where = f"its entry {file.entry} holds " if file.entry else "its tensors are "
+    told = where + (", ".join(sorted(tensors)[:3]) + " ..." if tensors else "none")
+    if not others:
+        return told
+    return f"{told}; its {'other ' if file.entry else ''}entries are {others}: choose one with --entry (`entry` in Python)"
 
 
 def _known(place: Place) -> Place:
@@ -255,7 +284,9 @@ def _config(
     if told is not None and inside is None:
         return replace(told, native_mode="cached") if cached else told
     shapes = _shapes_of_ours(tensors, style)
-    return config_from_shapes(shapes, inside or place.config, place.config_file, trained_with_cache=cached)
+    return config_from_shapes(
+        shapes, inside or place.config, place.config_file, weights=file.path, trained_with_cache=cached
+    )
 
 
 def _shapes_of_ours(tensors: Mapping[str, StoredTensor], style: Style) -> dict[str, tuple[int, ...]]:
@@ -284,5 +315,7 @@ def _check(tensors: Mapping[str, StoredTensor], config: ModelConfig, style: Styl
         shape = source_shape(name, expected[name], config, style)
         if source in tensors and tensors[source].shape != shape:
             problems.append(f"{source} is {tensors[source].shape}, expected {shape}")
+        elif source in tensors and not tensors[source].dtype.is_floating_point:
+            problems.append(f"{source} is {str(tensors[source].dtype).removeprefix('torch.')}, expected floats")
     about = "its config.json" if place.config is not None else "its config"
     raise_problems(problems, f"the weights in {place.path} do not fit {about}")

@@ -6,6 +6,8 @@ checkpoint would be in memory twice while it loads.
 
 import json
 import pickle
+import re
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,8 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
+
+from bdiff_core.file_kinds import weight_kind
 
 # Names of dtypes in the header of a safetensors file.
 _DTYPES = {
@@ -24,14 +28,29 @@ _DTYPES = {
 
 _ENTRIES = ("generator_ema", "generator", "model", "state_dict")
 
+# What reading a pickle that is damaged ends with: any bytes may stand for instructions.
+_DAMAGED_PICKLE = (
+    RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError, AssertionError, OverflowError,
+    struct.error,
+)  # fmt: skip
+_WANTED = re.compile(r"(?:GLOBAL |Unsupported class |function )`?([\w.]+)")  # in what torch says of pickles
+
 
 @runtime_checkable
 class StoredTensor(Protocol):
     """A tensor in a file."""
 
     @property
+    def file(self) -> Path:
+        """The file."""
+
+    @property
     def dtype(self) -> torch.dtype:
         """Dtype it is stored in."""
+
+    @property
+    def read_dtype(self) -> torch.dtype:
+        """Dtype that it has in memory if none is asked for."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -50,6 +69,10 @@ class _InSafetensors:
     offset: int
     dtype: torch.dtype
     shape: tuple[int, ...]
+
+    @property
+    def read_dtype(self) -> torch.dtype:
+        return self.dtype
 
     def read(self) -> Tensor:
         out = torch.empty(self.shape, dtype=self.dtype)
@@ -74,10 +97,15 @@ class _InSafetensors:
 class _InMemory:
     """A tensor of a pickle, whose storage is mapped."""
 
+    file: Path
     tensor: Tensor
 
     @property
     def dtype(self) -> torch.dtype:
+        return self.tensor.dtype
+
+    @property
+    def read_dtype(self) -> torch.dtype:
         return self.tensor.dtype
 
     @property
@@ -95,11 +123,36 @@ class _InMemory:
 class TensorFile:
     """What one file holds."""
 
+    path: Path
+    """The file."""
     tensors: Mapping[str, StoredTensor]
     metadata: Mapping[str, Any]
     """Of safetensors: the strings of the header. Of pickles: what else the file holds, loose tensors aside."""
     entry: str | None = None
     """Of pickles: under which name the file keeps the tensors; None: under none."""
+    groups: tuple[str, ...] = ()
+    """Of pickles: the names under which it keeps tensors."""
+    pickled: bool = False
+    """Whether `torch.save` wrote it."""
+
+
+def read_tensors(file: Path, *, entry: str | None = None) -> TensorFile:
+    """The tensors of a file of either kind, told by its content.
+
+    Args:
+        file: The file.
+        entry: Of a pickle, the name under which it keeps the tensors; see `read_pickle`.
+
+    Raises:
+        ValueError: If it holds no weights, is damaged, or has no such entry; says what it is.
+        OSError: If it cannot be read.
+    """
+    kind = weight_kind(file)
+    if kind != "safetensors":
+        return read_pickle(file, entry=entry, mapped=kind == "zip")
+    if entry is not None:
+        raise ValueError(f"entry {entry!r} is for .pt files; {file} is none")
+    return read_header(file)
 
 
 def read_header(file: Path) -> TensorFile:
@@ -125,40 +178,47 @@ def read_header(file: Path) -> TensorFile:
         name: _InSafetensors(file, start + entry["data_offsets"][0], _DTYPES[entry["dtype"]], tuple(entry["shape"]))
         for name, entry in header.items()
     }
-    return TensorFile(tensors=tensors, metadata=metadata)
+    return TensorFile(path=file, tensors=tensors, metadata=metadata)
 
 
-def read_pickle(file: Path, *, entry: str | None = None) -> TensorFile:
-    """The tensors of what `torch.save` wrote, mapped and without running code from the file.
+def read_pickle(file: Path, *, entry: str | None = None, mapped: bool = True) -> TensorFile:
+    """The tensors of what `torch.save` wrote, without running code from the file.
 
     Args:
         file: The file.
         entry: Name under which it keeps the tensors; None: the first there is of `generator_ema`, `generator`, `model`
             and `state_dict`, or else the file is the tensors itself.
+        mapped: Whether to map it; files of before torch 1.6 have to be read.
 
     Raises:
         ValueError: If the file is damaged, holds more than plain data, or has no such entry.
     """
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{file} holds more than tensors and plain data, which is not read: {_first(error)}"
-        ) from error
-    except (RuntimeError, EOFError) as error:
-        raise ValueError(f"{file} is damaged or older than torch's zip format: {_first(error)}") from error
+    content = _unpickled(file, mapped=mapped)
     if not isinstance(content, dict):
         raise ValueError(f"{file} holds a {type(content).__name__}; expected a dictionary of tensors")
+    groups = tuple(sorted(str(name) for name, value in content.items() if isinstance(value, Mapping)))
     if entry is None:
         entry = next((name for name in _ENTRIES if isinstance(content.get(name), Mapping)), None)
     elif not isinstance(content.get(entry), Mapping):
-        groups = sorted(str(name) for name, value in content.items() if isinstance(value, Mapping))
-        raise ValueError(f"{file} has no {entry!r}; it has {groups}")
+        raise ValueError(f"{file} has no {entry!r}; it has {list(groups)}")
     given = content if entry is None else content[entry]
-    tensors = {str(name): _InMemory(value.detach()) for name, value in given.items() if isinstance(value, Tensor)}
+    tensors = {str(name): _InMemory(file, value.detach()) for name, value in given.items() if _is_plain(value)}
     rest = {str(name): value for name, value in content.items() if name != entry and not isinstance(value, Tensor)}
-    return TensorFile(tensors=tensors, metadata=rest, entry=entry)
+    return TensorFile(path=file, tensors=tensors, metadata=rest, entry=entry, groups=groups, pickled=True)
 
 
-def _first(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
+def _is_plain(value: object) -> bool:
+    return isinstance(value, Tensor) and value.layout == torch.strided and not value.is_quantized
+
+
+def _unpickled(file: Path, *, mapped: bool) -> Any:
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
+    except pickle.UnpicklingError as error:  # torch's own words advise to run what is in the file
+        wanted = _WANTED.search(str(error))
+        raise ValueError(
+            f"{file} holds more than tensors and plain data{f': it wants {wanted[1]}' if wanted else ''}; files that "
+            "run code are not read. Where it was made, save its tensors alone, best as safetensors"
+        ) from error
+    except _DAMAGED_PICKLE as error:
+        raise ValueError(f"{file} is damaged, or no weights that torch saved; download or copy it again") from error

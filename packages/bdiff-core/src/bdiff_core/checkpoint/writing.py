@@ -4,10 +4,10 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from bdiff_core.checkpoint.configs import described, described_for_diffusers, described_for_wan
@@ -15,6 +15,7 @@ from bdiff_core.checkpoint.names import Style, split
 from bdiff_core.checkpoint.places import CONFIG, DIFFUSERS_STEM, OUR_STEM, PICKLES
 from bdiff_core.checkpoint.reading import Format
 from bdiff_core.model import ChunkDiT
+from bdiff_core.whole_file import named_errors, whole_file, write_tensors
 
 
 def save_transformer(
@@ -33,6 +34,7 @@ def save_transformer(
 
     Raises:
         ValueError: If the format cannot say what the config says, or path and format do not go together.
+        OSError: With the name of the file, if the disk is full or cannot be written; nothing new is left behind.
     """
     path = Path(path)
     if format not in ("bdiff", "diffusers", "wan", "pt"):
@@ -50,19 +52,38 @@ def save_transformer(
     describe = {"bdiff": described, "diffusers": described_for_diffusers, "wan": described_for_wan}[format]
     config = describe(model.config)
     stem = OUR_STEM if format == "bdiff" else DIFFUSERS_STEM
-    path.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path, prefix=".saving-") as name:
-        room = Path(name)
+    with _room(path) as room:
         _write_weights(model, style, room, stem=stem, max_file_bytes=max_file_bytes)
-        (room / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        _write_json(room / CONFIG, config)
         written = sorted(file.name for file in room.iterdir())
-        for file in written:  # safetensors keeps its files to their owner
-            (room / file).chmod((room / CONFIG).stat().st_mode)
         for file in sorted(written, key=lambda file: file.endswith(".json")):  # weights, then what speaks of them
             os.replace(room / file, path / file)
     for stale in (*path.glob(f"{stem}.safetensors*"), *path.glob(f"{stem}-*-of-*.safetensors")):
         if stale.name not in written:  # of an earlier save with other files, which an index would bring back
             stale.unlink()
+
+
+@contextmanager
+def _room(folder: Path) -> Iterator[Path]:
+    """A folder within the folder to write to, which is made, and removed after an error."""
+    made = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as name:
+            yield Path(name)
+    except BaseException as error:
+        if made:
+            with suppress(OSError):
+                folder.rmdir()
+        if isinstance(error, OSError) and error.filename is not None and ".saving-" in str(error.filename):
+            named = str(folder / Path(str(error.filename)).name)  # not the name that it has for the moment
+            raise OSError(error.errno, error.strerror, named) from error
+        raise
+
+
+def _write_json(file: Path, content: object) -> None:
+    with named_errors(file):
+        file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def _write_weights(model: ChunkDiT, style: Style, room: Path, *, stem: str, max_file_bytes: int | None) -> None:
@@ -72,12 +93,12 @@ def _write_weights(model: ChunkDiT, style: Style, room: Path, *, stem: str, max_
     for number, names in enumerate(groups, 1):
         file = f"{stem}.safetensors" if single else f"{stem}-{number:05}-of-{len(groups):05}.safetensors"
         weights = {name: part.contiguous().cpu() for name, part in split(model, style) if name in names}
-        save_file(weights, room / file, metadata={"format": "pt"})
+        write_tensors(weights, room / file, metadata={"format": "pt"})
         weight_map |= dict.fromkeys(names, file)
     if not single:
         total = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
         index = {"metadata": {"total_size": total}, "weight_map": weight_map}
-        (room / f"{stem}.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+        _write_json(room / f"{stem}.safetensors.index.json", index)
 
 
 def _groups(model: ChunkDiT, style: Style, max_file_bytes: int | None) -> Iterator[set[str]]:
@@ -98,9 +119,5 @@ def _save_pickle(model: ChunkDiT, file: Path) -> None:
     weights: dict[str, Tensor] = {f"model.{name}": part.cpu() for name, part in split(model, "wan")}
     config = described_for_wan(model.config)
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.name}.tmp")
-    try:
-        torch.save({"generator": weights, "config": config}, partial)
-        os.replace(partial, file)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(file) as partial, partial.open("wb") as opened:
+        torch.save({"generator": weights, "config": config}, opened)

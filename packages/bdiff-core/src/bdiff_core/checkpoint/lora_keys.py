@@ -1,0 +1,102 @@
+"""What the keys of a LoRA mean: the module of the transformer, and what of it they change.
+
+Tools put other words in front of the modules, join these by dots or by bars, and name the two factors in their own way:
+peft and diffusers (`lora_A`, `lora_B`, with or without the name of the adapter), Wan's tools, ComfyUI and kohya's
+(`lora_down`, `lora_up`, `alpha`; `diff`, `diff_b`, `diff_m`: differences of a weight, a bias, a modulation table),
+LyCORIS (`w_norm`, `b_norm`: differences of a norm).
+"""
+
+import re
+from collections.abc import Iterable
+from typing import Literal
+
+from bdiff_core.checkpoint.names import without_wrappers
+
+Role = Literal["down", "up", "up_bias", "alpha", "diff", "diff_b"]
+"""What a tensor is to its module."""
+
+_FACTOR = re.compile(
+    r"(?P<module>.+?)(?:\.lora_(?P<kind>A|B|down|up)(?:\.(?!(?:weight|bias)$)[^.]+)?"
+    r"|[._]lora(?:_linear_layer)?\.(?P<short>down|up))(?:\.(?P<end>weight|bias))?"
+)
+_OTHER = re.compile(r"(?P<module>.+)\.(?P<word>alpha|diff|diff_b|diff_m|w_norm|b_norm)")
+_WORDS: dict[str, Role] = {
+    "A": "down", "down": "down", "B": "up", "up": "up", "alpha": "alpha", "diff": "diff", "w_norm": "diff",
+    "diff_b": "diff_b", "b_norm": "diff_b", "diff_m": "diff",
+}  # fmt: skip
+_TABLES = ("modulation", "scale_shift_table")  # whose difference `diff_m` is
+# In front of the modules, in any order and number, joined by dots or bars.
+_OWNERS = re.compile(
+    r"^(?:(?:lora|lycoris|base_model|model|module|diffusion_model|transformer|generator|generator_ema|pipe|dit|unet|net)"
+    r"[._]+)+"
+)
+_TEXT_ENCODER = re.compile(
+    r"^(?:base_model\.model\.)?(?:lora_(?:prior_)?te\d*[._]|te\d*_|text_encoders?(?:_\d)?\.|text_model\.|"
+    r"cond_stage_model\.|conditioner\.|lora_text_encoder)"
+)
+# Changes that are no sum, or are made of other factors.
+_OTHER_KINDS = {
+    "DoRA": re.compile(r"\.(?:dora_scale|lora_magnitude_vector(?:\..+)?)$"),
+    "LoHa": re.compile(r"\.hada_(?:w|t)\d"),
+    "LoKr": re.compile(r"\.lokr_(?:w|t)\d"),
+    "OFT": re.compile(r"\.(?:oft_|boft_)"),
+    "GLoRA": re.compile(r"\.[ab][12]\.weight$"),
+    "LoCon with a middle factor": re.compile(r"\.lora_mid\.weight$"),
+    "VeRA": re.compile(r"(?:\.vera_lambda_|^(?:base_model\.)?vera_[AB])"),
+    "set of whole weights": re.compile(r"\.(?:set_weight|reshape_weight)$"),
+    "LoRA of a second transformer": re.compile(r"^transformer_2\."),
+}
+
+
+def other_kind(keys: Iterable[str]) -> str | None:
+    """What a file is that is no plain LoRA of the transformer, with a key that tells it; None: nothing tells it."""
+    for key in keys:
+        if _TEXT_ENCODER.search(key):
+            return f"changes a text encoder too ({key}), which stays as it is here; leave those keys out"
+        kind = next((kind for kind, pattern in _OTHER_KINDS.items() if pattern.search(key)), None)
+        if kind is not None:
+            return f"is a {kind} ({key}), which is not read here; take a plain LoRA, or merge it where it was made"
+    return None
+
+
+def is_of_lora(key: str) -> bool:
+    """Whether a key ends as those of LoRAs do, whatever module it is about."""
+    found = _OTHER.fullmatch(key)
+    return _FACTOR.fullmatch(key) is not None or (found is not None and found["word"] != "alpha")
+
+
+class Modules:
+    """The modules of a transformer, found whatever stands in front of their names and joins their parts.
+
+    Args:
+        names: The parameters in every style.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        modules = {re.sub(r"\.(?:weight|bias)$", "", name) for name in names}
+        self._flat = {module.replace(".", "_"): module for module in modules}
+
+    def find(self, key: str) -> tuple[str, Role] | None:
+        """The module that a key is about, in the style that it is named in, and what it changes; None: it is no such.
+
+        Args:
+            key: As it is stored.
+        """
+        key = without_wrappers(key)
+        if (match := _FACTOR.fullmatch(key)) is not None:
+            role = _WORDS[match["kind"] or match["short"]]
+            if match["end"] == "bias":
+                if role == "down":
+                    return None
+                role = "up_bias"
+            return self._found(match["module"], role)
+        if (match := _OTHER.fullmatch(key)) is None:
+            return None
+        if match["word"] != "diff_m":
+            return self._found(match["module"], _WORDS[match["word"]])
+        tables = (self._found(f"{match['module']}.{table}", "diff") for table in _TABLES)
+        return next((found for found in tables if found is not None), None)
+
+    def _found(self, module: str, role: Role) -> tuple[str, Role] | None:
+        known = self._flat.get(_OWNERS.sub("", module).replace(".", "_"))
+        return None if known is None else (known, role)

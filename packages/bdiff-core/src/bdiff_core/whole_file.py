@@ -1,0 +1,62 @@
+"""Files that appear whole or not at all, with the mode that the umask says."""
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+
+@contextmanager
+def whole_file(file: Path) -> Iterator[Path]:
+    """Another name to write a file under; it gets its own when all of it is there, and is deleted after an error.
+
+    Its mode is that of a file opened here, whatever the library that writes it prefers: safetensors keeps its files to
+    their owner.
+
+    Raises:
+        OSError: With the name of the file, if the disk is full or cannot be written.
+    """
+    partial = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        with named_errors(file):
+            partial.touch()
+            mode = partial.stat().st_mode
+            yield partial
+            partial.chmod(mode)
+            partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_tensors(tensors: Mapping[str, Tensor], file: Path, *, metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file whole.
+
+    Raises:
+        OSError: With the name of the file, if the disk is full or cannot be written.
+    """
+    with whole_file(file) as partial:
+        save_file(dict(tensors), partial, metadata=dict(metadata))
+
+
+@contextmanager
+def named_errors(file: Path) -> Iterator[None]:
+    """While a file is written: its name and the reason in what goes wrong, whichever library says it."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(file)) from error
+    except RuntimeError as error:  # of torch.save, in which the disk's own error is lost
+        cause = error.__context__
+        if not isinstance(cause, OSError):
+            raise
+        raise OSError(cause.errno, cause.strerror or str(cause), str(file)) from error
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(file)) from error

@@ -1,3 +1,4 @@
+import hashlib
 import json
 from contextlib import suppress
 from dataclasses import replace
@@ -61,7 +62,9 @@ def test_the_record_says_how_to_repeat_the_run(record, config):
     assert json.loads((config.out / "run.json").read_text()) == json.loads(json.dumps(record))
     assert record["complete"]
     assert (record["seed"], record["sampling"]["steps"]) == (0, 2)
-    assert record["video"] == {"chunks": 5, "frames": 97, "seconds": 12.125, "height": 256, "width": 256}
+    digest = hashlib.sha256((config.out / "video.mp4").read_bytes()).hexdigest()
+    shape = {"chunks": 5, "frames": 97, "seconds": 12.125, "height": 256, "width": 256}
+    assert record["video"] == {**shape, "sha256": digest}
     assert record["prompts"] == PROMPTS
     assert set(record["weights"]) == {"vae.safetensors", "transformer/config.json", "transformer/model.safetensors"}
     assert set(record["drift"]["vde"]) == {"clarity", "motion"}

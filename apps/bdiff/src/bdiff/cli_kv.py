@@ -1,19 +1,16 @@
 """`bdiff bench kv`."""
 
-from pathlib import Path
 from typing import Any
 
 import click
 
 from bdiff import defaults
-from bdiff.terminal import given, make_folder, one_line_errors, show_figures
-
-_PATH = click.Path(path_type=Path)
+from bdiff.terminal import PATH, given, output_folder, show_figures
 
 
 @click.command("kv")
-@click.option("--out", type=_PATH, required=True, help="Folder of figures.json and page.md.")
-@click.option("--model", type=_PATH, default=defaults.WEIGHTS, help="Model folder. Default: the one that ships.")
+@click.option("--out", type=PATH, required=True, help="Folder of figures.json and page.md.")
+@click.option("--model", type=PATH, default=defaults.WEIGHTS, help="Model folder. Default: the one that ships.")
 @click.option(
     "--part",
     "parts",
@@ -29,10 +26,9 @@ _PATH = click.Path(path_type=Path)
 @click.option("--workers", type=click.IntRange(1), help="Processes that make these films.  [default: 2]")
 def bench_kv_command(parts: tuple[str, ...], **options: Any) -> None:
     """What the memory costs: time of a chunk, bytes a second, exactness in few bits; the figures go to stdout."""
-    with one_line_errors():
-        from bdiff.bench.kv.run import KVBenchConfig, bench_kv
+    from bdiff.bench.kv.run import KVBenchConfig, bench_kv
 
-        config = KVBenchConfig(**given(options | {"parts": parts or None}))
-        make_folder(config.out)
+    config = KVBenchConfig(**given(options | {"parts": parts or None}))
+    with output_folder(config.out):
         figures = bench_kv(config)
     show_figures(figures, page=config.out / "page.md")

@@ -1,18 +1,15 @@
 """`bdiff bench peers`."""
 
-from pathlib import Path
 from typing import Any
 
 import click
 
 from bdiff.cli_runs import check_device
-from bdiff.terminal import Positive, given, make_folder, one_line_errors, show_figures
-
-_PATH = click.Path(path_type=Path)
+from bdiff.terminal import PATH, Positive, given, output_folder, show_figures
 
 
 @click.command("peers")
-@click.option("--out", type=_PATH, required=True, help="Folder of the figures; a stopped run goes on.")
+@click.option("--out", type=PATH, required=True, help="Folder of the figures; a stopped run goes on.")
 @click.option(
     "--shape",
     "shapes",
@@ -51,13 +48,12 @@ def bench_peers_command(device: str, compile_: bool, **options: Any) -> None:
         took = f" {line['arrivals'][-1]:.1f} s" if "arrivals" in line else ""
         click.echo(f"{line['shape']}, round {line['round']}: {line['contestant']}{took}", err=True)
 
-    with one_line_errors():
-        check_device(device)
-        from bdiff.bench.peers import PeersConfig, bench_peers, check
+    check_device(device)
+    from bdiff.bench.peers import PeersConfig, bench_peers, check
 
-        chosen = {name: options.pop(name) or None for name in ("shapes", "contestants")}
-        config = PeersConfig(device=device, compile=compile_, **given(options | chosen))
-        check(config)
-        make_folder(config.out)
-    figures = bench_peers(config, on_film=show)
+    chosen = {name: options.pop(name) or None for name in ("shapes", "contestants")}
+    config = PeersConfig(device=device, compile=compile_, **given(options | chosen))
+    check(config)
+    with output_folder(config.out):
+        figures = bench_peers(config, on_film=show)
     show_figures(figures, page=config.out / "page.md")

@@ -8,23 +8,24 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bdiff.terminal import beside, free_folder, make_folder, one_line_errors, progress_bar
+from bdiff.defaults import MEMORY_LIMIT
+from bdiff.terminal import PATH, beside, free_folder, output_folder, progress_bar
 
 if TYPE_CHECKING:
     from bdiff.parts import Parts
     from bdiff.run_state import RunState
     from bdiff.script import Script
 
-_PATH = click.Path(path_type=Path)
-_RUN = click.argument("run", type=_PATH)
+_RUN = click.argument("run", type=PATH)
 MEMORY_LIMIT_OPTION = click.option(
     "--memory-limit",
-    type=click.IntRange(0),
-    default=128,
-    show_default=True,
+    type=click.IntRange(0, 10**9),
+    show_default=str(MEMORY_LIMIT // 10**6),
     help="Megabytes of the past's keys and values in memory; the rest is read from disk.",
 )
-"""What every command that makes a video takes."""
+"""What every command that makes a video takes, see `memory_bytes`."""
+LONG_OPTION = click.option("--long", is_flag=True, help="Allow more than a day of video, up to 30 days.")
+"""What every command that decides how long a video is takes."""
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print the record of the run on stdout.")
 
 
@@ -32,21 +33,25 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print the record o
 @_RUN
 @MEMORY_LIMIT_OPTION
 @_JSON
-def resume_command(run: Path, memory_limit: int, as_json: bool) -> None:
+def resume_command(run: Path, memory_limit: int | None, as_json: bool) -> None:
     """Go on with a run that was stopped, however it was stopped.
 
     The video becomes the one that an uninterrupted run would have made. A finished run is left as it is.
     """
-    with one_line_errors():
-        from bdiff.run_state import RunState
+    from bdiff.run_state import RunState
 
-        state = RunState(run)
-        script = state.script()
-        if state.is_finished(script):
+    state = RunState(run)
+    script = state.script()
+    if state.is_finished(script):
+        from bdiff.record import is_whole
+
+        if is_whole(run):
             click.echo(f"{run / 'video.mp4'} is complete: {len(script.takes)} chunks", err=True)
             return
-        parts = _parts(script, run, state, num_made=state.num_chunks)
-    make_video(parts, fresh=False, memory_limit=memory_limit, as_json=as_json)
+        click.echo(f"{run}: a file is gone or was changed; all are written again from the finished chunks", err=True)
+    limit = memory_bytes(memory_limit, script)
+    parts = _parts(script, run, state, num_made=state.num_chunks)
+    make_video(parts, fresh=False, memory_limit=limit, as_json=as_json)
 
 
 @click.command("reroll")
@@ -58,53 +63,60 @@ def resume_command(run: Path, memory_limit: int, as_json: bool) -> None:
     help="Of the new noise. Default: the next one; with --prompt, the same.",
 )
 @click.option("--prompt", help="Of that chunk, and of those after it that had the same. Default: as it was.")
-@click.option("--out", type=_PATH, help="Folder of the new film. Default: RUN-from-N.")
+@click.option("--out", type=PATH, help="Folder of the new film. Default: RUN-from-N.")
 @MEMORY_LIMIT_OPTION
 @_JSON
 def reroll_command(
-    run: Path, first: int, seed: int | None, prompt: str | None, out: Path | None, memory_limit: int, as_json: bool
+    run: Path,
+    first: int,
+    seed: int | None,
+    prompt: str | None,
+    out: Path | None,
+    memory_limit: int | None,
+    as_json: bool,
 ) -> None:
     """Make a film that goes another way from a chunk on; the film it starts from stays as it is."""
-    with one_line_errors():
-        from bdiff.run_state import RunState
+    from bdiff.run_state import RunState
 
-        state = RunState(run)
-        script = state.script()
-        _check_chunks_stay(script, run)
-        script = script.retaken(first, seed=seed, prompt=prompt)
-        if state.num_chunks < first:
-            raise ValueError(f"{run} has {state.num_chunks} chunks; expected at least {first}: bdiff resume {run}")
-        folder = free_folder(out or beside(run, f"-from-{first}"), overwrite=False)
-        parts = _parts(script, folder, state, num_made=first)
-        make_folder(folder)
+    state = RunState(run)
+    script = state.script()
+    _check_chunks_stay(script, run)
+    script = script.retaken(first, seed=seed, prompt=prompt)
+    if state.num_chunks < first:
+        raise ValueError(f"{run} has {state.num_chunks} chunks; expected at least {first}: bdiff resume {run}")
+    limit = memory_bytes(memory_limit, script)
+    folder = free_folder(out or beside(run, f"-from-{first}"), overwrite=False)
+    parts = _parts(script, folder, state, num_made=first)
+    with output_folder(folder):
         state.branch(folder, first)
-    make_video(parts, fresh=False, memory_limit=memory_limit, as_json=as_json)
+        make_video(parts, fresh=False, memory_limit=limit, as_json=as_json)
 
 
 @click.command("extend")
 @_RUN
-@click.option("--storyboard", type=_PATH, help="YAML, JSON or text file of what comes next.")
+@click.option("--storyboard", type=PATH, help="YAML, JSON or text file of what comes next.")
 @click.option("--prompt", "prompts", multiple=True, help="Instead of a storyboard; repeat it for more chunks.")
+@LONG_OPTION
 @MEMORY_LIMIT_OPTION
 @_JSON
 def extend_command(
-    run: Path, storyboard: Path | None, prompts: tuple[str, ...], memory_limit: int, as_json: bool
+    run: Path, storyboard: Path | None, prompts: tuple[str, ...], long: bool, memory_limit: int | None, as_json: bool
 ) -> None:
     """Make a film longer; what it shows so far stays the same."""
     if bool(storyboard) == bool(prompts):
         raise click.UsageError("give --storyboard or --prompt: what is to come next")
-    with one_line_errors():
-        from bdiff.parts import storyboard_prompts
-        from bdiff.run_state import RunState
-        from bdiff_core import Storyboard
+    from bdiff.parts import storyboard_prompts
+    from bdiff.run_state import RunState
+    from bdiff_core import Storyboard
 
-        board = Storyboard.from_prompts(prompts) if storyboard is None else Storyboard.load(storyboard)
-        state = RunState(run)
-        script = state.script()
-        _check_chunks_stay(script, run)
-        script = script.extended(storyboard_prompts(board, script.sampling, continued=True))
-        parts = _parts(script, run, state, num_made=state.num_chunks)
-    make_video(parts, fresh=False, memory_limit=memory_limit, as_json=as_json)
+    board = Storyboard.from_prompts(prompts) if storyboard is None else Storyboard.load(storyboard)
+    state = RunState(run)
+    script = state.script()
+    _check_chunks_stay(script, run)
+    script = script.extended(storyboard_prompts(board, script.sampling, after=len(script.takes), long=long))
+    limit = memory_bytes(memory_limit, script)
+    parts = _parts(script, run, state, num_made=state.num_chunks)
+    make_video(parts, fresh=False, memory_limit=limit, as_json=as_json)
 
 
 @click.command("trace")
@@ -112,11 +124,10 @@ def extend_command(
 @click.option("--json", "as_json", is_flag=True, help="Print trace.json instead of a table.")
 def trace_command(run: Path, as_json: bool) -> None:
     """Show which chunk of a run was shown which others, why, and how much of them."""
-    with one_line_errors():
-        file = run / ("trace.json" if as_json else "trace.md")
-        if not file.exists():
-            raise ValueError(f"{file} does not exist; a run has it once it is stopped or finished")
-        text = file.read_text(encoding="utf-8")
+    file = run / ("trace.json" if as_json else "trace.md")
+    if not file.exists():
+        raise ValueError(f"{file} does not exist; a run has it once it is stopped or finished")
+    text = file.read_text(encoding="utf-8")
     click.echo(text, nl=False)
 
 
@@ -125,31 +136,44 @@ RUN_COMMANDS = (resume_command, reroll_command, extend_command, trace_command)
 
 
 def make_video(parts: "Parts", *, fresh: bool, memory_limit: int, as_json: bool) -> None:
-    """Run the loop with a progress bar, and say what came of it."""
-    from bdiff.checked_files import RunStateError
+    """Run the loop with a progress bar, and say what came of it; `memory_limit` is in bytes."""
     from bdiff.sample import sample
-    from kvbank import DamageError
 
     folder = parts.out
     command = shlex.join(["bdiff", *sys.argv[1:]])
     try:
         with progress_bar(len(parts.plan)) as show:
-            limit = memory_limit * 1_000_000
-            record = sample(parts, fresh=fresh, memory_limit=limit, on_chunk=show, command=command)
+            record = sample(parts, fresh=fresh, memory_limit=memory_limit, on_chunk=show, command=command)
     except KeyboardInterrupt:
         click.echo(f"bdiff: stopped; bdiff resume {shlex.quote(str(folder))} goes on", err=True)
         sys.exit(130)
-    except (RunStateError, DamageError) as error:
-        raise click.ClickException(str(error)) from error
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise click.ClickException(
-            f"cannot write to {error.filename or folder}: {reason}; mend that, then bdiff resume "
-            f"{shlex.quote(str(folder))} goes on"
+            f"{error.filename or folder} cannot be written: {reason}; the chunks made so far are kept: make room, then "
+            f"bdiff resume {shlex.quote(str(folder))} goes on"
         ) from error
     _say(record, folder)
     if as_json:
         click.echo(json.dumps(record, indent=2, ensure_ascii=False))
+
+
+def memory_bytes(megabytes: int | None, script: "Script") -> int:
+    """Bytes of past keys and values that a run may hold in memory.
+
+    Raises:
+        ValueError: If a limit is given to a run that remembers nothing.
+    """
+    if megabytes is None:
+        return MEMORY_LIMIT
+    require_memory(script, "--memory-limit")
+    return megabytes * 1_000_000
+
+
+def require_memory(script: "Script", option: str) -> None:
+    """Raise a ValueError if an option of the memory is given to a run that remembers nothing."""
+    if script.sampling.mode != "cached":
+        raise ValueError(f"{option} is of the memory, which the {script.sampling.mode} mode has not; leave it out")
 
 
 def check_device(device: str) -> None:

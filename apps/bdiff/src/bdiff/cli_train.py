@@ -1,18 +1,17 @@
 """Commands that train: `bdiff train ...`."""
 
 import math
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from bdiff import defaults
-from bdiff.terminal import Positive, given, make_folder, one_line_errors
+from bdiff.terminal import PATH, NamedPath, Positive, given, output_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-_PATH = click.Path(path_type=Path)
 
 RECIPES = (
     "default",
@@ -46,7 +45,7 @@ def _training_options(command: "Callable") -> "Callable":
         click.option(
             "--videos",
             "source",
-            type=click.Path(path_type=Path, exists=True),
+            type=NamedPath(exists=True),
             help="Train on these, not on stories: a manifest (.jsonl), or a folder of videos and captions, or of tars.",
         ),
         click.option("--learning-rate", type=Positive()),
@@ -60,14 +59,17 @@ def _training_options(command: "Callable") -> "Callable":
             help="Stop after so much training, resumed parts together. Default: the recipe's, or no limit with "
             "--max-steps.",
         ),
-        click.option("--out", type=_PATH, required=True, help="Folder of weights, checkpoint, log and curve."),
+        click.option("--out", type=PATH, required=True, help="Folder of weights, checkpoint, log and curve."),
     ):
         command = option(command)
     return command
 
 
-def _settings(options: dict[str, Any]) -> dict[str, Any]:
-    """The options that were given, those of videos as one; a number of steps alone is the only end."""
+def _settings(options: dict[str, Any], *, unused: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The options that were given, those of videos as one; a number of steps alone is the only end.
+
+    `unused` are options that do nothing beside --videos.
+    """
     found = given(options)
     if "max_steps" in found:
         found.setdefault("minutes", math.inf)
@@ -77,8 +79,10 @@ def _settings(options: dict[str, Any]) -> dict[str, Any]:
         return found
     if "source" not in of_videos:
         raise ValueError(f"--{next(iter(of_videos))} is a setting of --videos: give both")
-    if "richness" in found:
-        raise ValueError("--richness is a setting of rendered stories, which --videos takes the place of")
+    for name in ("richness", *unused):
+        if name in found:
+            option = f"--{name.replace('_', '-')}"
+            raise ValueError(f"{option} is a setting of rendered stories, which --videos takes the place of")
     from bdiff.train.videos import VideoConfig
 
     return {**found, "videos": VideoConfig(**of_videos)}
@@ -90,14 +94,13 @@ def _settings(options: dict[str, Any]) -> dict[str, Any]:
 @click.option("--chunks-per-story", type=click.IntRange(1), help="Length of the stories, or of takes of --videos.")
 def train_vae_command(**options: Any) -> None:
     """Train the autoencoder; ends with vae.safetensors."""
-    with one_line_errors():
-        from bdiff.train.ranks import require_one_process
-        from bdiff.train.vae import VAETrainConfig, train_vae
+    from bdiff.train.ranks import require_one_process
+    from bdiff.train.vae import VAETrainConfig, train_vae
 
-        require_one_process("the autoencoder")
-        config = VAETrainConfig(**_settings(options))
-        make_folder(config.out)
-    _report(train_vae(config).evaluation, config.out / "vae.safetensors")
+    require_one_process("the autoencoder")
+    config = VAETrainConfig(**_settings(options))
+    with output_folder(config.out):
+        _report(train_vae(config).evaluation, config.out / "vae.safetensors")
 
 
 @train_group.command("model")
@@ -109,9 +112,9 @@ def train_vae_command(**options: Any) -> None:
     show_default=True,
     help="Whole settings to begin with (functions in bdiff/train/recipes.py); the other options change them.",
 )
-@click.option("--vae", type=_PATH, required=True, help="What `bdiff train vae` wrote.")
-@click.option("--stories", type=_PATH, required=True, help="Folder of encoded films; those missing are made.")
-@click.option("--start-from", type=_PATH, help="Transformer folder whose weights to begin with.")
+@click.option("--vae", type=PATH, required=True, help="What `bdiff train vae` wrote.")
+@click.option("--stories", type=PATH, required=True, help="Folder of encoded films; those missing are made.")
+@click.option("--start-from", type=PATH, help="Transformer folder whose weights to begin with.")
 @click.option("--policy", type=click.Choice(defaults.POLICIES[:-1]), help="Which past chunks a target sees.")
 @click.option("--chunks-per-story", type=click.IntRange(2), help="Length of the stories, or of takes of --videos.")
 @click.option("--bfloat16", is_flag=True, default=None, help="Matrix products in bfloat16, for CPUs that have them.")
@@ -124,24 +127,24 @@ def train_model_command(recipe: str, **options: Any) -> None:
     With several processes the same command runs under torchrun: torchrun --nproc-per-node 2 -m bdiff train model
     --micro-batches 2 ...
     """
-    with one_line_errors():
-        from dataclasses import replace
+    from dataclasses import replace
 
-        from bdiff.train import recipes
-        from bdiff.train.model import train_model
-        from bdiff.train.ranks import check_division, is_first
-        from bdiff_core import load_vae
+    from bdiff.train import recipes
+    from bdiff.train.log import require_tensorboard
+    from bdiff.train.model import train_model
+    from bdiff.train.ranks import check_division, is_first
+    from bdiff_core import load_vae
 
-        files = recipes.Files(**{name: options.pop(name) for name in ("out", "vae", "stories", "start_from")})
-        config = replace(recipes.RECIPES[recipe](files), **_settings(options))
-        check_division(config.micro_batches)
-        load_vae(config.vae)  # an unreadable file is to be found out now
-        if is_first():
-            make_folder(config.out)
-    try:
+    files = recipes.Files(**{name: options.pop(name) for name in ("out", "vae", "stories", "start_from")})
+    config = replace(recipes.RECIPES[recipe](files), **_settings(options, unused=("num_stories",)))
+    check_division(config.micro_batches)
+    if config.tensorboard:
+        require_tensorboard()
+    load_vae(config.vae)  # an unreadable file is to be found out now
+    with ExitStack() as folders:
+        for folder in (config.out, config.stories) if is_first() else ():
+            folders.enter_context(output_folder(folder))
         result = train_model(config)
-    except FloatingPointError as error:  # names the batch
-        raise click.ClickException(str(error)) from error
     if is_first():
         _report(result.evaluation, config.out / "transformer")
 

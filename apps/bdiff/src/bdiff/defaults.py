@@ -1,10 +1,11 @@
 """What `bdiff sample` does unless told otherwise, and where the shipped files are."""
 
-import json
 import math
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from bdiff.files import read_json
 
 if TYPE_CHECKING:
     from kvbank.policies import Policy
@@ -17,6 +18,14 @@ STORYBOARD = Path(__file__).parent / "storyboards" / "first-video.yaml"
 
 OUT = Path("runs") / "first-video"
 """Where a video goes."""
+
+DAY = 86_400
+"""Seconds of video that are made without being asked twice."""
+LONGEST = 30 * DAY
+"""Seconds of video that are made at all."""
+
+MEMORY_LIMIT = 128 * 10**6
+"""Bytes of keys and values of the past that a run holds in memory; the rest is read from disk when it is recalled."""
 
 SEED = 8
 """Of `bdiff sample`: one whose fox stands out from the places it makes up; chosen by its look."""
@@ -37,6 +46,9 @@ ATTENTIONS = ("auto", "sdpa", "flex", "xformers", "flash")
 
 POLICIES = ("semantic", "rolling", "sink", "dynamic", "full")
 """Names of `policy`."""
+
+POLICY = "semantic"
+"""The one of them that is taken unless another is asked for."""
 
 _MAY_BE_ZERO = ("seniority", "num_sink", "richness")
 
@@ -107,8 +119,7 @@ class Sampling:
         if not file.exists():
             return otherwise
         try:
-            values = json.loads(file.read_text())
-            return replace(otherwise, **values)
+            return replace(otherwise, **read_json(file))
         except (ValueError, TypeError) as error:
             raise ValueError(f"{file}: no valid sampling settings: {error}") from None
 

@@ -41,8 +41,10 @@ class SampleConfig:
     """Length of the video; None: of the storyboard."""
     seed: int = 0
     """Seed of every random draw."""
-    policy: str = "semantic"
-    """Which past chunks a chunk is shown, see `defaults.policy`."""
+    long: bool = False
+    """Allow more than a day of video, see `storyboard_prompts`."""
+    policy: str | None = None
+    """Which past chunks a chunk is shown, see `defaults.policy`; None: `defaults.POLICY`."""
     steps: int | None = None
     """Denoising steps a chunk; None: as the model wants it."""
     guidance: float | None = None
@@ -116,10 +118,15 @@ def write_script(config: SampleConfig) -> Script:
     """The chunks that a storyboard comes to, and with what they are made."""
     source = Source(folder=config.model, dtype=getattr(torch, config.dtype), device=config.device)
     sampling = _sampling(config, source)
+    check_effect(config, sampling)
     check_picture(config, sampling, source.config)
     video = given_video(config, sampling)
     prompts = storyboard_prompts(
-        config.storyboard, sampling, seconds=config.seconds, continued=config.init_video is not None
+        config.storyboard,
+        sampling,
+        seconds=config.seconds,
+        after=0 if video is None else video.num_chunks,
+        long=config.long,
     )
     title = config.storyboard.title or prompts[0]
     if video is not None:
@@ -130,7 +137,7 @@ def write_script(config: SampleConfig) -> Script:
         model=str(config.model.resolve()),
         weights=digests(config.model),
         sampling=sampling,
-        policy=config.policy,
+        policy=config.policy or defaults.POLICY,
         seed=config.seed,
         image=noted_picture(config, sampling),
         init_video=video,
@@ -141,13 +148,70 @@ def write_script(config: SampleConfig) -> Script:
     )
 
 
+def check_effect(config: SampleConfig, sampling: defaults.Sampling) -> None:
+    """Refuse settings that would change nothing.
+
+    Args:
+        config: What was asked for.
+        sampling: What it comes to with this model.
+
+    Raises:
+        ValueError: If there is one.
+    """
+    policy, mode = config.policy or defaults.POLICY, sampling.mode
+    idle: dict[str, str] = {}
+    if mode != "cached":
+        idle = dict.fromkeys(("policy", "seniority", "num_sink"), f"is of the memory, which the {mode} mode has not")
+    elif policy != "semantic":
+        idle = dict.fromkeys(("seniority", "num_sink"), f"is of --policy semantic; {policy} does not use it")
+    if sampling.guidance == 1.0:
+        idle["negative"] = "is what guidance moves away from, and there is none at guidance 1"
+    for name, reason in idle.items():
+        if getattr(config, name) is not None:
+            raise ValueError(f"--{name.replace('_', '-')} {reason}; leave it out")
+
+
 def storyboard_prompts(
-    storyboard: Storyboard, sampling: defaults.Sampling, *, seconds: float | None = None, continued: bool = False
+    storyboard: Storyboard,
+    sampling: defaults.Sampling,
+    *,
+    seconds: float | None = None,
+    after: int = 0,
+    long: bool = False,
 ) -> list[str]:
-    """The prompt of every chunk of a film, or of its continuation."""
-    rhythm = {"fps": sampling.fps, "frames_per_chunk": sampling.frames_per_chunk, "continued": continued}
+    """The prompt of every chunk of a film, or of its continuation.
+
+    Args:
+        storyboard: What is to be seen.
+        sampling: Frames a second and frames of a chunk.
+        seconds: Length of what the storyboard tells; None: the storyboard's.
+        after: Chunks that are there before.
+        long: Allow more than a day in all, up to `defaults.LONGEST`.
+
+    Raises:
+        ValueError: If the video would be longer than is allowed.
+    """
+    rhythm = {"fps": sampling.fps, "frames_per_chunk": sampling.frames_per_chunk, "continued": after > 0}
+    _check_length(storyboard, sampling, seconds=seconds, after=after, long=long)
     num_chunks = None if seconds is None else count_chunks(seconds, **rhythm)
     return [storyboard.shots[shot].prompt for shot in chunk_shots(storyboard, num_chunks=num_chunks, **rhythm)]
+
+
+def _check_length(
+    storyboard: Storyboard, sampling: defaults.Sampling, *, seconds: float | None, after: int, long: bool
+) -> None:
+    """Refuse a video that is too long, before anything is made for its chunks."""
+    told = storyboard.duration if seconds is None else seconds
+    if told is None and storyboard.is_timed:
+        raise ValueError("the last shot has no end; give it one, or say how long the video is with --seconds")
+    chunk, most = sampling.frames_per_chunk / sampling.fps, defaults.LONGEST if long else defaults.DAY
+    length = after * chunk + (len(storyboard.shots) * chunk if told is None else told)
+    if length > most:
+        way_out = "shorten it" if long else "shorten it, or allow up to 30 days with --long"
+        hint = "; its times are read as seconds" if seconds is None and storyboard.is_timed else ""
+        raise ValueError(
+            f"this is {length / 3600:.4g} hours of video; expected at most {most // 3600}: {way_out}{hint}"
+        )
 
 
 def load_parts(script: Script, out: Path, *, num_made: int = 0) -> Parts:

@@ -1,6 +1,5 @@
 """What a run leaves beside the video: run.json to repeat it, the trace of what was remembered, and the drift."""
 
-import json
 import platform
 import time
 from collections.abc import Sequence
@@ -12,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from bdiff.files import sha256, write_whole
+from bdiff.files import read_json, sha256, to_json, write_whole
+from bdiff.run_state import VIDEO
 from bdiff.trace import write_trace
 from bdiff_core import Chunk
 
@@ -52,27 +52,24 @@ class Record:
             bounds.append(bounds[-1] + chunk["frames"])
         return bounds
 
-    def add_stored(self, entry: dict[str, Any]) -> None:
-        """Notes a chunk that an earlier process made, by what `add` gave there."""
+    def add(self, entry: dict[str, Any]) -> None:
+        """Notes a chunk that is on disk, by its `entry`."""
         self._chunks.append(entry)
 
-    def add(self, chunk: Chunk, *, num_frames: int) -> dict[str, Any]:
-        """Notes a finished chunk; returns its entry."""
+    def entry(self, chunk: Chunk, *, num_frames: int) -> dict[str, Any]:
+        """What is told of a chunk that was made since the last one."""
         now = time.perf_counter()
-        self._chunks.append(
-            {
-                "index": chunk.index,
-                "prompt": self._parts.plan[chunk.index].prompt,
-                "frames": num_frames,
-                "seed": self._parts.script.takes[chunk.index].seed,
-                "given": chunk.index in self._parts.prefix,
-                "shown": self._shown(chunk),
-                "seconds": round(now - self._last, 3),
-                "memory_bytes": self._bank.nbytes,
-            }
-        )
-        self._last = now
-        return self._chunks[-1]
+        seconds, self._last = now - self._last, now
+        return {
+            "index": chunk.index,
+            "prompt": self._parts.plan[chunk.index].prompt,
+            "frames": num_frames,
+            "seed": self._parts.script.takes[chunk.index].seed,
+            "given": chunk.index in self._parts.prefix,
+            "shown": self._shown(chunk),
+            "seconds": round(seconds, 3),
+            "memory_bytes": self._bank.nbytes,
+        }
 
     def _shown(self, chunk: Chunk) -> list[dict[str, Any]]:
         """The chunks that this one was shown; none in a mode without memory."""
@@ -129,6 +126,7 @@ class Record:
                 "chunks": len(self._chunks),
                 "frames": self.num_frames,
                 "seconds": round(length, 3),
+                "sha256": sha256(self._parts.out / VIDEO),
                 "height": sampling.height * sampling.scale,
                 "width": sampling.width * sampling.scale,
             },
@@ -156,6 +154,28 @@ def write_drift(video: Path, folder: Path, *, boundaries: Sequence[int]) -> dict
     return {"vde": report.vde, "vde_normalized": report.vde_normalized, "frozen_chunks": list(report.frozen_chunks)}
 
 
+def is_whole(run: Path) -> bool:
+    """Whether a finished run still has its video, as it was recorded, and all that is told of it."""
+    record = read_json(run / "run.json")
+    told = ["sheet.png", "trace.json", "trace.svg", "trace.md"]
+    told += [] if record["drift"] is None else ["drift.json", "drift.html"]
+    video = run / VIDEO
+    if not all((run / name).is_file() for name in (*told, VIDEO)):
+        return False
+    if digest := record["video"].get("sha256"):
+        return bool(sha256(video) == digest)
+    return _num_packets(video) == record["video"]["frames"]  # recorded by an earlier version
+
+
+def _num_packets(video: Path) -> int | None:
+    from vde_metrics.video import VideoFile
+
+    try:
+        return VideoFile.probe(video).count_packets()
+    except (OSError, ValueError):
+        return None
+
+
 def digests(model: Path) -> dict[str, str]:
     """SHA-256 of every file of a model folder."""
     parts = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler", "image_encoder", "image_processor")
@@ -168,7 +188,7 @@ def digests(model: Path) -> dict[str, str]:
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:
-    write_whole(path, json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_whole(path, to_json(_finite(value)) + "\n")
 
 
 def _finite(value: Any) -> Any:

@@ -9,7 +9,6 @@ anew from the latents. ``given/`` holds the latents of a video that the film goe
 """
 
 import fcntl
-import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,9 +21,11 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from bdiff.checked_files import RunStateError, flatten, load_checked, save_checked, unflatten
-from bdiff.files import write_whole
+from bdiff.files import to_json, write_whole
 from bdiff.script import Script
 
+VIDEO = "video.mp4"
+"""Name of the video in a run's folder."""
 FORMAT = 1
 _LOCK = "lock"
 _DECODER_EVERY = 16
@@ -85,7 +86,7 @@ class RunState:
         self.sweep()
         for told in (self.record, self.run / "drift.json", self.run / "drift.html"):  # of an earlier end
             told.unlink(missing_ok=True)
-        write_whole(self.folder / "script.json", json.dumps({"format": FORMAT, **script.to_json()}, indent=2) + "\n")
+        write_whole(self.folder / "script.json", to_json({"format": FORMAT, **script.to_json()}) + "\n")
 
     def script(self) -> Script:
         """What the run is to make.
@@ -103,11 +104,11 @@ class RunState:
             raise
         except (FileNotFoundError, NotADirectoryError):
             raise RunStateError(f"{self.run} holds no run to go on with; bdiff sample --out makes one") from None
-        except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
+        except (OSError, KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
             raise RunStateError(f"{file} cannot be read ({error}); make the video anew") from None
 
     def is_finished(self, script: Script) -> bool:
-        """Whether the film and all that is told of it are there; the bank is only deleted then."""
+        """Whether all chunks are there and were told of; the bank is only deleted then."""
         return self.num_chunks == len(script.takes) and self.record.exists() and not self.memory.exists()
 
     @property
@@ -202,7 +203,7 @@ class RunState:
     def lacks_given(self, script: Script) -> bool:
         """Whether the video that a film goes on from must still be read."""
         number = script.num_given
-        done = script.sampling.mode == "cached" and self.num_chunks >= number
+        done = self.num_chunks >= (number if script.sampling.mode == "cached" else len(script.takes))
         return number > 0 and not done and self.given(number) is None
 
     def latents(self, num_chunks: int) -> "StoredLatents":
@@ -217,6 +218,11 @@ class RunState:
         """Delete the finished chunks and the bank, to make all of them anew."""
         self.forget_memory()
         shutil.rmtree(self._chunks, ignore_errors=True)
+
+    def discard(self) -> None:
+        """Delete the state and the video of a run that has made nothing."""
+        shutil.rmtree(self.folder)
+        (self.run / VIDEO).unlink(missing_ok=True)
 
     def clear(self) -> None:
         """Delete all of it."""

@@ -12,12 +12,14 @@ import torch
 from torch import Tensor
 
 from bdiff import defaults
+from bdiff.checked_files import RunStateError
+from bdiff.files import whole
 from bdiff.heap import give_back_freed
 from bdiff.late_memory import LateMemory
 from bdiff.parts import Parts
 from bdiff.record import Record, write_drift
-from bdiff.run_state import RunState, StoredChunk
-from bdiff.script import TakeNoise
+from bdiff.run_state import VIDEO, RunState, StoredChunk
+from bdiff.script import Script, TakeNoise
 from bdiff.sheet import Cell, draw_sheet, shown_on_sheet, thumbnail
 from bdiff.video import VideoWriter, to_uint8
 from bdiff_core import Chunk, Memory, Renoising, Scheduled, euler, generate, generate_overlap, generate_whole
@@ -39,21 +41,15 @@ class Progress:
     prompt: str
 
 
-_VIDEO = "video.mp4"
-"""Of a run's folder."""
-
 _TRIM_EVERY = 8
 """Chunks between two returns of freed memory to the system."""
-
-MEMORY_LIMIT = 128 * 10**6
-"""Bytes of keys and values of the past that a run holds in memory; the rest is read from disk when it is recalled."""
 
 
 def sample(
     parts: Parts,
     *,
     fresh: bool = True,
-    memory_limit: int = MEMORY_LIMIT,
+    memory_limit: int = defaults.MEMORY_LIMIT,
     on_chunk: Callable[[Progress], None] = lambda _: None,
     command: str = "",
     drift: bool = True,
@@ -78,10 +74,13 @@ def sample(
         record = Record(parts, bank, command=command)
         try:
             _shoot(parts, state, bank, record, on_chunk=on_chunk)
-        except BaseException:
+        except BaseException as error:
             bank.close()
-            with suppress(OSError):  # a full disk: what stopped the run is what is to be told
-                _tell(parts, state, record)
+            if isinstance(error, FloatingPointError) and not record.num_chunks:
+                state.discard()  # it would end so again
+            else:
+                with suppress(OSError, RunStateError):  # what stopped the run is what is to be told
+                    _tell(parts, state, record)
             raise
         bank.close()
         state.forget_memory()
@@ -96,7 +95,7 @@ def _begun(parts: Parts, state: RunState, *, fresh: bool) -> Parts:
     """The parts, for a run whose folder holds what of it is to be gone on with, and no more."""
     if fresh:
         state.clear()
-    elif parts.sampling.mode != "cached":  # what has no memory is made in one go
+    elif parts.sampling.mode != "cached" and state.num_chunks < len(parts.plan):  # without a memory: in one go
         state.forget_chunks()
     state.begin(parts.script)
     return _with_kept_video(parts, state)
@@ -108,24 +107,26 @@ def _shoot(
     """Write the video: the chunks that are there, and then the missing ones as they are made."""
     sampling = parts.sampling
     size = {"height": sampling.height * sampling.scale, "width": sampling.width * sampling.scale}
-    with VideoWriter(parts.out / _VIDEO, fps=sampling.fps, **size) as video:
+    with VideoWriter(parts.out / VIDEO, fps=sampling.fps, **size) as video:
         for stored in state.chunks():
             video.add_packets(stored.packets)
-            record.add_stored(stored.entry)
+            record.add(stored.entry)
         num_stored, started = record.num_chunks, time.perf_counter()
         for chunk in remaining_chunks(parts, state, bank):
+            _check_finite(chunk, parts.script)
             frames = to_uint8(chunk.frames[0], scale=1)
-            packets = video.add(to_uint8(chunk.frames[0], scale=sampling.scale))
+            entry = record.entry(chunk, num_frames=len(frames))
             state.add(
                 StoredChunk(
                     index=chunk.index,
                     latents=chunk.latents,
-                    packets=packets,
+                    packets=video.add(to_uint8(chunk.frames[0], scale=sampling.scale)),
                     thumbnail=torch.from_numpy(thumbnail(frames[len(frames) // 2].cpu().numpy()).copy()),
-                    entry=record.add(chunk, num_frames=len(frames)),
+                    entry=entry,
                 ),
                 decoder_state=chunk.decoder_state,
             )
+            record.add(entry)
             if chunk.index % _TRIM_EVERY == 0:
                 give_back_freed()
             pace = (time.perf_counter() - started) / (record.num_chunks - num_stored)
@@ -140,6 +141,21 @@ def _shoot(
             )
 
 
+def _check_finite(chunk: Chunk, script: Script) -> None:
+    """Stop at the first chunk that is no picture.
+
+    Raises:
+        FloatingPointError: If latents or pixels are not finite.
+    """
+    for name, numbers in (("latents", chunk.latents), ("pixels", chunk.frames)):
+        if not numbers.isfinite().all():
+            other = "" if script.dtype == "float32" else f", or {script.dtype} is too narrow for them: --dtype float32"
+            raise FloatingPointError(
+                f"the {name} of chunk {chunk.index} are not finite numbers: the weights of {script.model} are "
+                f"damaged{other}"
+            )
+
+
 def _with_kept_video(parts: Parts, state: RunState) -> Parts:
     """The parts, with a given video's latents from the run's folder: whoever goes on with the run needs no video."""
     number = parts.script.num_given
@@ -149,7 +165,7 @@ def _with_kept_video(parts: Parts, state: RunState) -> Parts:
     return parts if kept is None else replace(parts, prefix=kept)
 
 
-def open_memory(parts: Parts, state: RunState, *, limit: int = MEMORY_LIMIT) -> KVBank:
+def open_memory(parts: Parts, state: RunState, *, limit: int = defaults.MEMORY_LIMIT) -> KVBank:
     """The bank of a run, on disk; made anew from the latents if need be, so that the next chunk can be made."""
     try:
         bank = _open_bank(parts, state, limit)
@@ -253,9 +269,9 @@ def _to(state: Any, device: torch.device) -> Any:
 def _drift(parts: Parts, record: Record) -> dict[str, Any] | None:
     """The drift of the finished film; None where it cannot be measured, as of chunks of one frame."""
     try:
-        return write_drift(parts.out / _VIDEO, parts.out, boundaries=record.boundaries)
+        return write_drift(parts.out / VIDEO, parts.out, boundaries=record.boundaries)
     except ValueError as error:
-        logger.warning("the drift of %s is not measured: %s", parts.out / _VIDEO, error)
+        logger.warning("the drift of %s is not measured: %s", parts.out / VIDEO, error)
         return None
 
 
@@ -275,9 +291,8 @@ def _write_sheet(parts: Parts, state: RunState, record: Record) -> None:
     cells = [_cell(state.chunk(index), seconds=bounds[index] / fps) for index in shown_on_sheet(record.num_chunks)]
     recalled = {chunk for cell in cells for chunk, _ in cell.recall} - {cell.index for cell in cells}
     pictures = {chunk: state.chunk(chunk).thumbnail.numpy() for chunk in recalled}
-    partial = parts.out / ".sheet.png.tmp"
-    draw_sheet(cells, title=script.title, subtitle=subtitle, pictures=pictures).save(partial, format="png")
-    partial.replace(parts.out / "sheet.png")
+    with whole(parts.out / "sheet.png") as partial:
+        draw_sheet(cells, title=script.title, subtitle=subtitle, pictures=pictures).save(partial, format="png")
 
 
 def _cell(stored: StoredChunk, *, seconds: float) -> Cell:

@@ -1,9 +1,10 @@
-"""What commands share: option types, errors in one line, folders to write to, a progress bar."""
+"""What commands share: option types, folders to write to, a progress bar."""
 
 import json
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,13 +35,38 @@ class Positive(click.ParamType):
         return number
 
 
-@contextmanager
-def one_line_errors() -> Iterator[None]:
-    """While inputs are read and nothing is written: what is wrong with them is the user's to know, in one line."""
-    try:
-        yield
-    except (ValueError, TypeError, OSError, ImportError) as error:
-        raise click.ClickException(str(error)) from error
+class Name(click.ParamType):
+    """A name that is not empty, of a file, a folder or a repository."""
+
+    name = "name"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The name."""
+        text = os.fspath(value)
+        if not text.strip():
+            self.fail("the name is empty; '.' is the folder you are in.", param, ctx)
+        if "\0" in text:
+            self.fail("the name holds a zero byte.", param, ctx)
+        return text
+
+
+class NamedPath(click.Path):
+    """A path that is not empty: an empty one would stand for the folder one is in."""
+
+    def __init__(self, *, exists: bool = False) -> None:
+        super().__init__(exists=exists, path_type=Path)
+
+    def convert(
+        self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | bytes | os.PathLike[str]:
+        """The path."""
+        return super().convert(NAME.convert(value, param, ctx), param, ctx)
+
+
+NAME = Name()
+"""Type of what may be a repository instead of a path."""
+PATH = NamedPath()
+"""Type of every other option and argument that names a file or a folder."""
 
 
 def free_folder(out: Path, *, overwrite: bool) -> Path:
@@ -69,6 +95,20 @@ def make_folder(folder: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise ValueError(f"cannot write to {folder}: {(error.strerror or str(error)).lower()}") from None
+
+
+@contextmanager
+def output_folder(folder: Path) -> Iterator[None]:
+    """Makes a folder for what the block writes; folders that were made and stayed empty are removed after an error."""
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    make_folder(folder)
+    try:
+        yield
+    except BaseException:
+        for place in missing:
+            with suppress(OSError):  # it holds something
+                place.rmdir()
+        raise
 
 
 @contextmanager

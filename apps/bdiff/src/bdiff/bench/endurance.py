@@ -16,7 +16,7 @@ from bdiff.files import whole, write_whole
 from bdiff.markdown import markdown_table
 from bdiff.parts import SampleConfig, load_parts, write_script
 from bdiff.run_state import RunState
-from bdiff.sample import MEMORY_LIMIT, Progress, sample
+from bdiff.sample import Progress, sample
 from bdiff.script import Script
 from bdiff_core import Storyboard
 from lvbench.storyworld.plot import write_plot
@@ -37,7 +37,7 @@ class EnduranceConfig:
     """An hour of the shipped model's film."""
     policy: str = "semantic"
     """Memory, see `defaults.policy`."""
-    memory_limit: int = MEMORY_LIMIT
+    memory_limit: int = defaults.MEMORY_LIMIT
     """Bytes of past keys and values in memory."""
     settled: int = 100
     """The chunk from which on memory and time are to stay as they are."""

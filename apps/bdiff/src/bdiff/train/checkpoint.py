@@ -6,9 +6,12 @@ folder named after the step, which appears whole or not at all.
 """
 
 import json
+import pickle
 import shutil
 import warnings
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +20,17 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from bdiff.files import read_json, whole
 from bdiff.train.average import Average
 from bdiff.train.ranks import Ranks, Trainee, split_like
+from bdiff_core.errors import first_line
 
 _FACTS = "run.json"
+_DAMAGE = (
+    *(OSError, ValueError, TypeError, LookupError, AttributeError, ImportError, EOFError, RuntimeError),
+    *(pickle.UnpicklingError, zipfile.BadZipFile),
+)
+"""What torch raises of files that are cut off, or are no checkpoints."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,17 +65,34 @@ class Checkpoints:
     def load(self, state: TrainingState) -> dict[str, Any] | None:
         """Restore the newest checkpoint, whoever wrote it; returns its facts, or None where there is none."""
         folder = max(self._out.glob("checkpoint-*[0-9]"), default=None)
-        content = torch.load(self.file, map_location="cpu", weights_only=True) if self.file.exists() else None
+        content = self._content() if self.file.exists() else None
         if folder is not None:
-            facts: dict[str, Any] = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
+            facts = self._facts(folder)
             if content is None or content["step"] < facts["step"]:
-                _read_folder(state, folder)
+                _check_folder(state, folder)
+                with _damage_named(folder):
+                    _read_folder(state, folder)
                 return facts
         if content is None:
             return None
-        _restore(state, content)
-        torch.set_rng_state(content["random"])
+        _check_same_model(state, content["model"], self.file)
+        with _damage_named(self.file):
+            _restore(state, content)
+            torch.set_rng_state(content["random"])
         return {name: content[name] for name in ("step", "seconds", "evaluation", "guard") if name in content}
+
+    def _content(self) -> dict[str, Any]:
+        with _damage_named(self.file):
+            content: dict[str, Any] = torch.load(self.file, map_location="cpu", weights_only=True)
+            for name in ("model", "average", "optimizers", "random", "step", "seconds", "evaluation"):
+                content[name]
+            return content
+
+    def _facts(self, folder: Path) -> dict[str, Any]:
+        with _damage_named(folder):
+            facts: dict[str, Any] = read_json(folder / _FACTS)
+            facts["step"], facts["seconds"]
+            return facts
 
     def _save_file(self, state: TrainingState, facts: dict[str, Any]) -> None:
         content = {
@@ -75,9 +102,8 @@ class Checkpoints:
             "random": torch.get_rng_state(),
             **facts,
         }
-        partial = self.file.with_suffix(".tmp")
-        torch.save(content, partial)
-        partial.replace(self.file)
+        with whole(self.file) as partial:
+            torch.save(content, partial)
         self._remove(self._out.glob("checkpoint-*[0-9]"))
 
     def _save_folder(self, state: TrainingState, facts: dict[str, Any]) -> None:
@@ -102,6 +128,37 @@ class Checkpoints:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextmanager
+def _damage_named(checkpoint: Path) -> Iterator[None]:
+    """Errors of reading a checkpoint become a line that names it.
+
+    Raises:
+        ValueError: If it is damaged, or is none.
+    """
+    from torch.distributed.checkpoint.api import CheckpointException
+
+    try:
+        yield
+    except (CheckpointException, *_DAMAGE) as error:
+        reason = "it holds more than tensors" if isinstance(error, pickle.UnpicklingError) else first_line(error)
+        raise ValueError(
+            f"{checkpoint} is damaged or was written by something else ({reason}); delete it to train from the start, "
+            "or give another --out"
+        ) from None
+
+
+def _check_same_model(state: TrainingState, stored: Mapping[str, Tensor], file: Path) -> None:
+    """Refuse a checkpoint of a model with other parameters."""
+    shapes = {name: tuple(value.shape) for name, value in state.trainee.model.state_dict().items()}
+    for name in sorted(shapes.keys() | stored.keys()):
+        found, expected = tuple(stored[name].shape) if name in stored else None, shapes.get(name)
+        if found != expected:
+            raise ValueError(
+                f"{file} is of another model: it has {name} {found or 'nowhere'}, this one {expected or 'nowhere'}; go "
+                "on with the settings that it was begun with, or give another --out"
+            )
+
+
 def _sharded(state: TrainingState) -> dict[str, Any]:
     """The tensors by names that do not depend on the number of ranks."""
     from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
@@ -115,6 +172,16 @@ def _sharded(state: TrainingState) -> dict[str, Any]:
     }
 
 
+def _check_folder(state: TrainingState, folder: Path) -> None:
+    """Refuse the shards of a model with other parameters."""
+    from torch.distributed.checkpoint.filesystem import FileSystemReader
+
+    with _damage_named(folder):
+        stored = FileSystemReader(str(folder)).read_metadata().state_dict_metadata
+    if missing := [name for name in state.trainee.model.state_dict() if f"model.{name}" not in stored]:
+        raise ValueError(f"{folder} is of another model: it has no {missing[0]}")
+
+
 def _read_folder(state: TrainingState, folder: Path) -> None:
     from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner
     from torch.distributed.checkpoint.filesystem import FileSystemReader
@@ -124,9 +191,6 @@ def _read_folder(state: TrainingState, folder: Path) -> None:
     model = state.trainee.model
     content = _sharded(state)
     reader = FileSystemReader(str(folder))
-    stored = reader.read_metadata().state_dict_metadata
-    if missing := [name for name in content["model"] if f"model.{name}" not in stored]:
-        raise ValueError(f"{folder} is of another model: it has no {missing[0]}")
     # A part that has not had its turn has no state yet; here it has one, which must say so.
     for optimizer in content["optimizers"].values():
         for entry in optimizer["state"].values():

@@ -1,10 +1,13 @@
 """What a run writes down: a line of JSON for some steps, curves, and TensorBoard's events where they are asked for."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from bdiff.files import whole, write_whole
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,7 +45,7 @@ class TrainingLog:
         self._writer: Any = None
         self._window: list[dict[str, float]] = []
         if self._events is not None:
-            _summary_writer()
+            require_tensorboard()
 
     def __len__(self) -> int:
         return len(self._window)
@@ -52,13 +55,13 @@ class TrainingLog:
         if self._silent:
             return
         if self._events is not None:
-            self._writer = _summary_writer()(log_dir=str(self._events), purge_step=step + 1 if step else None)
+            self._writer = require_tensorboard()(log_dir=str(self._events), purge_step=step + 1 if step else None)
         if step == 0:
             self.path.unlink(missing_ok=True)
             return
         lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
-        kept = [line for line in lines if json.loads(line)["step"] <= step]
-        self.path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        kept = [line for line in lines if _step(line) <= step]
+        write_whole(self.path, "".join(line + "\n" for line in kept))
 
     def add(self, figures: Mapping[str, float]) -> None:
         """Figures of a step, for the next line."""
@@ -89,6 +92,14 @@ class TrainingLog:
             self._writer.close()
 
 
+def _step(line: str) -> float:
+    """The step of a line; one that a full disk or a crash cut short is of none."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, TypeError, KeyError):
+        return math.inf
+
+
 def plot_log(log: Path, target: Path) -> None:
     """Draw loss and the figures of evaluations over the steps of a log as a PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -114,12 +125,18 @@ def plot_log(log: Path, target: Path) -> None:
         shown = [line for line in evaluations if name in line]
         axis.plot([line["step"] for line in shown], [line[name] for line in shown], marker="o")
         axis.set(xlabel="step", ylabel=name)
-    figure.savefig(target, dpi=110)
+    with whole(target) as partial:
+        figure.savefig(partial, dpi=110, format="png")
 
 
-def _summary_writer() -> Any:
+def require_tensorboard() -> Any:
+    """The class that writes TensorBoard's events.
+
+    Raises:
+        ValueError: If the package is missing.
+    """
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        raise ValueError("TensorBoard logs need the package tensorboard: pip install 'bdiff[tensorboard]'") from None
+        raise ValueError("--tensorboard needs the package tensorboard: pip install 'bdiff[tensorboard]'") from None
     return SummaryWriter

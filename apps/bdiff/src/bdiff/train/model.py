@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 import torch
 from torch import nn
 
+from bdiff.files import write_whole
 from bdiff.plan import matmul_rate
 from bdiff.train.data import read_data
 from bdiff.train.games import Adversarial, AdversarialGame, DistillationGame, Game, Stage
@@ -57,7 +58,7 @@ def train_model(config: ModelTrainConfig, *, watch: WatchFunction | None = None)
         model = _transformer(config)
         if ranks.is_first:
             config.out.mkdir(parents=True, exist_ok=True)
-            (config.out / "recipe.json").write_text(recipe_json(config), encoding="utf-8")
+            write_whole(config.out / "recipe.json", recipe_json(config))
         stage = stage_of(config, model, data.stories)
         trained, game = _players(config, model, stage)
         task = ModelTask(
@@ -163,4 +164,4 @@ def _write_model(config: ModelTrainConfig, model: ChunkDiT, vae: CausalVAE) -> N
     """All that `bdiff sample --model` wants, so that the folder of a training is a model."""
     save_transformer(model.half(), config.out / "transformer")
     save_vae(vae, config.out / "vae.safetensors", dtype=torch.float16)
-    (config.out / "sampling.json").write_text(json.dumps(config.sampling, indent=2) + "\n", encoding="utf-8")
+    write_whole(config.out / "sampling.json", json.dumps(config.sampling, indent=2) + "\n")

@@ -105,6 +105,11 @@ class ModelTrainConfig:
                 f"num_stories is {self.num_stories}; expected 1 to {HELD_OUT}, where held-out stories begin"
             )
         _ = self.memory
+        if self.policy != "semantic" and (self.seniority or self.num_sink):
+            raise ValueError(
+                f"recipe {self.recipe} shows targets the first chunks of a film, by the semantic memory; leave out "
+                f"--policy {self.policy}"
+            )
         if self.chunks_per_story < 2:
             raise ValueError(f"chunks_per_story is {self.chunks_per_story}; expected at least 2")
         if self.batch.estimated_passes < 1:

@@ -2,17 +2,16 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from bdiff.checked_files import save_whole
 from bdiff_core import CausalVAE, TextEncoder
 from kvbank import ExactIndex
 from lvbench import storyworld
@@ -99,9 +98,9 @@ def load_stories(shards: Sequence[Path], text_encoder: TextEncoder) -> StorySet:
     """Read shards into memory and encode every distinct caption once."""
     latents, captions = [], []
     for shard in shards:
-        with safe_open(shard, framework="pt") as file:
-            latents.append(file.get_tensor("latents"))
-            captions.extend(json.loads(file.metadata()["captions"]))
+        film, told = _read_shard(shard)
+        latents.append(film)
+        captions.extend(told)
     distinct = sorted({caption for story in captions for caption in story})
     row = {caption: i for i, caption in enumerate(distinct)}
     states = [text_encoder.encode(distinct[i : i + 256]) for i in range(0, len(distinct), 256)]
@@ -113,12 +112,18 @@ def load_stories(shards: Sequence[Path], text_encoder: TextEncoder) -> StorySet:
     )
 
 
+def _read_shard(shard: Path) -> tuple[Float[Tensor, "stories t c h w"], list[list[str]]]:
+    try:
+        with safe_open(shard, framework="pt") as file:
+            return file.get_tensor("latents"), json.loads(file.metadata()["captions"])
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{shard} is damaged ({error}); delete it, and it is encoded again") from None
+
+
 def write_shard(latents: Sequence[Float[Tensor, "t c h w"]], captions: Sequence[Sequence[str]], shard: Path) -> None:
     """Write films of one length, in half precision, and the captions of their chunks; whole or not at all."""
-    partial = shard.with_name(f".{shard.name}.{os.getpid()}.tmp")
     stacked = torch.stack([film.half() for film in latents]).contiguous()
-    save_file({"latents": stacked}, partial, metadata={"captions": json.dumps([list(film) for film in captions])})
-    partial.replace(shard)
+    save_whole(shard, {"latents": stacked}, {"captions": json.dumps([list(film) for film in captions])})
 
 
 def fingerprint(vae: CausalVAE) -> str:

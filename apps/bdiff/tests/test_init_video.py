@@ -3,7 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
-from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -149,46 +149,71 @@ def test_a_video_of_our_own_comes_back_pixel_by_pixel():
     assert np.array_equal(to_uint8(found[:, None])[0].numpy(), small)
 
 
-@pytest.mark.parametrize(
-    ("fps", "frames", "picked"),
-    [
-        (24, 60, [3 * n + 1 for n in range(20)]),
-        (8, 20, range(20)),
-        (4, 10, [n // 2 for n in range(20)]),
-        (25, 62, [int((2 * n + 1) * 25 / 16) for n in range(20)]),
-    ],
-)
-def test_the_frame_rate_becomes_the_models(tmp_path, config, fps, frames, picked):
-    """Each frame is the one that is on the screen in the middle of its time."""
-    from bdiff.init_video import _at_rate, _opened
-
+@pytest.mark.parametrize(("fps", "frames"), [(24, 60), (8, 20), (4, 10), (25, 62)])
+def test_the_frame_rate_becomes_the_models(tmp_path, config, fps, frames):
     path = write(tmp_path / "clip.mp4", frames, fps=fps)
-    with _opened(path) as (container, stream):
-        found = [frame.pts * frame.time_base * fps for frame in _at_rate(container, stream, 8)]
-    assert found == list(picked)
-    sampling = write_script(config).sampling
-    measured = measure_video(path, sampling)
+    measured = measure_video(path, write_script(config).sampling)
     assert (measured.num_chunks, measured.dropped_frames) == (1, 3)
 
 
-def test_uneven_times_are_heeded(tmp_path):
-    """Four frames seen for 1, 2, 1 and 4 eighths of a second, in a container of whole milliseconds."""
-    from bdiff.init_video import _at_rate, _opened
+def turned(source, path):
+    """An mp4 that is to be shown turned clockwise: the display matrix of its track header says so."""
+    data, one, minus = source.read_bytes(), bytes((0, 1, 0, 0)), bytes((255, 255, 0, 0))
+    plain = one + bytes(12) + one
+    at = data.index(plain, data.index(b"tkhd"))
+    path.write_bytes(data[:at] + bytes(4) + one + bytes(4) + minus + bytes(4) + data[at + len(plain) :])
+    return path
 
-    path = tmp_path / "uneven.mkv"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("ffv1", rate=8)
-        stream.width = stream.height = 16
-        stream.pix_fmt = "yuv420p"
-        stream.codec_context.time_base = Fraction(1, 8)
-        for value, time in ((10, 0), (60, 1), (110, 3), (160, 4), (210, 7)):
-            frame = av.VideoFrame.from_ndarray(np.full((16, 16, 3), value, np.uint8), format="rgb24")
-            frame.pts, frame.time_base = time, Fraction(1, 8)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    with _opened(path) as (container, stream):
-        seen = [round(frame.to_ndarray(format="rgb24").mean() / 50 - 0.2) for frame in _at_rate(container, stream, 8)]
-    assert seen == [0, 1, 1, 2, 3, 3, 3, 4]
+
+class Watched:
+    """An autoencoder that keeps what it is shown."""
+
+    device = torch.device("cpu")
+
+    def __init__(self):
+        self.shown = []
+
+    def encode(self, frames, state):
+        self.shown.append(frames)
+        return frames, state
+
+
+def test_the_model_is_shown_what_a_player_shows(config, clip, tmp_path):
+    sampling, vae = write_script(config).sampling, Watched()
+    for path in (clip, turned(clip, tmp_path / "turned.mp4")):
+        GivenChunks(measure_video(path, sampling), vae, sampling)[0]
+    upright, lying = vae.shown
+    assert torch.equal(lying, upright.rot90(-1, (3, 4)))
+    assert not torch.equal(lying, upright)
+
+
+@pytest.mark.parametrize("damage", [range(20, 30), [40]])
+def test_a_damaged_video_is_gone_on_from_with_a_warning(config, tmp_path, caplog, damage):
+    path = tmp_path / "damaged.mp4"
+    whole = write(tmp_path / "whole.mp4", 60)
+    with av.open(str(whole)) as given, av.open(str(path), "w") as out:
+        stream = out.add_stream_from_template(given.streams.video[0])
+        for number, packet in enumerate(packet for packet in given.demux(video=0) if packet.dts is not None):
+            copy = av.Packet(bytes(packet.size) if number in damage else bytes(packet))
+            copy.pts, copy.dts, copy.time_base, copy.stream = packet.pts, packet.dts, packet.time_base, stream
+            copy.duration, copy.is_keyframe = packet.duration, packet.is_keyframe
+            out.mux(copy)
+    measured = measure_video(path, write_script(config).sampling)
+    assert (measured.num_chunks, measured.dropped_frames) == (3, 3)
+    (record,) = caplog.records
+    assert f"{path}: the header promises 60 frames, but only {60 - len(damage)} can be decoded" in record.getMessage()
+
+
+NAMES = ["12:30:00.mp4", "http:__x", "pipe:1.mp4", "concat:a|b.mp4", "%03d.mp4", "~x.mp4", "[a].mp4", "d\xe9.mp4"]
+
+
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
+def test_a_video_is_read_whatever_it_is_called(clip, config, tmp_path, name, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(clip, name)
+    script = write_script(replace(config, init_video=Path(name), storyboard=Storyboard.from_prompts(PROMPTS[:1])))
+    given = GivenChunks(script.init_video, Watched(), script.sampling)
+    assert given[2].shape[2] == 20
 
 
 def test_seconds_and_a_prompt_of_its_own_are_of_their_parts(config, tmp_path):
@@ -240,11 +265,11 @@ def others(tmp_path, clip):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--init-video", "none.mp4"], "none.mp4: cannot read the video: no such file or directory"),
-        (["--init-video", "."], "cannot read the video: is a directory"),
-        (["--init-video", "text.mp4"], "text.mp4: not a video that can be read"),
-        (["--init-video", "text.txt"], "text.txt: not a video that can be read"),
-        (["--init-video", "cut.mp4"], "cut.mp4: not a video that can be read"),
+        (["--init-video", "none.mp4"], "none.mp4: no such file"),
+        (["--init-video", "."], ".: a folder, not a file; expected a video file"),
+        (["--init-video", "text.mp4"], "text.mp4: cannot be decoded as video"),
+        (["--init-video", "text.txt"], "text.txt: cannot be decoded as video"),
+        (["--init-video", "cut.mp4"], "cut.mp4: cannot be decoded as video"),
         (["--init-video", "sound.wav"], "sound.wav: has no video stream"),
         (["--init-video", "short.mp4"], "short.mp4: has 16 frames at 8 a second; expected at least 17"),
         (["--init-video", "short.mp4", "--mode", "whole"], "expected --mode cached or overlap"),

@@ -2,10 +2,12 @@
 
 import json
 import logging
+import shutil
 import tarfile
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
+import av
 import pytest
 import torch
 from click.testing import CliRunner
@@ -18,9 +20,10 @@ from bdiff.train.model_config import ModelTrainConfig
 from bdiff.train.story_pool import HELD_OUT
 from bdiff.train.vae import VAETrainConfig, train_vae
 from bdiff.train.video_pool import VideoPool
-from bdiff.train.videos import VideoConfig, prepare_videos, read_takes, read_videos
+from bdiff.train.videos import VideoConfig, _frames, prepare_videos, read_takes, read_videos
 from bdiff.video import VideoWriter
 from bdiff_core import CausalVAE, ModelConfig, VAEConfig
+from lvbench import CaptionedChunk, ManifestEntry
 
 SMALL = VAEConfig(
     latent_channels=4, encoder_widths=(8, 8), encoder_blocks=(1, 1), decoder_widths=(8, 8, 8), decoder_blocks=(1, 1, 1)
@@ -108,6 +111,55 @@ def test_a_tar_without_captions_or_that_is_none_is_named(folder, tmp_path):
     (tmp_path / "a.tar").write_text("no tar")
     with pytest.raises(ValueError, match=r"a\.tar: no tar file"):
         read_videos(tmp_path)
+
+
+def turned(source, path):
+    """An mp4 that is to be shown turned clockwise: the display matrix of its track header says so."""
+    data, one, minus = source.read_bytes(), bytes((0, 1, 0, 0)), bytes((255, 255, 0, 0))
+    plain = one + bytes(12) + one
+    at = data.index(plain, data.index(b"tkhd"))
+    path.write_bytes(data[:at] + bytes(4) + one + bytes(4) + minus + bytes(4) + data[at + len(plain) :])
+    return path
+
+
+def taken(root, name, **changes):
+    """The first take of a video."""
+    entry = ManifestEntry(video=name, chunks=(CaptionedChunk(start=0, end=6, caption="a clip"),))
+    return next(read_takes(root, entry, config_of(root, **changes), num_chunks=1)).pixels
+
+
+def test_a_video_of_a_telephone_is_seen_upright(folder, tmp_path):
+    turned(folder / "clip 1.mp4", tmp_path / "turned.mp4")
+    with tarfile.open(tmp_path / "shard.tar", "w") as archive:
+        archive.add(tmp_path / "turned.mp4", arcname="turned.mp4")
+    lying = taken(folder, "clip 1.mp4", height=32, width=64)  # the whole picture, with its white quarters
+    for name in ("turned.mp4", "shard.tar/turned.mp4"):
+        upright = taken(tmp_path, name, height=64, width=32)
+        assert torch.equal(upright, lying.rot90(-1, (2, 3)))
+
+
+@pytest.mark.parametrize(
+    "name", ["12:30:00.mp4", "http:__x", "%03d.mp4", "[a].mp4", "-x.mp4", "caf\udce9.mp4"], ids=ascii
+)
+def test_a_video_is_read_whatever_it_is_called(folder, tmp_path, name):
+    shutil.copy(folder / "clip 1.mp4", tmp_path / name)
+    assert torch.equal(taken(tmp_path, name), taken(folder, "clip 1.mp4"))
+
+
+def test_frames_are_held_over_damage_and_the_video_is_named(folder, tmp_path, caplog):
+    path = tmp_path / "damaged.mp4"
+    with av.open(str(folder / "clip 1.mp4")) as given, av.open(str(path), "w") as out:
+        stream = out.add_stream_from_template(given.streams.video[0])
+        for number, packet in enumerate(packet for packet in given.demux(video=0) if packet.dts is not None):
+            copy = av.Packet(bytes(packet.size) if 16 <= number < 32 else bytes(packet))
+            copy.pts, copy.dts, copy.time_base, copy.stream = packet.pts, packet.dts, packet.time_base, stream
+            copy.duration, copy.is_keyframe = packet.duration, packet.is_keyframe
+            out.mux(copy)
+    whole, damaged = (list(_frames(one, config_of(folder))) for one in (folder / "clip 1.mp4", path))
+    assert len(whole) == len(damaged) == 48
+    assert all(torch.equal(damaged[number], whole[7]) for number in range(8, 16))
+    assert torch.equal(torch.stack(damaged[16:]), torch.stack(whole[16:]))
+    assert f"{path}: the header promises 96 frames, but only 80 can be decoded" in caplog.text
 
 
 def test_shards_are_made_once_for_each_autoencoder_and_setting(folder, tmp_path):

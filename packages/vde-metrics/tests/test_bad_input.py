@@ -18,15 +18,13 @@ NUM_FRAMES = 12
 TICK = Fraction(1, 1000)
 
 
-def encode(path, frames, *, codec="libx264", pix_fmt="yuv420p", rate=8, times=None, rotation=0, options=()):
+def encode(path, frames, *, codec="libx264", pix_fmt="yuv420p", rate=8, times=None, options=()):
     """Encode uint8 frames (t, h, w, 3 or 4), evenly or at given milliseconds."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=rate, options=dict(options))
         stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], pix_fmt
         if times is not None:
             stream.codec_context.time_base = TICK
-        if rotation:
-            stream.set_display_rotation(rotation)
         for i, pixels in enumerate(np.ascontiguousarray(frames)):
             frame = av.VideoFrame.from_ndarray(pixels, format="rgba" if frames.shape[-1] == 4 else "rgb24")
             if times is not None:
@@ -176,16 +174,38 @@ def test_odd_sizes_are_measured_by_all_metrics_that_need_no_weights(tmp_path, to
     assert report.scores == same.scores
 
 
-@pytest.mark.parametrize("rotation", [90, 180, -90])
-def test_rotated_videos_are_measured_as_they_are_shown(tmp_path, tools, rotation):
+def turned(path, source):
+    """An mp4 that is to be shown turned clockwise: the display matrix of its track header says so."""
+    data, one, minus = source.read_bytes(), bytes((0, 1, 0, 0)), bytes((255, 255, 0, 0))
+    plain = one + bytes(12) + one
+    at = data.index(plain, data.index(b"tkhd"))
+    path.write_bytes(data[:at] + bytes(4) + one + bytes(4) + minus + bytes(4) + data[at + len(plain) :])
+    return path
+
+
+def test_rotated_videos_are_measured_as_they_are_shown(tmp_path, tools):
     frames = tools.panning(NUM_FRAMES, 32, 48).numpy()
     frames[:, :8, :8] = 255  # so that the corners differ
-    video = VideoFile.probe(encode(tmp_path / "turned.mp4", frames, rotation=rotation))
-    plain = VideoFile.probe(encode(tmp_path / "plain.mp4", frames))
-    for turned, upright in zip(video.frames(), plain.frames(), strict=True):
-        assert torch.equal(turned, torch.rot90(upright, rotation // 90 % 4))
-    report = measure(tmp_path / "turned.mp4", num_chunks=3)
-    assert (report.height, report.width) == ((32, 48) if rotation == 180 else (48, 32))
+    plain = encode(tmp_path / "plain.mp4", frames)
+    path = turned(tmp_path / "turned.mp4", plain)
+    for found, upright in zip(VideoFile.probe(path).frames(), VideoFile.probe(plain).frames(), strict=True):
+        assert torch.equal(found, torch.rot90(upright, -1))
+    report = measure(path, num_chunks=3)
+    assert (report.height, report.width) == (48, 32)
+
+
+def test_pixels_that_are_not_square_are_measured_as_they_are_shown(tmp_path, tools):
+    frames = tools.panning(NUM_FRAMES, 32, 48).numpy()
+    path = tmp_path / "wide.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=8)
+        stream.height, stream.width, stream.pix_fmt = 32, 48, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(4, 3)
+        for pixels in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+    report = measure(path, num_chunks=3)
+    assert (report.height, report.width, report.source["pixel_aspect"]) == (32, 64, "4:3")
 
 
 def test_ten_bits_and_alpha_are_read(tmp_path, tools):
@@ -239,3 +259,24 @@ def test_damaged_files_never_end_in_a_traceback(capsys, tmp_path, tools):
             assert json.loads(out)["num_frames"] >= 3
         codes.append(code)
     assert {0, 2} == set(codes)
+
+
+def test_frames_at_a_rate_hold_over_damage_with_a_warning(tmp_path, tools):
+    frames = tools.panning(40, 32, 48).numpy()
+    whole = encode(tmp_path / "whole.mov", frames, codec="png", pix_fmt="rgb24")
+    video = VideoFile.probe(remuxed(tmp_path / "damaged.mov", whole, damage={7, 21, 22}))
+    with pytest.warns(RuntimeWarning, match="^the header promises 40 frames, but only 37 can be decoded"):
+        found = [shown.rgb() for shown in video.shown(8)]
+    wanted = [6 if number == 7 else 20 if number in (21, 22) else number for number in range(40)]
+    assert len(found) == 40
+    assert all(np.array_equal(one, frames[number]) for one, number in zip(found, wanted, strict=True))
+    told = []
+    assert len(list(video.shown(8, on_problem=told.append))) == 40
+    assert len(told) == 1
+
+
+def test_a_video_of_days_is_refused_by_name(tmp_path, tools):
+    times = [590_000 * number for number in range(150)]
+    path = encode(tmp_path / "days.mkv", tools.panning(150, 32, 48).numpy(), times=times)
+    with pytest.raises(ValueError, match=r"days\.mkv: by its time stamps it is longer than 24 hours"):
+        sum(1 for _ in VideoFile.probe(path).shown(1))

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from vde_metrics.motion import Motion
     from vde_metrics.named_metrics import make_metric
     from vde_metrics.page import comparison_page, html_page
+    from vde_metrics.player import ShownFrame
     from vde_metrics.pretrained import PretrainedEncoder
     from vde_metrics.protocols import Detector, Encoder, Metric, OpticalFlow, Predictor, Segmenter
     from vde_metrics.regions import GivenBoxes, GivenMasks
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from vde_metrics.saved import load_reports
     from vde_metrics.scoring import ChunkScorer, FrameMetric
     from vde_metrics.subject import Subject
+    from vde_metrics.video import VideoFile
 
 __version__ = version("vde-metrics")
 
@@ -69,6 +71,9 @@ __all__ = [  # noqa: RUF022 (grouped by use)
     "Predictor",
     "Segmenter",
     "Detector",
+    # reading videos
+    "VideoFile",
+    "ShownFrame",
     # results
     "DriftReport",
     "MetricDrift",
@@ -107,6 +112,8 @@ _MODULES = {
     "Predictor": "protocols",
     "Segmenter": "protocols",
     "Detector": "protocols",
+    "VideoFile": "video",
+    "ShownFrame": "player",
     "DriftReport": "report",
     "MetricDrift": "report",
     "require_comparable": "report",

@@ -1,46 +1,55 @@
 """Frames from files and iterables, one at a time."""
 
 import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from av import Packet, VideoFrame
-    from av.container import InputContainer
-
+from vde_metrics.containers import Decoding, Opener, opened
+from vde_metrics.player import Clock, ShownFrame, at_rate, pixel_aspect, usual_duration
 
 Frames = UInt8[Tensor, "t h w 3"] | UInt8[np.ndarray, "t h w 3"] | Float[Tensor, "*one 3 t h w"]
 """RGB frames, 0 to 255; or the pixels of a generated video in [-1, 1], which become what a writer would write."""
 
 
-MISSING_TOLERANCE = 2
-"""So many frames fewer than the header promises are no cause for alarm."""
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VideoFile:
-    """A video on disk; `frames` decodes it as a stream."""
+    """A video on disk, read as a stream, as a player shows it: upright and with square pixels.
+
+    Of several video streams the first is read; an attached picture (a cover) is none.
+    """
 
     path: Path
+    """A file is read whatever it is called."""
     fps: float | None
     source: dict[str, str]
     """Codec, pixel format, container and encoder: compression changes what the metrics see."""
     announced_frames: int = 0
     """How many frames the header promises; 0 where it says nothing."""
+    opener: Opener | None = None
+    """Gives the bytes, where they are no file of their own."""
 
     @classmethod
-    def probe(cls, path: Path) -> "VideoFile":
-        """Read the header. Raises FileNotFoundError, or ValueError where the file is no readable video."""
-        with _open(path) as container:
-            stream = container.streams.video[0]
+    def probe(cls, path: Path, opener: Opener | None = None) -> "VideoFile":
+        """Read the header.
+
+        Args:
+            path: Where the video is, and how messages call it.
+            opener: Opens its bytes, where it is no file of its own but a member of an archive, say.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            OSError: If it cannot be read.
+            ValueError: If it is no readable video.
+        """
+        with opened(path, opener) as (container, stream):
             source = {
                 "codec": stream.codec_context.name,
                 "pixel_format": stream.codec_context.pix_fmt or "unknown",
@@ -49,9 +58,12 @@ class VideoFile:
             encoder = stream.metadata.get("encoder") or container.metadata.get("encoder")
             if encoder:
                 source["encoder"] = encoder
+            aspect = pixel_aspect(stream)
+            if aspect != 1:
+                source["pixel_aspect"] = f"{aspect.numerator}:{aspect.denominator}"
             fps = float(stream.average_rate) if stream.average_rate else None
             announced = stream.frames
-        return cls(path=path, fps=fps, source=source, announced_frames=announced)
+        return cls(path=path, fps=fps, source=source, announced_frames=announced, opener=opener)
 
     def count_packets(self) -> int | None:
         """Number of packets: that of the frames, as a rule, and found without decoding them.
@@ -59,8 +71,8 @@ class VideoFile:
         None where it is sure to be another: packets are broken or not to be shown, or the header promises more.
         """
         count = 0
-        with _open(self.path) as container:
-            for packet in container.demux(video=0):
+        with opened(self.path, self.opener) as (container, stream):
+            for packet in container.demux(stream):
                 if packet.is_corrupt or packet.is_discard:
                     return None
                 count += packet.size > 0
@@ -71,69 +83,50 @@ class VideoFile:
 
         Warns of a file that was cut off or is damaged: packets cannot be decoded, or the header promises clearly more.
         """
-        count = damaged = hidden = 0
-        with _open(self.path) as container:
-            for packet in container.demux(video=0):
-                hidden += packet.is_discard
-                frames = _decoded(packet)
-                count, damaged = (count, damaged + 1) if frames is None else (count + len(frames), damaged)
-        promised = self.announced_frames - hidden
-        if count and (damaged or count < promised - MISSING_TOLERANCE):
-            promise = (
-                f"the header promises {promised} frames, but only {count}" if promised > count else f"{count} frames"
-            )
-            warnings.warn(
-                f"{promise} can be decoded; the file is cut off or damaged, and the rest is measured",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+        with opened(self.path, self.opener) as (container, stream):
+            decoding = Decoding(container, stream)
+            count = sum(1 for _ in decoding)
+            problem = decoding.problem()
+        if problem:
+            warnings.warn(f"{problem}, and the rest is measured", RuntimeWarning, stacklevel=2)
         return count
 
     def frames(self) -> Iterator[UInt8[Tensor, "h w 3"]]:
-        """RGB frames in order, turned as a player would show them; alpha is left out, 10 bits become 8.
+        """Every stored frame once, in order, whatever its time.
 
         What cannot be decoded is left out, as in `count_frames`.
         """
-        with _open(self.path) as container:
-            for packet in container.demux(video=0):
-                for frame in _decoded(packet) or ():
-                    pixels = frame.to_ndarray(format="rgb24")
-                    turns = round(frame.rotation / 90) % 4
-                    yield torch.from_numpy(np.rot90(pixels, turns).copy() if turns else pixels)
+        with opened(self.path, self.opener) as (container, stream):
+            aspect = pixel_aspect(stream)
+            for frame in Decoding(container, stream):
+                yield torch.from_numpy(ShownFrame(frame, aspect).rgb())
 
+    def shown(self, fps: float | Fraction, *, on_problem: Callable[[str], None] | None = None) -> Iterator[ShownFrame]:
+        """What is on the screen in the middle of each frame of a player that shows ``fps`` a second.
 
-def _decoded(packet: "Packet") -> "list[VideoFrame] | None":
-    """The frames that a packet completes; None if it is damaged.
+        Time counts from the first frame. A frame is seen until the next one that can be decoded, but no longer than ten
+        minutes: after that, and where time runs back by more than a second, a frame follows the one before at once. One
+        that comes up to a second too late is left out.
 
-    Decoding frame by frame in threads (``thread_type`` AUTO) would lose frames around damage, as many as there are
-    threads: figures must not depend on the machine. A decoder's own threads and those of slices do not.
-    """
-    import av
+        Args:
+            fps: Frames a second.
+            on_problem: Is told, at the end, of damage and of such time stamps, in words; None: a warning tells of it.
 
-    try:
-        return packet.decode()
-    except av.error.InvalidDataError:
-        return None
-
-
-@contextmanager
-def _open(path: Path) -> "Iterator[InputContainer]":
-    """Open a container that has a video stream; errors of the library become ValueErrors that name the file."""
-    import av
-
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file")
-    if not path.is_file():
-        raise ValueError(f"{path}: not a file; expected a video file")
-    try:
-        with av.open(str(path), metadata_errors="replace") as container:
-            if not container.streams.video or container.format.name == "tty":  # text files decode as teletype art
-                raise ValueError(f"{path}: has no video stream")
-            if container.streams.video[0].codec_context is None:
-                raise ValueError(f"{path}: cannot be decoded as video (unknown codec)")
-            yield container
-    except av.error.FFmpegError as error:
-        raise ValueError(f"{path}: cannot be decoded as video ({error.strerror})") from error
+        Raises:
+            ValueError: If the file cannot be decoded, or is longer than a day by its time stamps.
+        """
+        with opened(self.path, self.opener) as (container, stream):
+            aspect, decoding, clock = pixel_aspect(stream), Decoding(container, stream), Clock(usual_duration(stream))
+            try:
+                for frame in at_rate(decoding, clock, Fraction(fps)):
+                    yield ShownFrame(frame, aspect)
+            except OverflowError as error:
+                raise ValueError(f"{self.path}: {error}") from error
+        for problem in filter(None, (decoding.problem(), clock.problem())):
+            if on_problem is None:
+                warnings.warn(problem, RuntimeWarning, stacklevel=2)
+            else:
+                on_problem(problem)
 
 
 def written_frames(video: Any) -> Any:

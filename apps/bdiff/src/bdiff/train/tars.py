@@ -6,8 +6,9 @@ manifest it is called ``shard-000.tar/000017.mp4``.
 
 import tarfile
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -39,14 +40,14 @@ def read_tars(folder: Path) -> Manifest:
     return Manifest(entries=tuple(entries))
 
 
-@contextmanager
-def opened_video(path: Path) -> Iterator[str | IO[bytes]]:
-    """What a decoder opens: the path of a file, or the file inside a tar."""
+def member_opener(path: Path) -> Callable[[], AbstractContextManager[IO[bytes]]] | None:
+    """Opens a video inside a tar; None for one that is a file of its own."""
     shard = next((parent for parent in path.parents if parent.suffix == ".tar" and parent.is_file()), None)
-    if shard is None:
-        yield str(path)
-        return
-    name = path.relative_to(shard).as_posix()
+    return None if shard is None else partial(_member, shard, path.relative_to(shard).as_posix())
+
+
+@contextmanager
+def _member(shard: Path, name: str) -> Iterator[IO[bytes]]:
     with _opened(shard) as archive:
         found = next((member for member in archive if member.name.removeprefix("./") == name), None)
         if found is None:

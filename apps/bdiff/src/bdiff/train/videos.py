@@ -10,21 +10,22 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from bdiff.train.stories import fingerprint, write_shard
-from bdiff.train.tars import opened_video, read_tars
+from bdiff.train.tars import member_opener, read_tars
 from bdiff_core import CausalVAE
 from lvbench import Manifest, ManifestEntry, read_release
-
-if TYPE_CHECKING:
-    import av
+from vde_metrics import ShownFrame, VideoFile
 
 logger = logging.getLogger(__name__)
+
+_SAMPLING = "as shown in the middle of a frame's time"
+"""How frames are picked: shards that were made otherwise are made anew."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -151,7 +152,7 @@ def prepare_videos(
     folder.mkdir(parents=True, exist_ok=True)
     shards, weights = [], fingerprint(vae)
     for entry in entries:
-        facts = {**asdict(config), "source": None, "num_chunks": num_chunks, "vae": weights}
+        facts = {**asdict(config), "source": None, "num_chunks": num_chunks, "vae": weights, "sampling": _SAMPLING}
         shard = folder / f"{Path(entry.video).stem}-{_digest(root, entry, facts)}.safetensors"
         if not shard.exists():
             takes = list(read_takes(root, entry, config, num_chunks=num_chunks))
@@ -174,37 +175,27 @@ def _encoded(vae: CausalVAE, take: Take) -> Float[Tensor, "t c h w"]:
     return torch.cat(parts)
 
 
-def _frames(path: Path, config: VideoConfig) -> "Iterator[UInt8[Tensor, '3 h w']]":
-    """Frames at the wanted rate: at each time the one that a player would show."""
-    import av
+def _frames(path: Path, config: VideoConfig) -> Iterator[UInt8[Tensor, "3 h w"]]:
+    """Frames at the wanted rate, as a player shows them."""
 
-    try:
-        with opened_video(path) as file, av.open(file) as container:
-            if not container.streams.video:
-                raise ValueError(f"{path}: has no video stream")
-            shown, wanted, first, time = None, 0, None, 0.0
-            for frame in container.decode(video=0):
-                first = frame.time if first is None else first
-                time = frame.time - first
-                while shown is not None and wanted / config.fps < time - 1e-6:
-                    yield shown
-                    wanted += 1
-                shown = _cropped(frame, config)
-            if shown is not None and wanted / config.fps <= time + 1e-6:
-                yield shown
-    except av.error.FFmpegError as error:
-        raise ValueError(f"{path}: cannot be decoded as video ({error.strerror})") from error
+    def warn(problem: str) -> None:
+        logger.warning("%s: %s", path, problem)
+
+    file = VideoFile.probe(path, member_opener(path))
+    held: tuple[ShownFrame, Tensor] | None = None
+    for shown in file.shown(config.fps, on_problem=warn):
+        if held is None or shown.frame is not held[0].frame:
+            held = shown, _cropped(shown, config)
+        yield held[1]
 
 
-def _cropped(frame: "av.VideoFrame", config: VideoConfig) -> UInt8[Tensor, "3 h w"]:
+def _cropped(shown: ShownFrame, config: VideoConfig) -> UInt8[Tensor, "3 h w"]:
     """Scaled to cover the picture, and cropped around the middle."""
-    scale = max(config.height / frame.height, config.width / frame.width)
-    size = {
-        "height": max(config.height, round(frame.height * scale)),
-        "width": max(config.width, round(frame.width * scale)),
-    }
-    pixels = torch.from_numpy(frame.reformat(format="rgb24", interpolation="AREA", **size).to_ndarray())
-    top, left = (size["height"] - config.height) // 2, (size["width"] - config.width) // 2
+    scale = max(config.height / shown.height, config.width / shown.width)
+    height = max(config.height, round(shown.height * scale))
+    width = max(config.width, round(shown.width * scale))
+    pixels = torch.from_numpy(shown.rgb(height=height, width=width, interpolation="AREA"))
+    top, left = (height - config.height) // 2, (width - config.width) // 2
     return pixels[top : top + config.height, left : left + config.width].permute(2, 0, 1).contiguous()
 
 

@@ -20,7 +20,7 @@ def write_film(clip: Path, path: Path, *, seconds: float, height: int, fps: int)
 
     frames = _shrunk(clip, height)
     turned = cycle(chain(frames, frames[-2:0:-1]))
-    with av.open(str(path), "w") as container:
+    with path.open("wb") as file, av.open(file, "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=fps, options=OPTIONS)
         stream.height, stream.width, stream.pix_fmt = frames[0].height, frames[0].width, "yuv420p"
         for number, frame in enumerate(islice(turned, round(seconds * fps))):
@@ -34,7 +34,12 @@ def repeat_film(film: Path, path: Path, *, times: int) -> None:
     """The same film over and over: its packets are copied and moved in time, not encoded again."""
     import av
 
-    with av.open(str(film)) as source, av.open(str(path), "w") as target:
+    with (
+        film.open("rb") as given,
+        av.open(given, "r") as source,
+        path.open("wb") as file,
+        av.open(file, "w", format="mp4") as target,
+    ):
         stream = target.add_stream_from_template(source.streams.video[0])
         packets = [packet for packet in source.demux(video=0) if packet.dts is not None]
         length = max(packet.dts + packet.duration for packet in packets)
@@ -51,7 +56,7 @@ def _shrunk(clip: Path, height: int) -> list[Any]:
     import av
 
     try:
-        with av.open(str(clip)) as container:
+        with clip.open("rb") as file, av.open(file, "r") as container:
             frames = list(_sized(container.decode(video=0), height))
     except av.error.FFmpegError as error:
         raise ValueError(f"{clip}: cannot be decoded as video ({error.strerror})") from error

@@ -63,7 +63,7 @@ def decoded(video: Path) -> Film:
     """All frames."""
     import av
 
-    with av.open(str(video)) as container:
+    with video.open("rb") as file, av.open(file, "r") as container:
         container.streams.video[0].thread_type = "AUTO"
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
 

@@ -1,0 +1,150 @@
+"""Opening video files, whatever they are called and whatever else they hold."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from av import Packet, VideoFrame
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+
+Opener = Callable[[], AbstractContextManager[IO[bytes]]]
+"""Opens what holds the bytes of a video; they must be seekable."""
+
+MISSING_TOLERANCE = 2
+"""So many frames fewer than the header promises are no cause for alarm."""
+
+
+@contextmanager
+def opened(path: Path, opener: Opener | None = None) -> "Iterator[tuple[InputContainer, VideoStream]]":
+    """A container, and the stream of it that a player shows.
+
+    Args:
+        path: Names the video in messages, and is opened unless there is an ``opener``.
+        opener: Gives the bytes of a video that is no file of its own.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        OSError: If it cannot be read.
+        ValueError: If it is no video, or the library fails while it is open.
+    """
+    import av
+
+    with (opener or _file(path))() as file:
+        try:
+            with _container(file) as container:
+                yield container, _shown_stream(container, path)
+        except av.error.FFmpegError as error:
+            reason = error.strerror or str(error)
+            raise ValueError(f"{path}: cannot be decoded as video ({reason})") from error
+
+
+class _Bytes:
+    """A file without a name: names may look like addresses or patterns, and need not be UTF-8."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.read, self.seek, self.tell = file.read, file.seek, file.tell
+
+
+def _container(file: IO[bytes]) -> "InputContainer":
+    import av
+
+    options: dict[str, Any] = {
+        "container_options": {"protocol_whitelist": "none"},  # a play list must not reach for other files or addresses
+        "buffer_size": 1 << 18,
+    }
+    try:
+        return av.open(_Bytes(file), "r", **options)
+    except UnicodeDecodeError:  # metadata that is not UTF-8: before PyAV 19 an error, unless one says otherwise
+        file.seek(0)
+        return av.open(_Bytes(file), "r", metadata_errors="replace", **options)
+
+
+def _file(path: Path) -> Opener:
+    """Opens a file, or says what is wrong with it."""
+    try:
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: no such file")
+        if path.is_dir():
+            raise ValueError(f"{path}: a folder, not a file; expected a video file")
+        if not path.is_file():
+            raise ValueError(f"{path}: not a file; expected a video file")
+        path.open("rb").close()
+    except OSError as error:
+        if error.errno is None:  # our own
+            raise
+        raise type(error)(f"{path}: cannot be read ({error.strerror})") from None
+    return lambda: path.open("rb")
+
+
+def _shown_stream(container: "InputContainer", path: Path) -> "VideoStream":
+    """The first stream of moving pictures; covers and thumbnails that are attached are none."""
+    from av.stream import Disposition
+
+    still = Disposition.attached_pic | Disposition.timed_thumbnails
+    found = [stream for stream in container.streams.video if not stream.disposition & still]
+    if not container.streams:
+        raise ValueError(f"{path}: cannot be decoded as video (it is cut off or empty)")
+    if not found:
+        only = "an attached picture" if container.streams.video else container.format.long_name or "other data"
+        raise ValueError(f"{path}: has no video stream, only {only}")
+    if found[0].codec_context is None:
+        raise ValueError(f"{path}: cannot be decoded as video (unknown codec)")
+    return found[0]
+
+
+class Decoding:
+    """The frames of a stream in order. What cannot be decoded is left out and counted.
+
+    Decoding frame by frame in threads (``thread_type`` AUTO) would lose frames around damage, as many as there are
+    threads: what is read must not depend on the machine. A decoder's own threads and those of slices do not.
+    """
+
+    def __init__(self, container: "InputContainer", stream: "VideoStream") -> None:
+        self.stream = stream
+        self._container = container
+        self._count = self._damaged = self._hidden = 0
+
+    def __iter__(self) -> "Iterator[VideoFrame]":
+        for packet in self._packets():
+            self._hidden += packet.is_discard
+            for frame in self._decoded(packet):
+                self._count += 1
+                yield frame
+
+    def problem(self) -> str | None:
+        """What of the file is missing, once all frames have been read; None if nothing."""
+        promised = self.stream.frames - self._hidden
+        if not self._count or not (self._damaged or self._count < promised - MISSING_TOLERANCE):
+            return None
+        more = promised > self._count
+        found = f"the header promises {promised} frames, but only {self._count}" if more else f"{self._count} frames"
+        return f"{found} can be decoded; the file is cut off or damaged"
+
+    def _packets(self) -> "Iterator[Packet]":
+        """All packets, up to a place where the container itself is damaged."""
+        import av
+
+        packets = self._container.demux(self.stream)
+        while True:
+            try:
+                packet = next(packets)
+            except StopIteration:
+                return
+            except av.error.FFmpegError:
+                if not self._count:
+                    raise
+                self._damaged += 1
+                return
+            yield packet
+
+    def _decoded(self, packet: "Packet") -> "list[VideoFrame]":
+        import av
+
+        try:
+            return packet.decode()
+        except av.error.FFmpegError:
+            self._damaged += 1
+            return []

@@ -5,7 +5,6 @@ Two kinds of folder are read, local or as repositories of the hub: our own (``tr
 ``tokenizer/``, ``scheduler/``; image-to-video: ``image_encoder/``, ``image_processor/``).
 """
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +17,8 @@ from torch import Tensor
 from bdiff.defaults import Sampling
 from bdiff_core import ChunkDiT, ModelConfig, SentenceTextEncoder, load_transformer, load_vae
 from bdiff_core.checkpoint import open_checkpoint
+from bdiff_core.checkpoint.places import read_json
+from bdiff_core.file_kinds import what_is
 from bdiff_core.wan import UMT5TextEncoder, WanVAE, load_image_encoder
 
 _INDEX = "model_index.json"
@@ -89,6 +90,14 @@ def local_folder(path_or_repo: str | Path) -> Path:
     if path.is_dir():
         return path.resolve()
     name = str(path_or_repo)
+    if path.is_symlink():
+        raise ValueError(f"{name} is a link to {path.readlink()}, which is not there")
+    if path.exists():
+        problem = what_is(path) if path.is_file() else None
+        told = f"; it {problem}" if problem is not None else ""
+        raise ValueError(
+            f"{name} is a file{told}; expected the folder of a model, with its transformer and what surrounds it"
+        )
     if name.count("/") != 1 or name.startswith((".", "/")):
         raise ValueError(
             f"{name} is no folder; expected the folder of a model, or a repository of the hub (owner/name)"
@@ -130,7 +139,7 @@ class Source:
         if not is_pipeline(self.folder):
             return Sampling.of_model(self.folder)
         mode, kind = self.config.native_mode, _index(self.folder).get("_class_name", "")
-        scheduler = json.loads((self.folder / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
+        scheduler = read_json(self.folder / "scheduler" / "scheduler_config.json")
         native = Sampling(
             mode=mode,
             solver="scheduler",
@@ -229,8 +238,7 @@ def load_model(folder: Path, *, dtype: torch.dtype, device: torch.device | str) 
 
 def _index(folder: Path) -> dict[str, Any]:
     """What a pipeline says of itself."""
-    index: dict[str, Any] = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
-    return index
+    return read_json(folder / _INDEX)
 
 
 def _load_scheduler(folder: Path) -> Any:
@@ -238,7 +246,7 @@ def _load_scheduler(folder: Path) -> Any:
 
     file = folder / "scheduler" / "scheduler_config.json"
     try:
-        kind = json.loads(file.read_text(encoding="utf-8"))["_class_name"]
+        kind = read_json(file)["_class_name"]
         return getattr(diffusers, kind).from_pretrained(str(folder), subfolder="scheduler")
     except (OSError, ValueError, KeyError, AttributeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -73,13 +73,14 @@ def _kind(file: Path) -> tuple[WeightKind | None, str]:
         size = opened.seek(0, 2)
     if not head:
         return None, f"is damaged: it is empty; {_AGAIN}"
+    # First, for its first bytes are a length, which may be what other kinds begin with.
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= _LARGEST_HEADER:
+        problem = _cut_off(file, size)
+        return ("safetensors", "") if problem is None else (None, problem)
     if head.startswith(b"PK\x03\x04"):
         return _of_zip(file)
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return "pickle", ""
-    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= _LARGEST_HEADER:
-        problem = _cut_off(file, size)
-        return ("safetensors", "") if problem is None else (None, problem)
     return None, _foreign(head, size)
 
 
@@ -126,6 +127,8 @@ def _foreign(head: bytes, size: int) -> str:
     for beginning, words in _BEGINNINGS:
         if head.startswith(beginning):
             return words
+    if size < 4:
+        return _few_bytes(size)
     if head[257:262] == b"ustar":
         return "is a tar archive; unpack it first"
     if head[4:8] == b"ftyp":
@@ -141,8 +144,12 @@ def _foreign(head: bytes, size: int) -> str:
     if (0x81 <= head[0] <= 0x8F or head[0] in (0xDE, 0xDF)) and _is_msgpack_name(head):
         return f"is a msgpack file, as Flax writes them; {_SAFETENSORS}"
     if size < 9:
-        return f"is damaged: it has only {size} bytes; {_AGAIN}"
+        return _few_bytes(size)
     return f"is damaged or no weights: it begins with the bytes {head[:8].hex(' ')}, which no known kind does"
+
+
+def _few_bytes(size: int) -> str:
+    return f"is damaged: it has only {size} bytes; {_AGAIN}"
 
 
 def _is_msgpack_name(head: bytes) -> bool:

@@ -8,6 +8,7 @@ import json
 import pickle
 import re
 import struct
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -212,8 +213,13 @@ def _is_plain(value: object) -> bool:
 
 
 def _unpickled(file: Path, *, mapped: bool) -> Any:
+    options = {"map_location": "cpu", "weights_only": True}
     try:
-        return torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
+        with warnings.catch_warnings(), file.open("rb") as opened:
+            warnings.simplefilter("ignore")  # torch's, about pickles that it then refuses
+            if mapped and file.suffix != ".safetensors":  # which torch would take for what its name says
+                return torch.load(file, mmap=True, **options)
+            return torch.load(opened, **options)
     except pickle.UnpicklingError as error:  # torch's own words advise to run what is in the file
         wanted = _WANTED.search(str(error))
         raise ValueError(

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bdiff_core.errors import first_line
+from bdiff_core.wan.parts import check_files, check_module
 from bdiff_core.wan.vae import WanVAE
 
 
@@ -65,7 +66,7 @@ def load_image_encoder(
         The `encoder` and the `processor` that `image_condition` takes.
 
     Raises:
-        ValueError: If transformers is missing, or the folders do not hold them.
+        ValueError: If transformers is missing, or the folders do not hold them, or the weights are not finite.
     """
     try:
         import transformers
@@ -75,15 +76,17 @@ def load_image_encoder(
     transformers_logging.disable_progress_bar()
     # Pillow resizes as the published pipelines did; where torchvision is installed the other class would not.
     processor_kind = getattr(transformers, "CLIPImageProcessorPil", None) or transformers.CLIPImageProcessor
+    check_files(Path(path_or_repo, "image_encoder"))
     try:
         where = {"subfolder": "image_encoder"}
         config = transformers.AutoConfig.from_pretrained(str(path_or_repo), **where)
         projected = "CLIPVisionModelWithProjection" in (config.architectures or ())
         kind = transformers.CLIPVisionModelWithProjection if projected else transformers.CLIPVisionModel
-        encoder = kind.from_pretrained(str(path_or_repo), dtype=dtype, **where)
+        encoder, found = kind.from_pretrained(str(path_or_repo), dtype=dtype, output_loading_info=True, **where)
         processor = processor_kind.from_pretrained(str(path_or_repo), subfolder="image_processor")
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ValueError(f"{path_or_repo}: cannot load the image encoder: {first_line(error)}") from None
+    check_module(encoder, found, Path(path_or_repo, "image_encoder"))
     return encoder.to(device).eval().requires_grad_(False), processor
 
 

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from bdiff_core.errors import first_line
 from bdiff_core.text import EncodedText
+from bdiff_core.wan.parts import check_files, check_module
 
 
 class UMT5TextEncoder:
@@ -46,7 +47,8 @@ class UMT5TextEncoder:
         """Read the folders ``text_encoder`` and ``tokenizer`` of a pipeline, or of a repository on the hub.
 
         Raises:
-            ValueError: If transformers is missing, or the folders do not hold such an encoder.
+            ValueError: If transformers is missing, or the folders do not hold such an encoder, or its weights are not
+                finite.
         """
         try:
             from transformers import AutoTokenizer, UMT5EncoderModel
@@ -54,11 +56,15 @@ class UMT5TextEncoder:
         except ImportError:
             raise ValueError("Wan's text encoder needs transformers: pip install 'bdiff-core[wan]'") from None
         transformers_logging.disable_progress_bar()
+        check_files(Path(path_or_repo, "text_encoder"))
         try:
-            encoder = UMT5EncoderModel.from_pretrained(str(path_or_repo), subfolder="text_encoder", dtype=dtype)
+            encoder, found = UMT5EncoderModel.from_pretrained(
+                str(path_or_repo), subfolder="text_encoder", dtype=dtype, output_loading_info=True
+            )
             tokenizer = AutoTokenizer.from_pretrained(str(path_or_repo), subfolder="tokenizer")
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise ValueError(f"{path_or_repo}: cannot load the text encoder: {first_line(error)}") from None
+        check_module(encoder, found, Path(path_or_repo, "text_encoder"))
         return cls(encoder.to(device), tokenizer, text_length=text_length)
 
     @property

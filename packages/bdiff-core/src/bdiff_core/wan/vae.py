@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bdiff_core.errors import first_line
+from bdiff_core.wan.parts import check_files, check_module
 
 _GROUP = 4  # frames that share a latent frame
 
@@ -72,20 +73,23 @@ class WanVAE:
         """Read the `vae` folder of a pipeline, or that of a repository on the hub.
 
         Raises:
-            ValueError: If diffusers is missing, or the folder does not hold such an autoencoder.
+            ValueError: If diffusers is missing, or the folder does not hold such an autoencoder, or its weights are not
+                finite.
         """
         try:
             from diffusers import AutoencoderKLWan
         except ImportError:
             raise ValueError("Wan's autoencoder needs diffusers: pip install 'bdiff-core[wan]'") from None
         where = {"subfolder": "vae"} if not Path(path_or_repo).is_dir() else {}
+        check_files(Path(path_or_repo))
         lean = find_spec("accelerate") is not None  # diffusers needs it to load weights without a second copy
         try:
-            vae = AutoencoderKLWan.from_pretrained(
-                str(path_or_repo), torch_dtype=dtype, low_cpu_mem_usage=lean, **where
+            vae, found = AutoencoderKLWan.from_pretrained(
+                str(path_or_repo), torch_dtype=dtype, low_cpu_mem_usage=lean, output_loading_info=True, **where
             )
         except (OSError, ValueError, RuntimeError) as error:
             raise ValueError(f"{path_or_repo}: cannot load the autoencoder: {first_line(error)}") from None
+        check_module(vae, found, path_or_repo)
         return cls(vae.to(device), tiling=tiling)
 
     @property

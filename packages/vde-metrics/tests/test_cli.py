@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import torch
 
 from vde_metrics import measure
 from vde_metrics.cli import main
+from vde_metrics.selection import select_videos
 
 
 def run(capsys, *args):
@@ -251,3 +253,54 @@ def test_missing_weights_are_named_with_their_place(capsys, film, tmp_path):
         missing = f"{role}={tmp_path / 'none'}"
         code, _, err = run(capsys, film, "--protocol", "released", "--metric", metric, "--model", missing)
         assert (code, message in one_line(err)) == (2, True)
+
+
+NAMES = [
+    "12:30:00.mp4",
+    "http:__x",
+    "pipe:1.mp4",
+    "%03d.mp4",
+    "[a].mp4",
+    "~x.mp4",
+    "日本.mp4",
+    "a\nb.mp4",
+    "caf\udce9.mp4",
+]
+
+
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
+@pytest.mark.parametrize("form", ["--json", "--html"])
+def test_a_file_is_measured_whatever_it_is_called(film, tmp_path, monkeypatch, capsys, name, form):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(film, name)
+    assert main([name, "--num-chunks", "3", form, *(["page.html"] if form == "--html" else [])]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    out.encode("utf-8")
+    if form == "--json":
+        assert json.loads(out)["video"].isprintable()
+    else:
+        assert "clarity" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_dot_files_in_a_folder_are_left_out(film, tmp_path, capsys):
+    for name in ("b.mp4", "._b.mp4", ".hidden.mp4", ".cache/x.mp4", "in/.c.mp4", "in/c.mp4", "._cover.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(film, tmp_path / name)
+    assert [selected.name for selected in select_videos([str(tmp_path)])] == ["b.mp4", "c.mp4"]
+    assert [selected.name for selected in select_videos([str(tmp_path / ".cache")])] == ["x.mp4"]
+    assert [selected.name for selected in select_videos([str(tmp_path / ".hidden.mp4")])] == [".hidden.mp4"]
+    (tmp_path / "only").mkdir()
+    shutil.copy(film, tmp_path / "only" / "._b.mp4")
+    with pytest.raises(FileNotFoundError, match="no videos in this folder"):
+        select_videos([str(tmp_path / "only")])
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_a_terminal_of_any_encoding_shows_the_report(film, tmp_path, encoding):
+    path = shutil.copy(film, tmp_path / "日本.mp4")
+    command = [sys.executable, "-m", "vde_metrics", str(path), "--num-chunks", "3"]
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    done = subprocess.run(command, capture_output=True, env=environment)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"clarity" in done.stdout

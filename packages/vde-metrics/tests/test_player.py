@@ -240,8 +240,13 @@ def test_more_than_a_day_is_refused():
 
 @pytest.mark.parametrize(
     ("average", "guessed", "wanted"),
-    [(Fraction(24), None, Fraction(1, 24)), (None, Fraction(30), Fraction(1, 30)), (None, None, Fraction(1, 25))]
-    + [(Fraction(0), Fraction(90_000), Fraction(1, 25)), (Fraction(1, 10**6), Fraction(12), Fraction(1, 12))],
+    [
+        (Fraction(24), None, Fraction(1, 24)),
+        (None, Fraction(30), Fraction(1, 30)),
+        (None, None, Fraction(1, 25)),
+        (Fraction(0), Fraction(90_000), Fraction(1, 25)),
+        (Fraction(1, 10**6), Fraction(12), Fraction(1, 12)),
+    ],
 )
 def test_rates_that_make_no_sense_are_not_believed(average, guessed, wanted):
     assert usual_duration(SimpleNamespace(average_rate=average, guessed_rate=guessed)) == wanted

@@ -1,10 +1,10 @@
 """A video that a film goes on from: read as a stream, and given to the model as its first chunks.
 
-It is read as a player shows it, at the model's size and frame rate. Whole chunks are taken from its end, so that what is
-new follows its last frame; what is left over at its beginning is dropped.
+It is read as a player shows it, at the model's size and frame rate. Whole chunks are taken from its end, so that what
+is new follows its last frame; what is left over at its beginning is dropped.
 """
 
-import logging
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -22,8 +22,6 @@ from vde_metrics import VideoFile
 
 if TYPE_CHECKING:
     from bdiff.models import Autoencoder
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,7 +58,7 @@ def measure_video(path: Path, sampling: Sampling) -> InitVideo:
             f"of a film ({(chunk - 3) / sampling.fps:.1f} s)" + "".join(f"; {problem}" for problem in problems)
         )
     for problem in problems:
-        logger.warning("%s: %s", path, problem)
+        warnings.warn(f"{path}: {problem}", RuntimeWarning, stacklevel=2)
     return InitVideo(
         path=str(path.resolve()),
         sha256=sha256(path),
@@ -120,7 +118,7 @@ class GivenChunks(Mapping[int, Tensor]):
 
         sampling, state = self._sampling, None
         size = {"height": sampling.height, "width": sampling.width}
-        shown = VideoFile.probe(Path(self._video.path)).shown(sampling.fps, on_problem=logger.debug)
+        shown = VideoFile.probe(Path(self._video.path)).shown(sampling.fps, on_problem=_said_before)
         frames = islice(shown, self._video.dropped_frames, None)
         for index in range(self._video.num_chunks):
             count = sampling.frames_per_chunk - (3 if index == 0 else 0)
@@ -130,3 +128,7 @@ class GivenChunks(Mapping[int, Tensor]):
             video = torch.stack(pixels, dim=1)[None].to(self._vae.device)
             latents, state = self._vae.encode(video, state)
             yield latents
+
+
+def _said_before(problem: str) -> None:
+    """`measure_video` warned of it."""

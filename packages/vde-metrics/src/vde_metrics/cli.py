@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vde_metrics.command_line import complain, run
 from vde_metrics.named_metrics import DEFAULTS, MODELS, PAPER, RELEASED, check_names
 
 if TYPE_CHECKING:
@@ -128,17 +129,7 @@ def command(videos: tuple[str, ...], **options: Any) -> None:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command; what the user got wrong becomes one line on stderr and exit code 2."""
-    try:
-        return command.main(args=args, prog_name="vde", standalone_mode=False) or 0
-    except click.ClickException as error:
-        _complain(" ".join(error.format_message().split()))
-        return 2
-    except click.Abort:
-        _complain("stopped")
-        return 130
-    except OSError as error:  # of the output: what concerns a video is reported beside its name
-        _complain(str(error))
-        return 2
+    return run(command, sys.argv[1:] if args is None else args, name="vde")
 
 
 def _settings(options: dict[str, Any], *, thumbnails: bool) -> _Settings:
@@ -310,5 +301,4 @@ def _one_line() -> Iterator[None]:
 
 def _complain(text: str) -> None:
     context = click.get_current_context(silent=True)
-    name = "vde" if context is None else context.find_root().info_name
-    click.echo(f"{name}: {' '.join(text.split())}", err=True)
+    complain("vde" if context is None else context.find_root().info_name or "vde", text)

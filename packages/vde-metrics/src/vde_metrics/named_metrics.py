@@ -24,6 +24,18 @@ MODELS = {
 """Roles whose weights can be given, and what looks through them."""
 
 
+_USERS = {
+    "encoder": ("subject", "aesthetic"),
+    "laion": ("aesthetic", "aesthetic-quality"),
+    "dino": ("subject-consistency",),
+    "clip-b32": ("background-consistency",),
+    "clip-l14": ("aesthetic-quality", "aesthetic"),
+    "musiq": ("imaging-quality",),
+    "raft": ("dynamic-degree",),
+}
+"""Metrics that look through a role's weights."""
+
+
 def make_metric(name: str, models: Mapping[str, str], *, fps: float | None = None, device: str = "cpu") -> "Metric":
     """The metric of this name.
 
@@ -65,6 +77,15 @@ def check_names(names: Iterable[str], protocol: str) -> None:
     for name in names:
         if name not in known:
             raise ValueError(f"{name} is no metric of the protocol {protocol}; its metrics are {', '.join(known)}")
+
+
+def check_models(models: Mapping[str, str], names: Iterable[str]) -> None:
+    """Refuse weights that none of the metrics looks through."""
+    for role in models:
+        if not set(_USERS[role]) & set(names):
+            raise ValueError(
+                f"--model {role}=...: none of {', '.join(names)} looks through it; it is for {' and '.join(_USERS[role])}"
+            )
 
 
 def _check_device(device: str) -> None:

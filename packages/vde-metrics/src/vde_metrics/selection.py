@@ -31,6 +31,8 @@ class Selected:
 def select_videos(arguments: Sequence[str]) -> list[Selected]:
     """Files as given; the videos in folders and below, and those that patterns match, in the order of their names.
 
+    Files and folders inside a folder whose names begin with a dot are left out: what systems and editors leave behind.
+
     Raises:
         FileNotFoundError: if a folder holds no video, or a pattern matches nothing.
     """
@@ -41,14 +43,20 @@ def select_videos(arguments: Sequence[str]) -> list[Selected]:
 
 def distinct_names(paths: Sequence[Path]) -> list[str]:
     """File names; where different files share one, with folders before it until they differ."""
-    return [_name(path, {other for other in paths if other.name == path.name}) for path in paths]
+    return [printable(_name(path, {other for other in paths if other.name == path.name})) for path in paths]
+
+
+def printable(name: str) -> str:
+    """A name for reports: characters that cannot be printed, or are no text at all, as escapes."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in name)
 
 
 def group_labels(arguments: Iterable[str]) -> dict[str, str]:
     """A short label for every argument: the last part of the path, or the whole where those are not distinct."""
     arguments = list(dict.fromkeys(arguments))
     short = [Path(argument).name or argument for argument in arguments]
-    return dict(zip(arguments, short if len(set(short)) == len(short) else arguments, strict=True))
+    labels = short if len(set(short)) == len(short) else arguments
+    return {argument: printable(label) for argument, label in zip(arguments, labels, strict=True)}
 
 
 def _paths(argument: str) -> list[Path]:
@@ -56,7 +64,7 @@ def _paths(argument: str) -> list[Path]:
         raise FileNotFoundError("the name of a video is empty; '.' is the folder you are in")
     path = Path(argument)
     if path.is_dir():
-        inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+        inside = sorted(file for file in path.rglob("*") if _is_video(file, path))
         if not inside:
             raise FileNotFoundError(f"{argument}: no videos in this folder (looked for {', '.join(SUFFIXES)})")
         return inside
@@ -66,6 +74,11 @@ def _paths(argument: str) -> list[Path]:
             raise FileNotFoundError(f"{argument}: no file matches this pattern")
         return matched
     return [path]
+
+
+def _is_video(file: Path, folder: Path) -> bool:
+    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+    return not hidden and file.suffix.lower() in SUFFIXES and file.is_file()
 
 
 def _name(path: Path, namesakes: set[Path]) -> str:

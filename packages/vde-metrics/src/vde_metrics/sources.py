@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from jaxtyping import UInt8
 from torch import Tensor
 
+from vde_metrics.selection import printable
 from vde_metrics.video import VideoFile, written_frames
 
 T = TypeVar("T")
@@ -55,7 +56,7 @@ class FileSource:
     @property
     def name(self) -> str:
         """Of the file, without its folder."""
-        return self.file.path.name
+        return printable(self.file.path.name)
 
     @property
     def notes(self) -> dict[str, str]:

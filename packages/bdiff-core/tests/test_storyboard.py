@@ -1,5 +1,6 @@
 import json
 import re
+import time
 
 import pytest
 import torch
@@ -75,7 +76,13 @@ def test_a_pair_of_numbers_without_unit_is_part_of_the_prompt():
 
 
 @settings(deadline=None)
-@given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1).filter(lambda s: s.strip()), min_size=1, max_size=5))
+@given(
+    st.lists(
+        st.text(st.characters(codec="utf-8", exclude_categories=["C", "Zl", "Zp", "Nd"]), min_size=1).filter(str.strip),
+        min_size=1,
+        max_size=5,
+    )
+)
 def test_json_gives_prompts_back(prompts):
     board = Storyboard.parse(json.dumps({"shots": [{"prompt": p, "start": i} for i, p in enumerate(prompts)]}))
     assert [shot.prompt for shot in board.shots] == [prompt.strip() for prompt in prompts]
@@ -96,6 +103,28 @@ def test_a_time_maps_to_the_nearest_shot(gaps_and_lengths, seconds):
     assert distances[found] == min(distances)
 
 
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(1, 3), st.booleans()), min_size=1, max_size=8),
+    st.lists(st.integers(0, 60), min_size=1, max_size=9),
+)
+def test_the_shot_of_a_time_is_that_of_a_look_at_every_shot(parts, halves):
+    shots, now = [], 0
+    for index, (gap, length, has_end) in enumerate(parts):
+        shots.append(Shot(str(index), now + gap, now + gap + length if has_end else None))
+        now += gap + length
+    board = Storyboard(tuple(shots))
+
+    def distance(seconds, index):
+        following = shots[index + 1].start if index + 1 < len(shots) else float("inf")
+        end = following if shots[index].end is None else shots[index].end
+        return max(shots[index].start - seconds, seconds - end, 0)
+
+    for seconds in (half / 2 for half in halves):
+        nearest = min(range(len(shots)), key=lambda index: (distance(seconds, index), -index))
+        assert board.shot_at(seconds) == nearest
+
+
 def test_a_shot_that_starts_wins_over_one_that_ends():
     assert Storyboard.from_prompts(["a", "b"], 2).shot_at(2.0) == 1
 
@@ -108,7 +137,7 @@ def test_a_shot_that_starts_wins_over_one_that_ends():
         ("[]", "x: storyboard is empty"),
         ("- a\n- 7\n", "x, line 2, shot 2: prompt is a number (7); expected a string"),
         ("- a\n- yes\n", "x, line 2, shot 2: prompt is a truth value (True)"),
-        ('["a", null]', "x, shot 2: prompt is nothing"),
+        ('["a", null]', "x, line 1, shot 2: prompt is nothing"),
         ("- a\n- ''\n", "x, line 2, shot 2: prompt is empty"),
         (
             "- The fox: it walks\n",
@@ -211,6 +240,23 @@ def test_a_plan_encodes_each_prompt_once():
     assert all(condition.negative.shape == (4, 3) and not condition.negative.any() for condition in plan)
     assert all(condition.image is None for condition in plan)
     assert [condition.prompt for condition in plan] == ["a", "bbb", "a"]
+
+
+def test_absurd_lengths_are_counted_or_refused_at_once():
+    assert count_chunks(1e300, fps=24, frames_per_chunk=20) > 10**299
+    assert Storyboard.parse('{"shots": [{"prompt": "a", "start": 0, "end": 1e300}]}').duration == 1e300
+    for seconds in (1e301, float("inf"), float("nan"), 10**400, 0):
+        with pytest.raises(ValueError, match=r"seconds is .*; expected a number above 0"):
+            count_chunks(seconds, fps=24, frames_per_chunk=20)
+
+
+def test_many_chunks_of_many_shots_are_planned_in_time():
+    board = Storyboard(tuple(Shot("a", index / 4, (index + 1) / 4) for index in range(40_000)))
+    begun = time.perf_counter()
+    shots = chunk_shots(board, fps=16, frames_per_chunk=4)
+    assert time.perf_counter() - begun < 5
+    assert len(shots) == 40_001
+    assert shots == sorted(shots)
 
 
 def test_plans_reject_sizes_that_are_none():

@@ -10,6 +10,9 @@ from torch import Tensor
 from .storyboard import Storyboard
 from .text import TextEncoder
 
+# Seconds whose frames can still be counted in floats.
+_LONGEST = 1e300
+
 
 @dataclass(frozen=True, slots=True)
 class ChunkCondition:
@@ -69,10 +72,12 @@ def chunk_shots(
 def count_chunks(seconds: float | int, *, fps: float | int, frames_per_chunk: int, continued: bool = False) -> int:
     """How many chunks it takes to fill a time; the first one has 3 frames fewer, unless it goes on after others.
 
-    Up to half a frame may be missing at the end, so that rounded seconds are not filled up by a whole chunk.
+    Up to half a frame may be missing at the end, so that rounded seconds are not filled up by a whole chunk. The count
+    of an absurd time is absurd, but made at once: ask for it before `chunk_shots` lists so many.
     """
-    if not seconds > 0 or not math.isfinite(seconds):
-        raise ValueError(f"seconds is {seconds}; expected a number above 0")
+    if not 0 < seconds <= _LONGEST:
+        given = f"{seconds:g}" if abs(seconds) <= _LONGEST or isinstance(seconds, float) else "beyond all numbers"
+        raise ValueError(f"seconds is {given}; expected a number above 0, and no more than {_LONGEST:g}")
     lacking = 0 if continued else 3
     return max(1, math.ceil((seconds * fps + lacking - 0.5) / frames_per_chunk))
 

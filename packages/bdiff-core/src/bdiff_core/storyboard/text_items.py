@@ -1,0 +1,51 @@
+"""Shots of plain text, a prompt a line, and of subtitles."""
+
+import re
+
+from .characters import shown
+from .files import Contents
+from .shots import Fields, Item
+from .times import seconds_of
+
+_ARROW = re.compile(r"--+>")
+_MARKUP = re.compile(r"</?(?:[bciuv]|font|lang|ruby|rt)(?:[ .][^<>]*+)?>|\{\\[^{}]*+\}", re.IGNORECASE)
+_BLOCKS = ("WEBVTT", "NOTE", "STYLE", "REGION")
+
+
+def read_lines(text: str, source: str) -> Contents:
+    """A prompt a line; `#` begins a comment."""
+    lines = ((number, line.strip()) for number, line in enumerate(text.split("\n"), 1))
+    return Contents([Item(line, number) for number, line in lines if line and line[0] != "#"])
+
+
+def read_subtitles(text: str, source: str) -> Contents:
+    """SubRip (.srt) and WebVTT (.vtt): a number, the times, and lines of text, then an empty line.
+
+    Raises:
+        ValueError: Naming the line of times that cannot be read.
+    """
+    items: list[Item] = []
+    block: list[tuple[int, str]] = []
+    for number, line in [*enumerate(text.split("\n"), 1), (0, "")]:
+        if line.strip():
+            block.append((number, line.strip()))
+        elif block:
+            if not block[0][1].startswith(_BLOCKS) or any(_ARROW.search(line) for _, line in block[:2]):
+                items.append(_cue(block, source))
+            block = []
+    return Contents(items)
+
+
+def _cue(block: list[tuple[int, str]], source: str) -> Item:
+    position = next((index for index, (_, line) in enumerate(block[:2]) if _ARROW.search(line)), None)
+    if position is None:
+        number, line = block[0]
+        raise ValueError(f"{source}, line {number}: expected 00:00:00,000 --> 00:00:03,000, got {shown(line, 20)}")
+    number, line = block[position]
+    start, rest = _ARROW.split(line, maxsplit=1)
+    words = rest.split(maxsplit=1)
+    times = seconds_of(start.strip()), seconds_of(words[0]) if words else None
+    if None in times or ":" not in start:
+        raise ValueError(f"{source}, line {number}: expected 00:00:00,000 --> 00:00:03,000, got {shown(line)}")
+    prompt = " ".join(_MARKUP.sub("", line) for _, line in block[position + 1 :])
+    return Item(Fields((("prompt", prompt), ("start", times[0]), ("end", times[1]))), number)

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
 LONGEST_HELD = 600
 """Seconds: a frame that would be seen for longer has a wrong time stamp after it."""
-LATEST = 1
-"""Seconds: a frame that comes so much too late is left out; more than that, and the clock was set anew."""
+LATEST = 10
+"""Seconds: a frame that comes up to so much too late is left out; more than that, and the clock was set anew."""
+MOST_LATE = 16
+"""So many frames in a row may come too late, the most that decoders hold back; more, and the clock was set anew."""
 LONGEST = 24 * 3600
 """Seconds of a video that is shown at a rate: more is taken for a fault of its time stamps."""
 _STRETCH = 16
@@ -91,7 +93,7 @@ class Clock:
     def __init__(self, usual: Fraction) -> None:
         self._usual = usual
         self._shift = self._start = self._until = Fraction(0)
-        self._begun = False
+        self._begun, self._late_in_a_row = False, 0
         self.jumps, self.late = 0, 0
 
     def place(self, stamp: Fraction | None, duration: Fraction | None) -> tuple[Fraction, Fraction] | None:
@@ -99,11 +101,12 @@ class Clock:
         if not self._begun:
             self._shift, self._begun = -(stamp or Fraction(0)), True
         start = self._until if stamp is None else stamp + self._shift
-        if not -LATEST <= start - self._start <= LONGEST_HELD:
+        self._late_in_a_row = self._late_in_a_row + 1 if start < self._start else 0
+        if not -LATEST <= start - self._start <= LONGEST_HELD or self._late_in_a_row > MOST_LATE:
             self.jumps += 1
             self._shift += self._until - start
-            start = self._until
-        elif start < self._start:
+            start, self._late_in_a_row = self._until, 0
+        elif self._late_in_a_row:
             self.late += 1
             return None
         if not duration or not 0 < duration <= LONGEST_HELD:
@@ -115,9 +118,9 @@ class Clock:
         """What is wrong with the time stamps; None if nothing."""
         found = []
         if self.jumps:
-            found.append(f"time stamps jump {self.jumps} times; there a frame follows the one before without a pause")
+            found.append(f"jumps of the time stamps, where a frame follows the one before at once: {self.jumps}")
         if self.late:
-            found.append(f"{self.late} frames come too late by their time stamps and are not shown")
+            found.append(f"frames that come too late to be shown: {self.late}")
         return "; ".join(found) or None
 
 

@@ -105,8 +105,8 @@ class VideoFile:
         """What is on the screen in the middle of each frame of a player that shows ``fps`` a second.
 
         Time counts from the first frame. A frame is seen until the next one that can be decoded, but no longer than ten
-        minutes: after that, and where time runs back by more than a second, a frame follows the one before at once. One
-        that comes up to a second too late is left out.
+        minutes: after that, and where time runs back by more than ten seconds or for more than 16 frames, a frame
+        follows the one before at once. One that comes a little too late is left out.
 
         Args:
             fps: Frames a second.
@@ -122,11 +122,11 @@ class VideoFile:
                     yield ShownFrame(frame, aspect)
             except OverflowError as error:
                 raise ValueError(f"{self.path}: {error}") from error
-        for problem in filter(None, (decoding.problem(), clock.problem())):
-            if on_problem is None:
-                warnings.warn(problem, RuntimeWarning, stacklevel=2)
-            else:
-                on_problem(problem)
+        problem = "; ".join(filter(None, (decoding.problem(), clock.problem())))
+        if problem and on_problem is None:
+            warnings.warn(problem, RuntimeWarning, stacklevel=2)
+        elif problem:
+            on_problem(problem)
 
 
 def written_frames(video: Any) -> Any:

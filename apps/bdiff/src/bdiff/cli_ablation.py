@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from bdiff import defaults
-from bdiff.terminal import PATH, Positive, given, output_folder, show_figures
+from bdiff.terminal import PATH, WORKERS, Positive, given, num_chunks, output_folder, show_figures
 
 _TRAINING = {
     "steps": "steps",
@@ -38,7 +38,7 @@ _SIZES = (*_TRAINING, "num_seeds", "num_stories", "num_chunks", "denoising_steps
 @click.option("--stories", type=PATH, help="Folder of encoded stories; those missing are made. Default: in --out.")
 @click.option("--num-seeds", type=click.IntRange(1), help="Post-trainings of each cell.  [default: 3]")
 @click.option("--num-stories", type=click.IntRange(1), help="Held-out stories to tell.  [default: 32]")
-@click.option("--num-chunks", type=click.IntRange(2), help="Chunks of each.  [default: 12]")
+@click.option("--num-chunks", type=num_chunks(2), help="Chunks of each.  [default: 12]")
 @click.option("--steps", type=click.IntRange(1), help="Of post-training.  [default: 150]")
 @click.option("--learning-rate", type=Positive(), help="Of post-training.  [default: 0.0001]")
 @click.option("--num-train-stories", type=click.IntRange(1), help="Stories to train on.  [default: 256]")
@@ -46,7 +46,7 @@ _SIZES = (*_TRAINING, "num_seeds", "num_stories", "num_chunks", "denoising_steps
 @click.option(
     "--denoising-steps", type=click.IntRange(1, 1000), help="Steps a chunk of films measured. Default: the model's."
 )
-@click.option("--workers", type=click.IntRange(1), help="Processes.  [default: 2]")
+@click.option("--workers", type=WORKERS, help="Processes.  [default: 2]")
 @click.option("--minutes", type=Positive(), help="Stop after so long and say what is left. Default: no limit.")
 @click.option(
     "--tiny", is_flag=True, help="Seconds instead of hours, to see that everything runs; figures say nothing."

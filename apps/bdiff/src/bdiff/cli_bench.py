@@ -11,7 +11,7 @@ from bdiff.cli_kv import bench_kv_command
 from bdiff.cli_peers import bench_peers_command
 from bdiff.cli_runs import MEMORY_LIMIT_OPTION, check_device
 from bdiff.cli_step import bench_step_command
-from bdiff.terminal import PATH, Positive, given, output_folder, show_figures
+from bdiff.terminal import PATH, WORKERS, Positive, given, num_chunks, output_folder, refuse_idle, show_figures
 from vde_metrics.cli import command as drift_command
 from vde_metrics.cli import split_models
 
@@ -32,14 +32,14 @@ bench_group.add_command(bench_step_command)
 @click.option("--out", type=PATH, required=True, help="Folder of the figures; a stopped run goes on.")
 @click.option("--model", type=PATH, default=defaults.WEIGHTS, help="Model folder. Default: the one that ships.")
 @click.option("--num-stories", type=click.IntRange(1), help="Held-out stories to tell.")
-@click.option("--num-chunks", type=click.IntRange(2), help="Chunks of each.")
+@click.option("--num-chunks", type=num_chunks(2), help="Chunks of each.")
 @click.option("--num-steps", type=click.IntRange(1, 1000), help="Denoising steps a chunk.")
 @click.option("--guidance", type=Positive())
 @click.option("--seniority", type=click.FloatRange(0, 100), help="Of the semantic memory. Default: the model's.")
 @click.option("--num-sink", type=click.IntRange(0, 1000), help="First chunks always shown. Default: the model's.")
 @click.option("--seed", type=click.IntRange(0))
 @click.option("--richness", type=click.IntRange(0, 2))
-@click.option("--workers", type=click.IntRange(1), help="Processes.")
+@click.option("--workers", type=WORKERS, help="Processes.")
 def bench_world_command(**options: Any) -> None:
     """Let the model tell held-out stories and judge them by their truth; the summary goes to stdout."""
     from bdiff.bench.world import WorldBenchConfig, bench_world, check
@@ -77,7 +77,7 @@ def bench_world_command(**options: Any) -> None:
 )
 @click.option("--num-stories", type=click.IntRange(1), help="Held-out stories to tell.")
 @click.option("--num-seeds", type=click.IntRange(1), help="Films of each story by each arm.")
-@click.option("--num-chunks", type=click.IntRange(2), help="Chunks of each.")
+@click.option("--num-chunks", type=num_chunks(2), help="Chunks of each.")
 @click.option("--richness", type=click.IntRange(0), help="Of the stories: 0 flat, 1 landmarks, 2 light and camera.")
 @click.option("--steps", type=click.IntRange(1, 1000), help="Denoising steps a chunk. Default: the model's.")
 @click.option("--guidance", type=Positive(), help="Classifier-free guidance, 1 for none. Default: the model's.")
@@ -85,7 +85,7 @@ def bench_world_command(**options: Any) -> None:
     "--noise", type=click.Choice(defaults.NOISES), help="Own noise for each chunk, or shared. Default: the model's."
 )
 @click.option("--device", default="cpu", show_default=True)
-@click.option("--workers", type=click.IntRange(1), help="Processes.")
+@click.option("--workers", type=WORKERS, help="Processes.")
 def bench_memory_command(arms: tuple[str, ...], modes: tuple[str, ...], device: str, **options: Any) -> None:
     """Compare memories by the colours of places that a film comes back to; the summary goes to stdout.
 
@@ -112,7 +112,7 @@ def bench_memory_command(arms: tuple[str, ...], modes: tuple[str, ...], device: 
 @click.option(
     "--model", "models", multiple=True, callback=split_models, metavar="ROLE=WEIGHTS", help="As `vde` takes it."
 )
-@click.option("--num-chunks", type=click.IntRange(2), help="Chunks of each video.  [default: 10]")
+@click.option("--num-chunks", type=num_chunks(2), help="Chunks of each video.  [default: 10]")
 @click.option("--split", type=click.Choice(("evaluation", "train", "all")), help="Part.  [default: evaluation]")
 @click.option("--seed", type=click.IntRange(0), help="Of the split.")
 @click.option("--device", default="cpu", show_default=True)
@@ -121,6 +121,7 @@ def bench_lvbench_command(metrics: tuple[str, ...], plain: tuple[str, ...], **op
     from bdiff.bench.lvbench import LVBenchConfig, bench_lvbench, find_videos
 
     config = LVBenchConfig(**given(options | {"metrics": metrics or None, "plain": plain or None}))
+    refuse_idle(options, {"seed": config.split != "all"}, "draws a split, and --split all is none")
     find_videos(config)
     with output_folder(config.out):
         summary = bench_lvbench(config, on_video=lambda done, total: click.echo(f"video {done}/{total}", err=True))
@@ -132,8 +133,8 @@ def bench_lvbench_command(metrics: tuple[str, ...], plain: tuple[str, ...], **op
 @click.option("--clip", "clips", multiple=True, help="Film by name; repeat it. Default: three real ones, four stories.")
 @click.option("--seconds", type=Positive(), help="Length of every film.  [default: 60]")
 @click.option("--height", type=click.IntRange(16), help="Of the frames.  [default: 128]")
-@click.option("--num-chunks", type=click.IntRange(2), help="Chunks of every film.  [default: 10]")
-@click.option("--workers", type=click.IntRange(1), help="Processes.")
+@click.option("--num-chunks", type=num_chunks(2), help="Chunks of every film.  [default: 10]")
+@click.option("--workers", type=WORKERS, help="Processes.")
 def bench_sensitivity_command(clips: tuple[str, ...], **options: Any) -> None:
     """Does the meter measure? Put faults of known strength into films; the summary goes to stdout."""
     from bdiff.bench.sensitivity import SensitivityConfig, bench_sensitivity
@@ -166,7 +167,7 @@ def bench_meter_command(**options: Any) -> None:
 @click.option("--out", type=PATH, required=True, help="JSON file of the figures.")
 @click.option("--model", type=PATH, default=defaults.WEIGHTS, help="Model folder. Default: the one that ships.")
 @click.option("--policy", "policies", type=click.Choice(defaults.POLICIES), multiple=True, help="Repeat for several.")
-@click.option("--num-chunks", type=click.IntRange(2), help="Length of the video.")
+@click.option("--num-chunks", type=num_chunks(2), help="Length of the video.")
 @click.option("--early", type=click.IntRange(0), help="A chunk to compare ...")
 @click.option("--late", type=click.IntRange(1), help="... with a later one.")
 @click.option("--device", default="cpu", show_default=True)
@@ -183,7 +184,7 @@ def bench_speed_command(policies: tuple[str, ...], device: str, **options: Any) 
 @bench_group.command("endurance")
 @click.option("--out", type=PATH, required=True, help="Folder of the film and the figures; a stopped run goes on.")
 @click.option("--model", type=PATH, default=defaults.WEIGHTS, help="Model folder. Default: the one that ships.")
-@click.option("--num-chunks", type=click.IntRange(202), help="Length of the film.  [default: 1440, an hour]")
+@click.option("--num-chunks", type=num_chunks(202), help="Length of the film.  [default: 1440, an hour]")
 @click.option("--policy", type=click.Choice(defaults.POLICIES))
 @MEMORY_LIMIT_OPTION
 def bench_endurance_command(memory_limit: int | None, **options: Any) -> None:

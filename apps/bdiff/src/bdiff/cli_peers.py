@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from bdiff.cli_runs import check_device
-from bdiff.terminal import PATH, Positive, given, output_folder, show_figures
+from bdiff.terminal import PATH, Positive, given, num_chunks, output_folder, refuse_idle, show_figures
 
 
 @click.command("peers")
@@ -25,7 +25,7 @@ from bdiff.terminal import PATH, Positive, given, output_folder, show_figures
     metavar="NAME",
     help="Ours: semantic, dense. Of diffusers: synchronous, asynchronous, anyflow. Repeat it. Default: all.",
 )
-@click.option("--num-chunks", type=click.IntRange(2), help="Chunks of every film.  [default: 24]")
+@click.option("--num-chunks", type=num_chunks(2), help="Chunks of every film.  [default: 24]")
 @click.option("--repeats", type=click.IntRange(1), help="Films of each contestant.  [default: 5]")
 @click.option("--steps", type=click.IntRange(1, 1000), help="Denoising steps a chunk. Default: the shape's.")
 @click.option("--context", type=click.IntRange(2), help="Past chunks in view.  [default: 4]")
@@ -53,7 +53,10 @@ def bench_peers_command(device: str, compile_: bool, **options: Any) -> None:
 
     chosen = {name: options.pop(name) or None for name in ("shapes", "contestants")}
     config = PeersConfig(device=device, compile=compile_, **given(options | chosen))
+    took_part = {"lag": "asynchronous", "coverage": "semantic"}
+    used = {option: contestant in config.contestants for option, contestant in took_part.items()}
+    refuse_idle(options, used, f"is of none of {', '.join(config.contestants)}")
     check(config)
     with output_folder(config.out):
         figures = bench_peers(config, on_film=show)
-    show_figures(figures, page=config.out / "page.md")
+    refuse_idle, show_figures(figures, page=config.out / "page.md")

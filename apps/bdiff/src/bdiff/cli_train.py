@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bdiff import defaults
-from bdiff.terminal import PATH, NamedPath, Positive, given, output_folder
+from bdiff.terminal import PATH, NamedPath, Positive, given, num_chunks, output_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,7 +91,7 @@ def _settings(options: dict[str, Any], *, unused: tuple[str, ...] = ()) -> dict[
 @train_group.command("vae")
 @_training_options
 @click.option("--batch-size", type=click.IntRange(1), help="Clips a step.")
-@click.option("--chunks-per-story", type=click.IntRange(1), help="Length of the stories, or of takes of --videos.")
+@click.option("--chunks-per-story", type=num_chunks(1), help="Length of the stories, or of takes of --videos.")
 def train_vae_command(**options: Any) -> None:
     """Train the autoencoder; ends with vae.safetensors."""
     from bdiff.train.ranks import require_one_process
@@ -116,7 +116,7 @@ def train_vae_command(**options: Any) -> None:
 @click.option("--stories", type=PATH, required=True, help="Folder of encoded films; those missing are made.")
 @click.option("--start-from", type=PATH, help="Transformer folder whose weights to begin with.")
 @click.option("--policy", type=click.Choice(defaults.POLICIES[:-1]), help="Which past chunks a target sees.")
-@click.option("--chunks-per-story", type=click.IntRange(2), help="Length of the stories, or of takes of --videos.")
+@click.option("--chunks-per-story", type=num_chunks(2), help="Length of the stories, or of takes of --videos.")
 @click.option("--bfloat16", is_flag=True, default=None, help="Matrix products in bfloat16, for CPUs that have them.")
 @click.option("--micro-batches", type=click.IntRange(1), help="Batches a step, accumulated or divided among ranks.")
 @click.option("--activation-checkpointing", is_flag=True, default=None, help="Less memory for a third more work.")

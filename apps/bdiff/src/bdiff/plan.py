@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -214,8 +215,9 @@ def free_bytes(device: str) -> int:
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
 
 
+@cache
 def matmul_rate(device: str, dtype: torch.dtype, width: int, *, seconds: float = 0.3) -> float:
-    """Operations a second of this machine in matrix products about as large as the model's."""
+    """Operations a second of this machine in matrix products about as large as the model's; measured once."""
     side = max(512, min(2048, width))
     left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     synchronize = torch.cuda.synchronize if torch.device(device).type == "cuda" else (lambda: None)

@@ -9,6 +9,7 @@ anew from the latents. ``given/`` holds the latents of a video that the film goe
 """
 
 import fcntl
+import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager

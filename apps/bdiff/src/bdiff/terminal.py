@@ -69,6 +69,31 @@ PATH = NamedPath()
 """Type of every other option and argument that names a file or a folder."""
 
 
+def num_chunks(least: int) -> click.IntRange:
+    """Type of a length in chunks: at most about a day."""
+    return click.IntRange(least, 40_000)
+
+
+WORKERS = click.IntRange(1, 1024)
+"""Type of a number of processes."""
+
+
+def refuse_idle(options: Mapping[str, Any], used: Mapping[str, bool], reason: str) -> None:
+    """Refuse options that were given and would change nothing.
+
+    Args:
+        options: Values by name; None was not given.
+        used: Whether an option has an effect.
+        reason: Why one has none, after its name.
+
+    Raises:
+        ValueError: If there is one.
+    """
+    for name, is_used in used.items():
+        if options.get(name) is not None and not is_used:
+            raise ValueError(f"--{name.replace('_', '-')} {reason}; leave it out")
+
+
 def free_folder(out: Path, *, overwrite: bool) -> Path:
     """The folder itself, or with -2, -3, ... if it holds something."""
     folder, number = out, 1
@@ -88,6 +113,12 @@ def beside(folder: Path, ending: str) -> Path:
 
 def make_folder(folder: Path) -> None:
     """Makes a folder and checks that it can be written to."""
+    try:
+        str(folder).encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"the name {str(folder)!r} is not UTF-8, as the weights' library needs it; give another"
+        ) from None
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".bdiff"

@@ -17,7 +17,7 @@ from bdiff.bench.jobs import append_lines, read_lines
 from bdiff.bench.lvbench_page import lvbench_parts
 from bdiff.bench.machine import describe_machine
 from bdiff.files import write_whole
-from vde_metrics.named_metrics import check_names
+from vde_metrics.named_metrics import check_models, check_names
 
 SplitName = Literal["evaluation", "train", "all"]
 RATE = 24.0
@@ -64,6 +64,7 @@ class LVBenchConfig:
             object.__setattr__(self, "metrics", DEFAULT_METRICS[self.protocol])
         check_names(self.metrics, self.protocol)
         check_names(self.plain, "released")
+        check_models(self.models, (*self.metrics, *self.plain))
 
     @property
     def identity(self) -> dict[str, Any]:

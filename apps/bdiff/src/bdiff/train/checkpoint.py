@@ -23,7 +23,6 @@ from torch.optim import Optimizer
 from bdiff.files import read_json, whole
 from bdiff.train.average import Average
 from bdiff.train.ranks import Ranks, Trainee, split_like
-from bdiff_core.errors import first_line
 
 _FACTS = "run.json"
 _DAMAGE = (
@@ -140,11 +139,18 @@ def _damage_named(checkpoint: Path) -> Iterator[None]:
     try:
         yield
     except (CheckpointException, *_DAMAGE) as error:
-        reason = "it holds more than tensors" if isinstance(error, pickle.UnpicklingError) else first_line(error)
         raise ValueError(
-            f"{checkpoint} is damaged or was written by something else ({reason}); delete it to train from the start, "
-            "or give another --out"
+            f"{checkpoint} {_damage(error)}; delete it to train from the start, or give another --out"
         ) from None
+
+
+def _damage(error: BaseException) -> str:
+    """What is wrong with a checkpoint, by what torch raised."""
+    if isinstance(error, OSError):
+        return f"cannot be read: {(error.strerror or str(error)).lower()}"
+    if isinstance(error, EOFError | zipfile.BadZipFile) or "zip archive" in str(error):
+        return "is cut off"
+    return "is damaged, or was not written by this training"
 
 
 def _check_same_model(state: TrainingState, stored: Mapping[str, Tensor], file: Path) -> None:

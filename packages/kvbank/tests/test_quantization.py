@@ -279,6 +279,8 @@ def test_numbers_that_have_no_code_are_refused(make_layers, bad, name):
     layer = make_layers(0)[0]
     getattr(layer, name)[0, 1, 3, 2] = bad
     with pytest.raises(ValueError, match=f"{name} holds NaN, infinity or a range beyond torch.float32"):
+        Int4().pack(layer)
+    with pytest.raises(ValueError, match=f"{name} of layer 0 of chunk 0 hold numbers that are not finite"):
         KVBank(policy=Full(), quantization=Int4()).write(0, [layer], embedding=None)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from kvbank.folder import BankFolder, Fsync
 from kvbank.index import ExactIndex, Index
+from kvbank.inputs import check_floats, is_finite
 from kvbank.past import Past, RecallPolicy, ask, check_policy, shown_chunks
 from kvbank.policies import Policy
 from kvbank.quantization import Quantization, StoredLayer
@@ -139,7 +140,9 @@ class KVBank:
 
         Raises:
             ValueError: If the chunk is not the next one nor an earlier one, has no layers, other shapes than those
-                before it, no embedding or queries where they are needed, or exceeds the memory of the store.
+                before it, no embedding or queries where they are needed, numbers that are not finite, or exceeds the
+                memory of the store.
+            TypeError: If the embedding or something of a layer is no tensor.
             OSError: With the name of the file, if a disk is full or cannot be written.
             DamageError: If a chunk that a rewind makes recent again comes damaged from the folder. It has the new chunk
                 then, and the bank is closed: mend the file, then load it.
@@ -148,6 +151,8 @@ class KVBank:
             raise ValueError(f"chunk {index} cannot be written now; the next is {self.next_index}, in order from 0")
         self._check_embedding(embedding)
         if embedding is not None:
+            if not is_finite(embedding):
+                raise ValueError(f"embedding of chunk {index} holds numbers that are not finite: NaN or infinity")
             self._state.index.search(embedding, 1)  # raises now, before anything is forgotten, if it cannot be compared
         attached = {**self._state.plans.get(index, {}), **as_json(metadata)}
         chunk = self._writer.written(index, layers, embedding=embedding, metadata=attached, held=self.chunks)
@@ -193,6 +198,7 @@ class KVBank:
 
         Raises:
             ValueError: If there is no embedding, and the policy compares prompts.
+            TypeError: If the embedding is no tensor of floating numbers.
         """
         self._check_embedding(embedding)
         return self._state.past(index, embedding=embedding, budget=self._settings.budget, keys=self._keys)
@@ -389,3 +395,5 @@ class KVBank:
     def _check_embedding(self, embedding: Tensor | None) -> None:
         if embedding is None and self.policy.uses_similarity:
             raise ValueError(f"embedding is None; {self.policy} compares prompts and needs one for every chunk")
+        if embedding is not None:
+            check_floats(embedding, "embedding")

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from kvbank.inputs import check_tensor
 from kvbank.neighbours import FaissSpec, Neighbours
 
 # Float32 noise between candidates must not decide: such scores are trusted to this much, then computed again.
@@ -113,6 +114,7 @@ class ExactIndex:
 
         Raises:
             ValueError: If it is there already, or the embedding is no finite vector as wide as the others.
+        TypeError: If the embedding is no tensor.
         """
         self._vectors.add(chunk, _unit_vector(embedding))
 
@@ -129,6 +131,7 @@ class ExactIndex:
 
         Raises:
             ValueError: If the count is negative, or the embedding is no finite vector as wide as the others.
+        TypeError: If the embedding is no tensor.
         """
         query = _unit_vector(embedding)
         self._vectors.check_search(query, count)
@@ -173,6 +176,7 @@ class FaissIndex:
 
         Raises:
             ValueError: If it is there already, or the embedding is no finite vector as wide as the others.
+        TypeError: If the embedding is no tensor.
         """
         vector = _unit_vector(embedding)
         self._vectors.add(chunk, vector)
@@ -205,6 +209,7 @@ class FaissIndex:
 
         Raises:
             ValueError: If the count is negative, or the embedding is no finite vector as wide as the others.
+        TypeError: If the embedding is no tensor.
         """
         query = _unit_vector(embedding)
         self._vectors.check_search(query, count)
@@ -232,6 +237,7 @@ class FaissIndex:
 
 def _unit_vector(embedding: Float[Tensor, " d"]) -> Float[Tensor, " d"]:
     """Length 1 in float32 on the CPU; zero stays zero, which is similar to nothing."""
+    check_tensor(embedding, "embedding")
     if embedding.ndim != 1 or embedding.numel() == 0:
         raise ValueError(f"embedding has shape {tuple(embedding.shape)}; expected one vector [d], such as a mean state")
     vector = embedding.detach().to("cpu", torch.float64)

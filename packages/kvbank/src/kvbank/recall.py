@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from kvbank.inputs import check_floats, check_tensor
 from kvbank.policies import Kind
 
 _NARROW_INTEGERS = (torch.int32, torch.int16, torch.int8, torch.uint8)
@@ -40,6 +41,7 @@ class LayerKV:
 
     Raises:
         ValueError: If the shapes do not agree, or positions are no integers.
+        TypeError: If one of them is no tensor, or keys, values or queries are no floating numbers.
     """
 
     key: Float[Tensor, "branches heads tokens dh"]
@@ -52,6 +54,10 @@ class LayerKV:
     """Queries before RoPE, to find salient tokens by; never stored."""
 
     def __post_init__(self) -> None:
+        for name in ("key", "value", "query"):
+            if name != "query" or self.query is not None:
+                check_floats(getattr(self, name), name)
+        check_tensor(self.position, "position")
         if self.key.ndim != 4:
             raise ValueError(f"key has shape {tuple(self.key.shape)}; expected [branches, heads, tokens, dh]")
         for name in ("value", "query"):

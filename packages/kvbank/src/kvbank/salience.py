@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float, Int, Num
 from torch import Tensor
 
+from kvbank.inputs import check_floats
+
 Mask = Literal["chunk", "token"]
 Aggregate = Literal["sum", "cummean"]
 Probes = Literal["paper", "uniform"]
@@ -91,7 +93,10 @@ def salient_tokens(
 
     Raises:
         ValueError: If the shapes differ or hold no token, attention is not finite, or an option is none.
+        TypeError: If queries or keys are no tensors of floating numbers.
     """
+    check_floats(query, "query")
+    check_floats(key, "key")
     options = SalienceOptions(
         num_recent_probes=num_recent_probes,
         num_random_probes=num_random_probes,

@@ -102,5 +102,15 @@ class BankState:
 
 
 def as_json(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
-    """A copy that JSON can hold."""
-    return json.loads(json.dumps(dict(metadata or {})))
+    """A copy that JSON can hold.
+
+    Raises:
+        TypeError: If it holds something else, such as an array.
+        ValueError: If it holds a number that is not finite, which JSON does not know.
+    """
+    try:
+        return json.loads(json.dumps(dict(metadata or {}), allow_nan=False))
+    except TypeError as error:
+        raise TypeError(f"metadata is nothing that JSON can hold ({error}); tensors and arrays have tolist()") from None
+    except ValueError as error:
+        raise ValueError(f"metadata is nothing that JSON can hold ({error})") from None

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from kvbank.inputs import check_floats, check_tensor, is_finite
 from kvbank.past import LayerSummary, RecallPolicy
 from kvbank.quantization import StoredLayer
 from kvbank.reading import ChunkRecord
@@ -71,13 +72,12 @@ class ChunkWriter:
             held: The chunks that the bank holds; those before this one stay.
 
         Raises:
-            ValueError: If a layer has no tokens, or no queries where they are needed.
+            ValueError: If a layer has no tokens, no queries where they are needed, or numbers that are not finite.
+            TypeError: If a layer lacks something, or what it has is no tensor.
         """
         stored, kept, num_tokens, summaries = [], [], [], []
         for number, layer in enumerate(layers):
-            whole = LayerKV(layer.key, layer.value, layer.position.to(layer.key.device), query=layer.query)
-            if whole.num_tokens == 0:
-                raise ValueError(f"layer {number} of chunk {index} has no tokens; a chunk is never empty")
+            whole = self._whole(layer, f"layer {number} of chunk {index}")
             tokens = self._salient(whole, index, number)
             stored.append(self._as_stored(whole, tokens))
             if self.summarizes:
@@ -94,6 +94,26 @@ class ChunkWriter:
             layers=tuple(stored),
             frees=tuple(each for each in (*before, index) if not self.settings.policy.retains(index + 1, each)),
         )
+
+    def _whole(self, layer: LayerLike, where: str) -> LayerKV:
+        """A layer as it came, looked at; queries count where they are used."""
+        if missing := [name for name in ("key", "value", "position", "query") if not hasattr(layer, name)]:
+            raise TypeError(f"{where} is a {type(layer).__name__} without {', '.join(missing)}; expected a LayerKV")
+        for name in ("key", "value"):
+            check_floats(getattr(layer, name), f"{name} of {where}")
+        if layer.query is not None:
+            check_floats(layer.query, f"query of {where}")
+        check_tensor(layer.position, f"position of {where}")
+        whole = LayerKV(layer.key, layer.value, layer.position.to(layer.key.device), query=layer.query)
+        if whole.num_tokens == 0:
+            raise ValueError(f"{where} has no tokens; a chunk is never empty")
+        used = {"key": whole.key, "value": whole.value}
+        if whole.query is not None and (self.settings.policy.coverage is not None or self.summarizes):
+            used["query"] = whole.query
+        if not is_finite(*used.values()):
+            names = [name for name, tensor in used.items() if not is_finite(tensor)]
+            raise ValueError(f"{' and '.join(names)} of {where} hold numbers that are not finite: NaN or infinity")
+        return whole
 
     def _salient(self, layer: LayerKV, chunk: int, number: int) -> Int[Tensor, " kept"] | None:
         """Tokens of one layer to store; None for all of them."""

@@ -22,42 +22,25 @@ from bdiff.cli import cli, main
 
 SECONDS = 5.0
 """A line that takes longer has failed."""
-NASTY = (
+NASTY = [
     *("", " ", "0", "-1", "1", "2", "3.5", "1e400", "-1e400", "nan", "inf", "1e-300", "9" * 30, "0x10", "010", "1_000"),
+    *("--", "-", "-h", "..", ".", "/", "/dev/null", "/proc/self/mem", "nowhere", "a/b", "a/b/c/d", "~", "%s", "*", "["),
+    *("{", "日本", "\udcff", "\x07", "a\nb", "\u202e", "x" * 5000, "http://x/y", "12:30:00", "(0s - 3s)", "a=b", "@"),
     *(
-        "--",
-        "-",
-        "-h",
-        "..",
-        ".",
-        "/",
-        "/dev/null",
-        "/proc/self/mem",
-        "nowhere",
-        "a/b",
-        "a/b/c/d",
-        "~",
-        "%s",
-        "*",
-        "[",
-        "{",
-    ),
-    *(
-        "日本",
-        "\udcff",
-        "\x07",
-        "a\nb",
-        "\u202e",
-        "x" * 5000,
-        "http://x/y",
+        "a fox (00s - 03s)",
+        "clip@nan",
+        "a@",
+        "true",
+        "None",
+        "null",
         "semantic",
         "full",
-        "cuda",
+        "cpu",
         "cuda:99",
         "meta",
+        "mps",
     ),
-    *("cpu", "mps", "12:30:00", "(0s - 3s)", "a fox (00s - 03s)", "a=b", "clip@nan", "@", "a@", "true", "None", "null"),
-)
+]
 FREE = "plan", "trace", "inspect", "resume", "reroll", "extend", "convert", "page", "drift"
 """Commands that are cheap whatever they are given here."""
 SPOILT = {
@@ -100,7 +83,7 @@ def line(path: tuple[str, ...], command: click.Command, draw: random.Random, pla
         words.append(draw.choice(option.opts + option.secondary_opts))
         if not option.is_flag:
             words.append(value(option, draw, places))
-    for argument in (p for p in command.params if isinstance(p, click.Argument)):
+    for _ in (p for p in command.params if isinstance(p, click.Argument)):
         if draw.random() < 0.95:
             words.append(draw.choice(places) if draw.random() < 0.8 else draw.choice(NASTY))
     if path[-1] in FREE:
@@ -112,8 +95,8 @@ def line(path: tuple[str, ...], command: click.Command, draw: random.Random, pla
     return [*words, *SPOILT.get(path[-1], ("--model", "nowhere"))]
 
 
-def problem(words: list[str]) -> tuple[str | None, float]:
-    """What is wrong with how a line ends, or None; and how long it took."""
+def problem(words: list[str], codes: Counter[object]) -> tuple[str | None, float]:
+    """What is wrong with how a line ends, or None; and how long it took. Its exit code is counted."""
     out, err, began = io.StringIO(), io.StringIO(), time.perf_counter()
     code: object = None
     try:
@@ -123,6 +106,7 @@ def problem(words: list[str]) -> tuple[str | None, float]:
         code = stopped.code
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is a traceback for the user
         return f"{type(error).__name__}: {error}", time.perf_counter() - began
+    codes[code] += 1
     took, said = time.perf_counter() - began, err.getvalue()
     last = said.splitlines()[-1] if said.strip() else ""
     if code not in (0, 2):
@@ -152,22 +136,21 @@ def make_places(folder: Path) -> list[str]:
     return [str(path) for path in (*sorted(folder.iterdir()), model / "transformer", model / "vae.safetensors")]
 
 
-def fuzz(count: int, seed: int, folder: Path) -> tuple[list[tuple[list[str], str]], Counter[str], float]:
-    """Try so many lines: those that ended wrongly and why, how many of each command, and the slowest in seconds."""
+def fuzz(count: int, seed: int, folder: Path) -> tuple[list[tuple[list[str], str]], Counter[object], float]:
+    """Try so many lines: those that ended wrongly and why, how many of each exit code, and the slowest in seconds."""
     draw, places = random.Random(seed), make_places(folder)
     every = list(commands(cli))
     weights = [6 if path == ("plan",) else 1 for path, _ in every]
-    wrong, tried, slowest = [], Counter[str](), 0.0
+    wrong, codes, slowest = [], Counter[object](), 0.0
     with contextlib.chdir(folder):
         for _ in range(count):
             path, command = draw.choices(every, weights)[0]
             words = line(path, command, draw, places)
-            found, took = problem(words)
-            tried[" ".join(path)] += 1
+            found, took = problem(words, codes)
             slowest = max(slowest, took)
             if found is not None:
                 wrong.append((words, found))
-    return wrong, tried, slowest
+    return wrong, codes, slowest
 
 
 if __name__ == "__main__":
@@ -176,8 +159,10 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
-        wrong, tried, slowest = fuzz(given.count, given.seed, Path(place))
+        wrong, codes, slowest = fuzz(given.count, given.seed, Path(place))
     for words, why in wrong:
         sys.stdout.write(f"{words}\n    {why}\n")
-    sys.stdout.write(f"{sum(tried.values())} lines, {len(wrong)} wrong, the slowest {slowest:.2f} s: {dict(tried)}\n")
+    sys.stdout.write(
+        f"{given.count} lines, {len(wrong)} wrong, the slowest {slowest:.2f} s; exit codes {dict(codes)}\n"
+    )
     sys.exit(bool(wrong))

@@ -1,7 +1,10 @@
 """Runs that are stopped, gone on with, taken again and made longer."""
 
 import json
+import os
+import resource
 import shutil
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -391,3 +394,122 @@ def test_a_run_of_a_version_that_noted_no_digest_of_its_picture_goes_on(pictured
         main(["resume", str(run)])
     assert ended.value.code == 0
     assert json.loads((run / "run.json").read_text())["image"] == {"path": str(picture), "sha256": None}
+
+
+MISSING = ["video.mp4", "sheet.png", "trace.json", "trace.svg", "trace.md", "drift.json", "drift.html"]
+
+
+def cut(file):
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def flip(file):
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+@pytest.mark.parametrize("harm", [*MISSING, cut, flip], ids=lambda harm: getattr(harm, "__name__", harm))
+@pytest.mark.parametrize("mode", ["cached", "overlap"])
+def test_a_finished_run_that_lost_something_is_written_again_from_its_chunks(config, tmp_path, capsys, harm, mode):
+    run = tmp_path / "run"
+    sample(build(replace(config, out=run, mode=mode)))
+    before, chunks = bytes_of(run), {p: p.stat().st_mtime_ns for p in (run / "state" / "chunks").iterdir()}
+    if isinstance(harm, str):
+        (run / harm).unlink()
+    else:
+        harm(run / "video.mp4")
+    with pytest.raises(SystemExit) as stopped:
+        main(["resume", str(run)])
+    assert stopped.value.code == 0
+    assert "a file is gone or was changed; all are written again" in capsys.readouterr().err
+    assert bytes_of(run) == before
+    assert {p: p.stat().st_mtime_ns for p in (run / "state" / "chunks").iterdir()} == chunks
+    assert all((run / name).exists() for name in MISSING)
+    with pytest.raises(SystemExit):
+        main(["resume", str(run)])
+    assert "is complete: 6 chunks" in capsys.readouterr().err
+
+
+def test_a_run_recorded_without_a_digest_is_known_by_its_number_of_frames(config, tmp_path, capsys):
+    run = tmp_path / "run"
+    sample(build(replace(config, out=run)))
+    record = json.loads((run / "run.json").read_text())
+    del record["video"]["sha256"]
+    (run / "run.json").write_text(json.dumps(record))
+    for harm, said in ((None, "is complete"), (cut, "are written again"), (None, "is complete")):
+        if harm is not None:
+            harm(run / "video.mp4")
+        with pytest.raises(SystemExit):
+            main(["resume", str(run)])
+        assert said in capsys.readouterr().err
+
+
+@contextmanager
+def largest_file(limit):
+    """No file may grow larger: what a full disk is to whoever writes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("limit", [10_000, 40_000, 90_000])
+def test_a_full_disk_says_what_could_not_be_written_and_that_the_run_goes_on(config, tmp_path, capsys, limit):
+    run, model = tmp_path / "run", str(config.model)
+    words = ["sample", "--model", model, "--prompt", "a fox", "--seconds", "12", "--steps", "1", "--out", str(run)]
+    with pytest.raises(SystemExit) as stopped, largest_file(limit):
+        main(words)
+    err = capsys.readouterr().err
+    said = err.splitlines()[-1]
+    assert stopped.value.code == 2
+    assert said.startswith("bdiff: ")
+    assert "cannot be written: file too large" in said
+    assert f"bdiff resume {run} goes on" in said
+    assert "delete" not in said
+    with pytest.raises(SystemExit) as stopped:
+        main(["resume", str(run)])
+    assert stopped.value.code == 0
+    assert json.loads((run / "run.json").read_text())["complete"]
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o002, 0o077])
+def test_files_of_a_run_are_for_whom_the_umask_lets(config, tmp_path, mask):
+    run, before = tmp_path / "run", os.umask(mask)
+    try:
+        sample(build(replace(config, out=run)))
+    finally:
+        os.umask(before)
+    files = [path for path in run.rglob("*") if path.is_file()]
+    assert len(files) > 10
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o666 & ~mask}
+
+
+@pytest.mark.parametrize("where", ["latents", "pixels"])
+@pytest.mark.parametrize("policy", ["semantic", "rolling"])
+def test_numbers_that_are_not_finite_end_a_run_at_their_chunk(config, tmp_path, where, policy):
+    parts = build(replace(config, out=tmp_path / "run", policy=policy))
+    broken = parts.model if where == "latents" else parts.vae
+    with torch.no_grad():
+        next(p for name, p in broken.named_parameters() if "decoder" in name or where == "latents").fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match=f"the {where} of chunk 0 are not finite numbers: the weights of"):
+        sample(parts)
+    assert not list((tmp_path / "run").iterdir())
+
+
+def test_numbers_that_become_infinite_later_leave_the_chunks_before(config, tmp_path, monkeypatch):
+    parts = build(replace(config, out=tmp_path / "run"))
+    decode = parts.vae.decode
+
+    def diverge(latents, state=None):
+        frames, state = decode(latents, state)
+        return (frames * float("inf") if diverge.calls == 2 else frames), state
+
+    diverge.calls = -1
+    monkeypatch.setattr(parts.vae, "decode", lambda *a: (setattr(diverge, "calls", diverge.calls + 1), diverge(*a))[1])
+    with pytest.raises(FloatingPointError, match="the pixels of chunk 2 are not finite"):
+        sample(parts)
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert (record["complete"], record["video"]["chunks"]) == (False, 2)

@@ -121,7 +121,9 @@ def bench_lvbench_command(metrics: tuple[str, ...], plain: tuple[str, ...], **op
     from bdiff.bench.lvbench import LVBenchConfig, bench_lvbench, find_videos
 
     config = LVBenchConfig(**given(options | {"metrics": metrics or None, "plain": plain or None}))
-    refuse_idle(options, {"seed": config.split != "all"}, "draws a split, and --split all is none")
+    refuse_idle(
+        options, {"seed": config.split != "all"}, "is of the draw of a split, and --split all takes every video"
+    )
     find_videos(config)
     with output_folder(config.out):
         summary = bench_lvbench(config, on_video=lambda done, total: click.echo(f"video {done}/{total}", err=True))

@@ -31,9 +31,8 @@ def bench_kv_command(parts: tuple[str, ...], **options: Any) -> None:
     films = {"overhead", "exactness", "video"} & set(config.parts)
     used = {name: bool(films) for name in ("model", "num_chunks", "steps")}
     used |= dict.fromkeys(("num_stories", "num_seeds", "workers"), "video" in config.parts)
-    refuse_idle(
-        options, used | {"repeats": "throughput" in config.parts}, f"is of no part in {', '.join(config.parts)}"
-    )
+    used["repeats"] = "throughput" in config.parts
+    refuse_idle(options, used, f"is of no part in {', '.join(config.parts)}")
     with output_folder(config.out):
         figures = bench_kv(config)
-    refuse_idle, show_figures(figures, page=config.out / "page.md")
+    show_figures(figures, page=config.out / "page.md")

@@ -59,4 +59,4 @@ def bench_peers_command(device: str, compile_: bool, **options: Any) -> None:
     check(config)
     with output_folder(config.out):
         figures = bench_peers(config, on_film=show)
-    refuse_idle, show_figures(figures, page=config.out / "page.md")
+    show_figures(figures, page=config.out / "page.md")

@@ -116,9 +116,7 @@ def make_folder(folder: Path) -> None:
     try:
         str(folder).encode("utf-8")
     except UnicodeEncodeError:
-        raise ValueError(
-            f"the name {str(folder)!r} is not UTF-8, as the weights' library needs it; give another"
-        ) from None
+        raise ValueError(f"the name {str(folder)!r} is not UTF-8; give another") from None
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".bdiff"

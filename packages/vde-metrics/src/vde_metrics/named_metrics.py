@@ -83,9 +83,8 @@ def check_models(models: Mapping[str, str], names: Iterable[str]) -> None:
     """Refuse weights that none of the metrics looks through."""
     for role in models:
         if not set(_USERS[role]) & set(names):
-            raise ValueError(
-                f"--model {role}=...: none of {', '.join(names)} looks through it; it is for {' and '.join(_USERS[role])}"
-            )
+            users = " and ".join(_USERS[role])
+            raise ValueError(f"--model {role}=...: none of {', '.join(names)} looks through it; it is for {users}")
 
 
 def _check_device(device: str) -> None:

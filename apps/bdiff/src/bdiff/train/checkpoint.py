@@ -5,6 +5,7 @@ many ranks none may be able to hold the whole state, so each writes its part by 
 folder named after the step, which appears whole or not at all.
 """
 
+import errno
 import json
 import pickle
 import shutil
@@ -25,6 +26,8 @@ from bdiff.train.average import Average
 from bdiff.train.ranks import Ranks, Trainee, split_like
 
 _FACTS = "run.json"
+_PARTS = ("model", "average", "optimizers", "random", "step", "seconds", "evaluation")
+"""What a file holds at the least."""
 _DAMAGE = (
     *(OSError, ValueError, TypeError, LookupError, AttributeError, ImportError, EOFError, RuntimeError),
     *(pickle.UnpicklingError, zipfile.BadZipFile),
@@ -81,16 +84,21 @@ class Checkpoints:
         return {name: content[name] for name in ("step", "seconds", "evaluation", "guard") if name in content}
 
     def _content(self) -> dict[str, Any]:
-        with _damage_named(self.file):
+        with _damage_named(self.file), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a pickle that is none of torch's: it is refused all the same
             content: dict[str, Any] = torch.load(self.file, map_location="cpu", weights_only=True)
-            for name in ("model", "average", "optimizers", "random", "step", "seconds", "evaluation"):
-                content[name]
+            if missing := [name for name in _PARTS if name not in content]:
+                raise KeyError(missing[0])
+            for tensors in (content["model"], content["average"]):
+                if not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
+                    raise TypeError("a parameter is no tensor")
             return content
 
     def _facts(self, folder: Path) -> dict[str, Any]:
         with _damage_named(folder):
             facts: dict[str, Any] = read_json(folder / _FACTS)
-            facts["step"], facts["seconds"]
+            if not {"step", "seconds"} <= facts.keys():
+                raise KeyError("step")
             return facts
 
     def _save_file(self, state: TrainingState, facts: dict[str, Any]) -> None:
@@ -146,10 +154,11 @@ def _damage_named(checkpoint: Path) -> Iterator[None]:
 
 def _damage(error: BaseException) -> str:
     """What is wrong with a checkpoint, by what torch raised."""
+    sought_past_the_end = isinstance(error, OSError) and error.errno == errno.EINVAL
+    if sought_past_the_end or isinstance(error, EOFError | zipfile.BadZipFile) or "zip archive" in str(error):
+        return "is cut off"
     if isinstance(error, OSError):
         return f"cannot be read: {(error.strerror or str(error)).lower()}"
-    if isinstance(error, EOFError | zipfile.BadZipFile) or "zip archive" in str(error):
-        return "is cut off"
     return "is damaged, or was not written by this training"
 
 
@@ -222,7 +231,7 @@ def _restore(state: TrainingState, content: dict[str, Any]) -> None:
         for name, value in content["model"].items()
     }
     state.trainee.model.load_state_dict(own)
-    state.average.values = {name: split_like(value, parameters[name]) for name, value in content["average"].items()}
+    state.average.values = {name: split_like(content["average"][name], parameters[name]) for name in parameters}
     for optimizer, values in zip(state.optimizers, content["optimizers"], strict=True):
         members = [p for group in optimizer.param_groups for p in group["params"]]
         for number, entry in values["state"].items():

@@ -144,7 +144,7 @@ def test_tabs_newlines_and_signs_of_all_scripts_stay():
 def test_files_are_read_in_any_unicode_encoding_with_a_mark(tmp_path, encoding, ending):
     path = tmp_path / "a.txt"
     text = f"日本 (0s - 3s){ending}\N{FOX FACE} (3s - 6s){ending}"
-    path.write_bytes(("\ufeff" if encoding.endswith("-be") else "").encode(encoding) + text.encode(encoding))
+    path.write_bytes((("\ufeff" if encoding.endswith("-be") else "") + text).encode(encoding))
     assert Storyboard.load(path).shots == (Shot("日本", 0, 3), Shot("\N{FOX FACE}", 3, 6))
 
 

@@ -14,7 +14,9 @@ SWAN = """"captions": [
 ]"""
 
 times = st.lists(st.floats(0.1, 9), min_size=1, max_size=8)
-words = st.text(st.characters(codec="utf-8"), min_size=1, max_size=30).filter(str.strip)
+words = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Zl", "Zp"]), min_size=1, max_size=30).filter(
+    str.strip
+)
 
 
 def chunks_of(lengths, text="a swan"):
@@ -44,9 +46,9 @@ def test_captions_are_read_as_the_paper_prints_them(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("no list", "swan.txt, line 1: expected a list in brackets"),
+        ('"captions": none', "swan.txt, line 1: expected a list in brackets"),
         ('["A (0s - 3s)",\n"B"]', r"line 2: 'B' does not end with a range of seconds"),
-        ('["A (0s - 3s)",\nB]', "line 2: expected a caption in quotes, got 'B'"),
+        ('["A (0s - 3s)",\nB]', "line 2: expected a caption in quotes, got 'B]'"),
         ('["A (3s - 3s)"]', "line 1: the range 3 to 3 seconds is empty"),
         ('["A (0s - 3s)",\n\n"B (2s - 5s)"]', "line 3: the range starts at 2 seconds, before the previous one ends"),
         ('[" (0s - 3s)"]', "line 1: the caption is empty"),
@@ -100,8 +102,13 @@ GOOD = {"video": "a.mp4", "chunks": ["A (0s - 3s)", {"start": 4, "end": 7.5, "ca
         ({"chunks": []}, "chunks is []; expected a list"),
         ({"chunks": ["A"]}, "chunk 0: 'A' does not end with a range"),
         ({"chunks": [{"start": 0, "end": 1}]}, "chunk 0: expected start, end and caption"),
-        ({"chunks": [{"start": "0", "end": 1, "caption": "A"}]}, "chunk 0: start is '0'; expected seconds"),
-        ({"chunks": [{"start": 0, "end": 10**400, "caption": "A"}]}, "chunk 0: end is 1000"),
+        ({"chunks": [{"start": "soon", "end": 1, "caption": "A"}]}, "chunk 0: start is 'soon'; expected seconds"),
+        ({"chunks": [{"start": 0, "end": 10**400, "caption": "A"}]}, "chunk 0: end is inf; expected seconds"),
+        ({"chunks": [{"start": 0, "end": 10**350, "caption": "A"}]}, "chunk 0: end is a number of more than 20 digits"),
+        ({"chunks": ["A\x07 (0s - 3s)"]}, "chunk 0: the caption holds the character U+0007; take it out"),
+        ({"chunks": [{"start": 0, "end": None, "caption": "A"}, "B (3s - 4s)"]}, "before the previous one ends at inf"),
+        ({"source": "a\u202eb"}, "the source holds the character U+202E"),
+        ({"video": "a\ud800.mp4"}, "the name of the video holds the character U+D800"),
         ({"chunks": [{"start": 0, "end": 1, "caption": 5}]}, "chunk 0: caption is 5; expected text"),
         ({"chunks": ["A (0s - 3s)", "B (1s - 5s)"]}, "chunk 1: the range starts at 1 seconds"),
         ({"object_class": "cars"}, "object_class is 'cars'; expected one of humans, animals, environment"),
@@ -117,7 +124,7 @@ def test_wrong_lines_are_named(tmp_path, changes, message):
     assert message in str(caught.value)
 
 
-@pytest.mark.parametrize("line", ["[" * 100_000, '{"chunks": ' + "9" * 5000 + "}", "{"])
+@pytest.mark.parametrize("line", ["[" * 100_000, '{"chunks": ' + '{"a":' * 100_000, "{"])
 def test_lines_that_are_no_json_are_named(tmp_path, line):
     (tmp_path / "m.jsonl").write_text("\n" + line)
     with pytest.raises(ValueError, match=r"m.jsonl, line 2: (cannot be read as|not valid) JSON"):
@@ -132,6 +139,9 @@ def test_wrong_files_are_named(tmp_path):
         ("", "is empty"),
         ("{", "line 1: not valid JSON: .* at column 2"),
         ("[1]", "line 1: expected an object"),
+        ('{"video": "a.mp4", "video": "b.mp4"}', "line 1: 'video' is given twice"),
+        ('{"video": "a.mp4", "chunks": [{"start": 0, "start": 1}]}', "line 1: 'start' is given twice"),
+        ('{"video": "a.mp4", "chunks": ' + "9" * 5000 + "}", "line 1: chunks is inf; expected a list"),
         (json.dumps(GOOD) + "\n" + json.dumps(GOOD), r"line 2: a\.mp4 is also on line 1"),
     ):
         path.write_text(text)
@@ -178,7 +188,38 @@ def test_the_release_is_read_from_its_folders(tmp_path):
     ]
     assert read_release(videos) == manifest
     (videos / "GOT-10k/0002.json").unlink()
-    with pytest.raises(FileNotFoundError, match=r"0002\.json: no such file, nor 0002\.txt"):
+    with pytest.raises(FileNotFoundError, match=r"0002\.json: no such file, nor 0002\.txt, 0002\.srt, 0002\.vtt"):
         read_release(tmp_path / "hub")
     with pytest.raises(FileNotFoundError, match="no videos here"):
         read_release(tmp_path / "none")
+
+
+def test_files_of_systems_and_tools_are_left_out(tmp_path):
+    for name in ("a.mp4", "._a.mp4", ".hidden/b.mp4", ".cache/huggingface/c.mp4", "x/.d.mp4", "x/e.mp4"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    for name in ("a.txt", "x/e.txt", "._a.txt", ".DS_Store"):
+        (tmp_path / name).write_text("A swan.")
+    assert [entry.video for entry in read_release(tmp_path).entries] == ["a.mp4", "x/e.mp4"]
+    hidden = tmp_path / ".cache"  # a folder that is asked for by its name is read
+    (hidden / "huggingface/c.txt").write_text("A swan.")
+    assert [entry.video for entry in read_release(hidden).entries] == ["huggingface/c.mp4"]
+
+
+def test_a_caption_of_the_whole_video_lasts_to_its_end(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.mp4").touch()
+    (tmp_path / "a.txt").write_text("A swan\nglides.\n")
+    (tmp_path / "b.json").write_text('["A (0:00 - 0:03)"]')
+    manifest = read_release(tmp_path)
+    assert manifest.entries[0].chunks == (CaptionedChunk(start=0, end=float("inf"), caption="A swan glides."),)
+    assert manifest.entries[0].boundaries(70, 8.0) == [0, 70]
+    manifest.save(tmp_path / "m.jsonl")
+    assert Manifest.load(tmp_path / "m.jsonl") == manifest
+    assert "Infinity" not in (tmp_path / "m.jsonl").read_text()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_manifests_are_read_in_any_unicode_encoding_with_a_mark(tmp_path, encoding):
+    (tmp_path / "m.jsonl").write_text(json.dumps(GOOD, ensure_ascii=False) + "\n", encoding=encoding)
+    assert Manifest.load(tmp_path / "m.jsonl").entries[0].chunks[0].caption == "A"

@@ -2,22 +2,25 @@
 
 import hashlib
 import json
+import math
 import os
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
-from lvbench.captions import CaptionedChunk, check_order, parse_caption, read_captions
+from lvbench.captions import CaptionedChunk, TwiceError, check_order, chunk_of, decoder, read_captions
+from lvbench.texts import check_characters, read_text, shown
 
 ObjectClass = Literal["humans", "animals", "environment"]
 TRAIN_SHARE = 0.8
 VIDEO_FOLDER = "Video_datasets"
 """The folder of videos in the release on Hugging Face."""
 SUFFIXES = (".mp4", ".mkv", ".webm", ".mov")
+CAPTION_SUFFIXES = (".json", ".txt", ".srt", ".vtt")
 KEYS = ("video", "chunks", "source", "object_class")
+_DECODER = decoder()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,7 +71,8 @@ class Manifest:
     On disk it is a file of lines, each the JSON of one video:
     ``{"video": "a.mp4", "source": "GOT-10k", "object_class": "animals", "chunks": [{"start": 0, "end": 3,
     "caption": "A swan glides"}, ...]}``. A chunk may also be a string that ends with its range, as the paper prints
-    captions: ``"A swan glides (00s - 03s)"``. ``source`` and ``object_class`` may be left out.
+    captions: ``"A swan glides (00s - 03s)"``. ``source`` and ``object_class`` may be left out. An ``end`` of null is
+    that of the video.
     """
 
     entries: tuple[ManifestEntry, ...]
@@ -94,10 +98,7 @@ class Manifest:
         path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no such file; expected a manifest, a line of JSON for each video")
-        try:
-            lines = path.read_text(encoding="utf-8-sig").split("\n")  # splitlines would cut captions, too
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path}: not a text file in UTF-8") from error
+        lines = read_text(path).split("\n")  # splitlines would cut captions, too
         entries: list[ManifestEntry] = []
         places: dict[str, int] = {}
         for number, line in enumerate(lines, 1):
@@ -141,8 +142,10 @@ class Manifest:
 def read_release(folder: str | Path, *, captions: str | Path | None = None) -> Manifest:
     """A manifest of the data set's release: videos below ``Video_datasets``, and their caption lists.
 
-    The captions of ``Video_datasets/GOT-10k/0001.mp4`` are looked for in ``0001.json`` and ``0001.txt``, beside the
-    video or at the same place below ``captions``. The first folder below ``Video_datasets`` is the source.
+    The captions of ``Video_datasets/GOT-10k/0001.mp4`` are looked for in ``0001.json``, ``0001.txt``, ``0001.srt`` and
+    ``0001.vtt``, beside the video or at the same place below ``captions``; a text without ranges is the caption of the
+    whole video. The first folder below ``Video_datasets`` is the source. Files and folders whose names begin with a
+    point are left out.
 
     Args:
         folder: what was downloaded from the hub, or the folder of videos itself.
@@ -154,7 +157,7 @@ def read_release(folder: str | Path, *, captions: str | Path | None = None) -> M
     """
     root = Path(folder)
     root = root / VIDEO_FOLDER if (root / VIDEO_FOLDER).is_dir() else root
-    videos = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    videos = sorted(path for path in root.rglob("*") if _is_video(path.relative_to(root)) and path.is_file())
     if not videos:
         raise FileNotFoundError(f"{root}: no videos here; expected those of the release's folder {VIDEO_FOLDER}")
     entries = []
@@ -166,35 +169,46 @@ def read_release(folder: str | Path, *, captions: str | Path | None = None) -> M
     return Manifest(entries=tuple(entries))
 
 
+def _is_video(name: Path) -> bool:
+    """Whether a name is that of a video; systems and tools begin names of their own files with a point."""
+    return name.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in name.parts)
+
+
 def _beside(video: Path) -> Path:
-    places = [video.with_suffix(suffix) for suffix in (".json", ".txt")]
+    places = [video.with_suffix(suffix) for suffix in CAPTION_SUFFIXES]
     for place in places:
         if place.is_file():
             return place
-    raise FileNotFoundError(f"{places[0]}: no such file, nor {places[1].name}; expected the captions of {video.name}")
+    others = ", ".join(place.name for place in places[1:])
+    raise FileNotFoundError(f"{places[0]}: no such file, nor {others}; expected the captions of {video.name}")
 
 
 def _line(entry: ManifestEntry) -> str:
-    chunks = [{"start": one.start, "end": one.end, "caption": one.caption} for one in entry.chunks]
+    chunks = [
+        {"start": one.start, "end": None if one.end == math.inf else one.end, "caption": one.caption}
+        for one in entry.chunks
+    ]
     found = {"video": entry.video, "source": entry.source, "object_class": entry.object_class, "chunks": chunks}
     return json.dumps({key: value for key, value in found.items() if value is not None}, ensure_ascii=False)
 
 
 def _entry(line: str, where: str) -> ManifestEntry:
     try:
-        found = json.loads(line)
+        found = _DECODER.decode(line)
     except json.JSONDecodeError as error:
         raise ValueError(f"{where}: not valid JSON: {error.msg.lower()} at column {error.colno}") from error
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets in brackets in brackets
-        raise ValueError(f"{where}: cannot be read as JSON: {error}") from error
+    except TwiceError as error:
+        raise ValueError(f"{where}: {error}") from None
+    except RecursionError:
+        raise ValueError(f"{where}: cannot be read as JSON: its brackets are nested too deeply") from None
     if not isinstance(found, dict):
-        raise ValueError(f"{where}: expected an object with video and chunks, got {line[:20]!r}")
+        raise ValueError(f"{where}: expected an object with video and chunks, got {shown(line, 20)}")
     if unknown := [key for key in found if key not in KEYS]:
-        raise ValueError(f"{where}: unknown field {unknown[0]!r}; known are {', '.join(KEYS)}")
+        raise ValueError(f"{where}: unknown field {shown(unknown[0])}; known are {', '.join(KEYS)}")
     source = _optional(found, "source", where)
     kind = _optional(found, "object_class", where)
     if kind is not None and kind not in get_args(ObjectClass):
-        raise ValueError(f"{where}: object_class is {kind!r}; expected one of {', '.join(get_args(ObjectClass))}")
+        raise ValueError(f"{where}: object_class is {shown(kind)}; expected one of {', '.join(get_args(ObjectClass))}")
     return ManifestEntry(
         video=_video(found.get("video"), where),
         chunks=_chunks(found.get("chunks"), where),
@@ -206,41 +220,26 @@ def _entry(line: str, where: str) -> ManifestEntry:
 def _optional(found: Mapping[str, Any], key: str, where: str) -> str | None:
     value = found.get(key)
     if value is not None and (not isinstance(value, str) or not value):
-        raise ValueError(f"{where}: {key} is {value!r}; expected a word, or leave it out")
+        raise ValueError(f"{where}: {key} is {shown(value)}; expected a word, or leave it out")
+    if value is not None:
+        check_characters(value, where=where, name=key)
     return value
 
 
 def _video(value: Any, where: str) -> str:
     path = PurePosixPath(value) if isinstance(value, str) and value else None
     if path is None or not path.name or path.is_absolute() or ".." in path.parts or {"\\", "\0"} & set(value):
-        raise ValueError(f"{where}: video is {value!r}; expected a path below the folder of videos, with / in it")
+        raise ValueError(f"{where}: video is {shown(value)}; expected a path below the folder of videos, with / in it")
+    check_characters(value, where=where, name="name of the video")
     return path.as_posix()
 
 
 def _chunks(value: Any, where: str) -> tuple[CaptionedChunk, ...]:
     if not isinstance(value, list) or not value:
-        raise ValueError(f"{where}: chunks is {value!r}; expected a list of start, end and caption")
+        raise ValueError(f"{where}: chunks is {shown(value)}; expected a list of start, end and caption")
     found: list[CaptionedChunk] = []
     for number, item in enumerate(value):
         place = f"{where}, chunk {number}"
-        found.append(parse_caption(item, where=place) if isinstance(item, str) else _chunk(item, place))
+        found.append(chunk_of(item, where=place))
         check_order(found, where=place)
     return tuple(found)
-
-
-def _chunk(item: Any, where: str) -> CaptionedChunk:
-    fields: dict[str, Callable[[Any], bool]] = {"start": _is_number, "end": _is_number, "caption": _is_text}
-    if not isinstance(item, dict) or item.keys() != fields.keys():
-        raise ValueError(f"{where}: expected start, end and caption, or a caption that ends with (00s - 03s)")
-    for key, fits in fields.items():
-        if not fits(item[key]):
-            raise ValueError(f"{where}: {key} is {item[key]!r}; expected {'text' if key == 'caption' else 'seconds'}")
-    return CaptionedChunk(start=float(item["start"]), end=float(item["end"]), caption=item["caption"])
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)

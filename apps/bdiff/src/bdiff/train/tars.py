@@ -1,7 +1,8 @@
 """WebDataset shards: tar files of videos and their captions, read without unpacking.
 
-A sample is a video and a list of captions of the same name, ``000017.mp4`` and ``000017.json`` or ``000017.txt``. In a
-manifest it is called ``shard-000.tar/000017.mp4``.
+A sample is a video and its captions in a file of the same name, ``000017.mp4`` and ``000017.json``, ``000017.txt``,
+``000017.srt`` or ``000017.vtt``. In a manifest it is called ``shard-000.tar/000017.mp4``. Names that begin with a point
+are left out.
 """
 
 import tarfile
@@ -15,6 +16,7 @@ from typing import IO
 from lvbench import CaptionedChunk, Manifest, ManifestEntry, read_captions
 
 _SUFFIXES = (".mp4", ".mkv", ".webm", ".mov")
+_CAPTIONS = (".json", ".txt", ".srt", ".vtt")
 
 
 def read_tars(folder: Path) -> Manifest:
@@ -25,19 +27,24 @@ def read_tars(folder: Path) -> Manifest:
         ValueError: If captions or a tar file are not valid.
     """
     entries = []
-    for shard in sorted(folder.glob("*.tar")):
+    for shard in sorted(path for path in folder.glob("*.tar") if not path.name.startswith(".")):
         with _opened(shard) as archive:
             members = {member.name.removeprefix("./"): member for member in archive.getmembers() if member.isfile()}
-            for name in sorted(name for name in members if PurePosixPath(name).suffix.lower() in _SUFFIXES):
-                beside = [str(PurePosixPath(name).with_suffix(suffix)) for suffix in (".json", ".txt")]
+            for name in sorted(name for name in members if _is_video(PurePosixPath(name))):
+                beside = [str(PurePosixPath(name).with_suffix(suffix)) for suffix in _CAPTIONS]
                 listed = next((members[one] for one in beside if one in members), None)
                 if listed is None:
-                    raise FileNotFoundError(f"{shard}: neither {beside[0]} nor {beside[1]}, the captions of {name}")
+                    raise FileNotFoundError(f"{shard}: neither {' nor '.join(beside)}, the captions of {name}")
                 chunks = _captions(archive, listed, shard)
                 entries.append(ManifestEntry(video=f"{shard.name}/{name}", chunks=chunks))
     if not entries:
         raise FileNotFoundError(f"{folder}: no videos in its tar files; expected {', '.join(_SUFFIXES)}")
     return Manifest(entries=tuple(entries))
+
+
+def _is_video(name: PurePosixPath) -> bool:
+    """Whether a name is that of a video; systems begin names of their own files with a point."""
+    return name.suffix.lower() in _SUFFIXES and not any(part.startswith(".") for part in name.parts)
 
 
 def member_opener(path: Path) -> Callable[[], AbstractContextManager[IO[bytes]]] | None:

@@ -39,7 +39,9 @@ def scaled(weight, scale):
     if scale.numel() == 1:
         return weight / scale.reshape(())
     columns = scale.numel() // weight.shape[0]
-    return (weight.flatten(1).unflatten(1, (columns, -1)) / scale.reshape(weight.shape[0], columns, 1)).view(weight.shape)
+    return (weight.flatten(1).unflatten(1, (columns, -1)) / scale.reshape(weight.shape[0], columns, 1)).view(
+        weight.shape
+    )
 
 
 def stored(model, *, form="number", ending=".scale_weight", dtype=torch.float8_e4m3fn, style="wan", owner="", extra=()):
@@ -68,11 +70,14 @@ def note(layout):
 
 LAYOUTS = {
     "comfy": {"ending": ".scale_weight", "extra": [(".scale_input", torch.tensor(2.0))]},
-    "comfy-mixed": {"ending": ".weight_scale", "extra": [(".input_scale", torch.tensor(2.0)), (".comfy_quant", note("float8_e4m3fn"))]},
+    "comfy-mixed": {
+        "ending": ".weight_scale",
+        "extra": [(".input_scale", torch.tensor(2.0)), (".comfy_quant", note("float8_e4m3fn"))],
+    },
     "owner": {"ending": ".scale_weight", "owner": "model.diffusion_model."},
     "kijai": {"ending": ".scale_weight", "dtype": torch.float8_e5m2},
     "diffusers": {"ending": ".weight_scale", "style": "diffusers"},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -88,7 +93,9 @@ def test_scaled_weights_are_read_as_what_they_stand_for(config, model, tmp_path,
     for name, expected in numbers.items():
         torch.testing.assert_close(found[name], expected, rtol=1e-5, atol=1e-6, msg=name)
     # And they are near to what was quantised: the scale is not forgotten, nor taken the wrong way round.
-    key = next(name for name in numbers if name.startswith("blocks.0") and name.endswith("weight") and numbers[name].ndim == 2)
+    key = next(
+        name for name in numbers if name.startswith("blocks.0") and name.endswith("weight") and numbers[name].ndim == 2
+    )
     torch.testing.assert_close(found[key], dict(split(model, style))[key], rtol=0.2, atol=0.05)
 
 
@@ -119,7 +126,10 @@ def test_parts_in_different_dtypes_have_a_common_one(config, model, tmp_path):
     name = "blocks.0.self_attn.q.weight"
     weights[name] = weights[name].to(torch.float8_e4m3fn)
     save_file(weights, tmp_path / "model.safetensors")
-    assert load_transformer(tmp_path / "model.safetensors", config=config).blocks[0].self_attention.qkv.weight.dtype == torch.float32
+    assert (
+        load_transformer(tmp_path / "model.safetensors", config=config).blocks[0].self_attention.qkv.weight.dtype
+        == torch.float32
+    )
 
 
 @pytest.mark.parametrize(
@@ -149,8 +159,11 @@ OTHERS = [
     ({f"{KEY}.weight_scale_2": torch.zeros(4)}, "floats of 4 bits"),
     ({f"{KEY}.comfy_quant": note("int8_tensorwise")}, "int8_tensorwise"),
     ({f"{KEY}.comfy_quant": torch.zeros(3, dtype=torch.uint8)}, "an unknown layout"),
-    ({f"{KEY}.weight": torch.zeros(48, 40, dtype=torch.int8), f"{KEY}.weight_scale": torch.ones(48)}, "int8 with a scale"),
-]  # fmt: skip
+    (
+        {f"{KEY}.weight": torch.zeros(48, 40, dtype=torch.int8), f"{KEY}.weight_scale": torch.ones(48)},
+        "int8 with a scale",
+    ),
+]
 
 
 @pytest.mark.parametrize(("extra", "kind"), OTHERS)
@@ -177,5 +190,5 @@ def test_a_scale_that_fits_nothing_is_refused(config, model, tmp_path, scale):
     tensors, _ = stored(model)
     tensors[f"{KEY}.scale_weight"] = scale
     save_file(tensors, tmp_path / "model.safetensors")
-    with pytest.raises(ValueError, match=r"blocks\.0\.ffn\.0\.scale_weight is .* expected one number, or one for each of"):
+    with pytest.raises(ValueError, match=r"blocks\.0\.ffn\.0\.scale_weight is .* expected one number, or one for"):
         load_transformer(tmp_path / "model.safetensors", config=config)

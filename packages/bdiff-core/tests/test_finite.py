@@ -35,6 +35,11 @@ def test_the_largest_numbers_are_finite(dtype):
     assert is_finite(torch.tensor([info.max, info.min, info.tiny], dtype=torch.float64).to(dtype))
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_a_sum_that_overflows_is_no_proof(dtype):
+    assert is_finite(torch.full((100,), torch.finfo(dtype).max, dtype=torch.float64).to(dtype))
+
+
 @pytest.mark.parametrize("dtype", [torch.int8, torch.int64, torch.bool, torch.uint8])
 def test_integers_are_always_finite(dtype):
     assert is_finite(torch.ones(3, dtype=dtype))
@@ -58,7 +63,9 @@ def test_a_transformer_that_is_not_finite_is_refused(config, random_model, tmp_p
     path = tmp_path / ("model.pt" if format == "pt" else "model")
     save_transformer(model, path, format=format)
     key = {"bdiff": "blocks.1.self_attention.qkv", "diffusers": "blocks.1.attn1.to_k"}.get(format, "self_attn.k")
-    with pytest.raises(ValueError, match=rf"not finite, first in \S*{re.escape(key)}\.weight; the file is damaged") as e:
+    with pytest.raises(
+        ValueError, match=rf"not finite, first in \S*{re.escape(key)}\.weight; the file is damaged"
+    ) as e:
         load_transformer(path, dtype=dtype)
     assert re.match(r"\S+(model\.pt|\.safetensors) holds numbers", str(e.value))
 

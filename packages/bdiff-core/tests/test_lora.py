@@ -62,9 +62,9 @@ PAIRS = {
     "linear_layer": ("{}.lora_linear_layer.down.weight", "{}.lora_linear_layer.up.weight", None),
 }
 OWNERS = (
-    "", "transformer.", "diffusion_model.", "model.", "base_model.model.", "model.diffusion_model.", "pipe.dit.", "dit.",
-    "base_model.model.transformer.", "base_model.model.model.", "generator.", "module.", "unet.", "lora_transformer.",
-    "pipe.transformer.",
+    "", "transformer.", "diffusion_model.", "model.", "base_model.model.", "model.diffusion_model.", "pipe.dit.",
+    "dit.", "base_model.model.transformer.", "base_model.model.model.", "generator.", "module.", "unet.",
+    "lora_transformer.", "pipe.transformer.",
 )  # fmt: skip
 FLAT_OWNERS = ("lora_unet_", "lora_unet__", "lora_transformer_", "lycoris_", "lora_dit_", "diffusion_model_")
 
@@ -174,9 +174,8 @@ def test_differences_of_modulation_tables_are_added(base, tmp_path, owner):
     generator = torch.Generator().manual_seed(1)
     first, last, head = (torch.randn(1, rows, 40, generator=generator) for rows in (6, 6, 2))
     join = flat if owner == "lora_unet_" else str
-    tensors = {
-        f"{owner}{join('blocks.0')}.diff_m": first, f"{owner}{join('blocks.2')}.diff_m": last, f"{owner}head.diff_m": head
-    }  # fmt: skip
+    owners = (f"{owner}{join(name)}" for name in ("blocks.0", "blocks.2", "head"))
+    tensors = {f"{name}.diff_m": table for name, table in zip(owners, (first, last, head), strict=True)}
     save_file(tensors, tmp_path / "lora.safetensors")
     changed = load_transformer(path, loras={tmp_path / "lora.safetensors": 0.5}).state_dict()
     before = {name: p.clone() for name, p in model.state_dict().items()}
@@ -188,13 +187,16 @@ def test_differences_of_modulation_tables_are_added(base, tmp_path, owner):
 
 
 def test_biases_and_norms_are_added(base, tmp_path):
-    """`lora_B.bias` is scaled as the product is, and adds to `diff_b`; LyCORIS calls differences of norms its own way."""
+    """`lora_B.bias` is scaled as the product is, and adds to `diff_b`; LyCORIS has other words for norms."""
     model, path, factors = base
     only = {"blocks.0.attn1.to_k": factors["blocks.0.attn1.to_k"]}
     tensors = lora_tensors(only, "plain AB-alpha", "wan")
     name = "diffusion_model.blocks.0.self_attn.k"
     tensors |= {f"{name}.lora_B.bias": torch.full((40,), 3.0), f"{name}.diff_b": torch.full((40,), 2.0)}
-    tensors |= {"lycoris_blocks_0_norm3.w_norm": torch.full((40,), 4.0), "lycoris_blocks_0_norm3.b_norm": torch.ones(40)}
+    tensors |= {
+        "lycoris_blocks_0_norm3.w_norm": torch.full((40,), 4.0),
+        "lycoris_blocks_0_norm3.b_norm": torch.ones(40),
+    }
     save_file(tensors, tmp_path / "lora.safetensors")
     changed = load_transformer(path, loras={tmp_path / "lora.safetensors": 0.5}).state_dict()
     before = model.state_dict()

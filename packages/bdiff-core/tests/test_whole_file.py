@@ -83,7 +83,11 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
 
 
 def test_an_interruption_leaves_nothing(tmp_path):
-    with pytest.raises(KeyboardInterrupt), whole_file(tmp_path / "x") as partial:
-        partial.write_text("half")
-        raise KeyboardInterrupt
+    def stopped():
+        with whole_file(tmp_path / "x") as partial:
+            partial.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
     assert list(tmp_path.iterdir()) == []

@@ -93,7 +93,9 @@ def test_salience_is_of_tensors(kind, name):
         salient_tokens(**given, coverage=0.9)
 
 
-@pytest.mark.parametrize("policy", [Full(), Rolling(2), Sink(1, 2), SemanticSparse(top_l=1, num_recent=1), DynamicSparse(2, 0.9)])
+@pytest.mark.parametrize(
+    "policy", [Full(), Rolling(2), Sink(1, 2), SemanticSparse(top_l=1, num_recent=1), DynamicSparse(2, 0.9)]
+)
 def test_policies_take_arrays_of_similarities(policy):
     similarity = [0.5, 0.25, 0.75, 0.1]
     assert policy.select(4, np.array(similarity)) == policy.select(4, similarity)
@@ -165,7 +167,7 @@ def test_numbers_that_are_not_finite_are_refused_by_name(policy, name, bad, quan
 def test_an_embedding_that_is_not_finite_is_refused_by_chunk(policy, bad):
     bank = KVBank(policy=policy)
     bank.write(0, [LayerKV(**parts())], embedding=EMBEDDING)
-    with pytest.raises(ValueError, match="^embedding of chunk 1 holds numbers that are not finite"):
+    with pytest.raises(ValueError, match=r"^embedding of chunk 1 holds numbers that are not finite"):
         bank.write(1, [LayerKV(**parts())], embedding=torch.tensor([bad] * 5))
     with pytest.raises(ValueError, match="embedding holds NaN or infinity"):
         bank.read(1, embedding=torch.tensor([bad] * 5))

@@ -19,7 +19,9 @@ def check_tensor(given: Any, name: str) -> None:
     if isinstance(given, Tensor):
         return
     kind = type(given)
-    known = {"numpy": "torch.from_numpy({})", "builtins": "torch.tensor({})"}.get(kind.__module__, "torch.as_tensor({})")
+    known = {"numpy": "torch.from_numpy({})", "builtins": "torch.tensor({})"}.get(
+        kind.__module__, "torch.as_tensor({})"
+    )
     full = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     word = name.split()[0]
     raise TypeError(f"{name} is a {full}; expected a torch.Tensor: {known.format(word)} makes one")
@@ -47,9 +49,8 @@ def is_finite(*tensors: Tensor) -> bool:
     if not filled:
         return True
     # Half precision would overflow often, and its sum in another dtype is slow.
-    if not any(x.dtype == torch.float16 for x in filled):
-        if _all_finite([x.sum() for x in filled]):
-            return True
+    if not any(x.dtype == torch.float16 for x in filled) and _all_finite([x.sum() for x in filled]):
+        return True
     return _all_finite([extreme for x in filled for extreme in torch.aminmax(x)])
 
 

@@ -87,6 +87,12 @@ class EfficientNetLite0:
         wanted = network.state_dict()
         if missing := sorted(wanted.keys() - state.keys()):
             raise ValueError(f"{self.path}: is no EfficientNet-lite0; {missing[0]} is missing. Expected {WEIGHTS}")
+        for key, value in wanted.items():
+            if state[key].shape != value.shape:
+                raise ValueError(
+                    f"{self.path}: is no EfficientNet-lite0; {key} is {tuple(state[key].shape)}, not "
+                    f"{tuple(value.shape)}. Expected {WEIGHTS}"
+                )
         network.load_state_dict({key: state[key] for key in wanted})
         network = folded(network.eval().requires_grad_(False)).to(self._device)
         return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -1,6 +1,7 @@
 """DINO, CLIP and SigLIP through transformers."""
 
 import hashlib
+import pickle
 from collections.abc import Sequence
 from functools import cached_property
 from os import PathLike
@@ -9,7 +10,10 @@ from typing import Any
 
 import torch
 from jaxtyping import Float32, UInt8
+from safetensors import SafetensorError
 from torch import Tensor
+
+from vde_metrics.weights import check_finite, check_kind
 
 FILES = ("config.json", "preprocessor_config.json")
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -110,6 +114,9 @@ class PretrainedEncoder:
         _check_transformers()
         from transformers import AutoConfig, AutoModel
 
+        for file in (Path(self.source, name) for name in WEIGHTS if not name.endswith(".json")):
+            if file.is_file():
+                check_kind(file, expected="the weights of the model whose config.json lies beside them")
         try:
             config = AutoConfig.from_pretrained(self.source, revision=self._revision)
             _check_type(config.model_type, self.source)
@@ -121,10 +128,15 @@ class PretrainedEncoder:
             raise FileNotFoundError(
                 f"{self.source}: cannot be loaded ({_first_line(error)}); {_wanted('it')}"
             ) from error
+        except (SafetensorError, RuntimeError, pickle.UnpicklingError) as error:
+            raise ValueError(
+                f"{self.source}: the weights are damaged or do not fit the config; {_wanted('it')}"
+            ) from error
         if missing := sorted(found["missing_keys"]):
             raise ValueError(
                 f"{self.source}: the weights lack {missing[0]} and {len(missing) - 1} more; not a whole model"
             )
+        check_finite(model.state_dict(), self.source)
         if config.model_type in PROJECTED:
             del model.text_model  # half of the memory, and no picture passes through it
         return model.eval().requires_grad_(False).to(self._device)

@@ -2,11 +2,13 @@
 
 import pickle
 import struct
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
 _NO_WEIGHTS = (
@@ -20,27 +22,76 @@ _NO_WEIGHTS = (
     AssertionError,
     AttributeError,
     TypeError,
+    OverflowError,
 )
 """What reading ends with in a file that is damaged or of another kind: torch takes any bytes for instructions."""
+
+_BEGINNINGS = (
+    (b"version https://git-lfs", "a Git LFS pointer, not the file it points to; `git lfs pull` fetches that"),
+    (b"GGUF", "a GGUF file, whose quantised weights are not read here"),
+    (b"\x93NUMPY", "a NumPy array"),
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file, as Keras writes them"),
+    (b"\x1f\x8b", "compressed by gzip; unpack it first"),
+    (b"BZh", "compressed by bzip2; unpack it first"),
+    (b"\xfd7zXZ", "compressed by xz; unpack it first"),
+    (b"\x28\xb5\x2f\xfd", "compressed by zstd; unpack it first"),
+    (b"7z\xbc\xaf", "a 7z archive; unpack it first"),
+    (b"\x89PNG", "a picture"),
+    (b"\xff\xd8\xff", "a picture"),
+)
+_PAGES = (b"<!doctype", b"<html", b"<head", b"<?xml", b"<!--")
 
 
 def read_weights(path: Path, *, expected: str) -> dict[str, Tensor]:
     """The tensors of a file by their names, on the CPU.
 
     Args:
-        path: a ``.safetensors`` file, or another one as `torch.save` writes it.
+        path: a safetensors file, or one that `torch.save` wrote; told by content.
         expected: what belongs there, for the errors.
 
     Raises:
-        ValueError: if the file is damaged, or holds something else than named tensors.
+        ValueError: if the file is damaged, holds something else than named tensors, or numbers that are not finite.
     """
+    check_kind(path, expected=expected)
     try:
-        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        state = _read(path)
     except _NO_WEIGHTS as error:  # whose own words are of no use: torch's advise to run what is in the file
         raise ValueError(f"{path}: damaged, or not plain weights; expected {expected}") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"{path}: holds something else than tensors by their names; expected {expected}")
-    return {str(name): value for name, value in state.items()}
+    found = {str(name): value for name, value in state.items()}
+    check_finite(found, path)
+    return found
+
+
+def check_kind(path: Path, *, expected: str) -> None:
+    """Raise a ValueError that says what a file is, if its first bytes tell that it holds no weights."""
+    with path.open("rb") as file:
+        head = file.read(4096)
+    words = next((words for beginning, words in _BEGINNINGS if head.startswith(beginning)), None)
+    if not head:
+        words = "an empty file; download it again"
+    elif head.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(_PAGES):
+        words = "a web page, not the file itself; download it again"
+    elif head[257:262] == b"ustar":
+        words = "a tar archive; unpack it first"
+    elif words is None and head[:1] in (b"{", b"[") and head.isascii():
+        words = "a JSON file, not weights"
+    elif not any(head):
+        words = "a file of zeros, as a download leaves that was not finished"
+    if words is not None:
+        raise ValueError(f"{path}: damaged, or not plain weights; expected {expected}. It is {words}")
+
+
+@torch.no_grad()
+def check_finite(state: Mapping[str, Tensor], source: str | Path) -> None:
+    """Raise a ValueError that names a tensor if one holds NaN or infinity, of which every figure would be made."""
+    for name, value in state.items():
+        whole = value if value.dtype.itemsize > 1 else value.float()
+        if not value.is_floating_point() or value.numel() == 0:
+            continue
+        if not all(bool(extreme.isfinite()) for extreme in torch.aminmax(whole)):
+            raise ValueError(f"{source}: holds numbers that are not finite, first in {name}; the file is damaged")
 
 
 def check_fits(state: dict[str, Tensor], wanted: dict[str, Tensor], *, path: Path, expected: str) -> None:
@@ -49,3 +100,14 @@ def check_fits(state: dict[str, Tensor], wanted: dict[str, Tensor], *, path: Pat
     wrong += [name for name, value in wanted.items() if name in state and state[name].shape != value.shape]
     if wrong:
         raise ValueError(f"{path}: the weights do not fit the network, {wrong[0]} for one; expected {expected}")
+
+
+def _read(path: Path) -> object:
+    """What the file holds, whatever its name is."""
+    with path.open("rb") as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's, about pickles that it then refuses
+        if file.read(9)[8:] == b"{":  # after the length of the header
+            file.seek(0)
+            return load_safetensors(file.read())
+        file.seek(0)
+        return torch.load(file, "cpu", weights_only=True)

@@ -39,7 +39,7 @@ def own_config(config: dict[str, Any], file: Path) -> ModelConfig:
     missing = names - set(given) - set(_LATER)
     if missing or set(given) - names:
         raise ValueError(
-            f"{file} does not describe this version's ModelConfig: missing {sorted(missing)}, "
+            f"{file} describes no transformer of this version: missing {sorted(missing)}, "
             f"unknown {sorted(set(given) - names)}"
         )
     return _build(given, file)

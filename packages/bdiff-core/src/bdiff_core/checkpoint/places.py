@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,12 +136,17 @@ def weight_files(path: Path, stems: tuple[str, ...]) -> tuple[Path, ...]:
         return (_there(others[0]),)
     if others:
         raise ValueError(f"{path} holds {[file.name for file in others]}; name the file that is meant")
+    raise ValueError(_lacking(path, files, stems[0]))
+
+
+def _lacking(path: Path, files: Sequence[Path], stem: str) -> str:
+    """What is wrong with a folder without weights."""
     for file in files:
         if file.suffix.lower() in _NO_WEIGHTS and file.is_file():
-            weight_kind(file)  # which says what it is
+            weight_kind(file)  # which raises what it is
     if not (path / CONFIG).is_file():
-        raise ValueError(f"{path} holds no transformer: {CONFIG} is missing")
-    raise ValueError(f"{path} is incomplete: {stems[0]}.safetensors is missing")
+        return f"{path} holds no transformer: {CONFIG} is missing"
+    return f"{path} is incomplete: {stem}.safetensors is missing"
 
 
 def _complete(path: Path, names: list[str]) -> tuple[Path, ...]:

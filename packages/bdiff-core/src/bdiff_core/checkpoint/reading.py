@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor
 
 from bdiff_core.checkpoint.configs import (
     CLASSES,
@@ -32,7 +31,7 @@ from bdiff_core.checkpoint.names import (
 from bdiff_core.checkpoint.places import DIFFUSERS_STEM, OUR_STEM, Place, find_place, weight_files
 from bdiff_core.checkpoint.problems import raise_problems
 from bdiff_core.checkpoint.quantized import plain_weights
-from bdiff_core.checkpoint.tensors import StoredTensor, TensorFile, read_tensors
+from bdiff_core.checkpoint.tensors import StoredTensor, TensorFile, common_dtype, read_parts, read_tensors
 from bdiff_core.config import ModelConfig
 from bdiff_core.finite import check_finite, is_finite
 from bdiff_core.model import ChunkDiT
@@ -92,12 +91,12 @@ class Checkpoint:
         weights = {}
         for name, shape in _expected(self.config).items():
             sources = [self.tensors[source] for source in source_names(name, self.style)]
-            weights[name] = weight = torch.empty(shape, dtype=dtype or _common_dtype(sources), device=device)
+            weights[name] = weight = torch.empty(shape, dtype=dtype or common_dtype(sources), device=device)
             if name not in changes:
-                _read_parts(sources, weight)
+                read_parts(sources, weight)
             else:
                 exact = torch.empty(shape, dtype=torch.float32, device=device)  # the sum is rounded once
-                _read_parts(sources, exact)
+                read_parts(sources, exact)
                 parts = exact.chunk(len(source_names(name, "wan")))
                 for part, change in changes[name]:
                     change.add_to(parts[part])
@@ -132,23 +131,6 @@ class Checkpoint:
             for (name, part), change in read_changes(lora, parts=parts, shapes=shapes):
                 changes[name].append((part, change))
         return changes
-
-
-def _read_parts(sources: Sequence[StoredTensor], out: Tensor) -> None:
-    """Read what makes up a parameter, each into its place."""
-    for source, part in zip(sources, out.chunk(len(sources)), strict=True):
-        source.read_into(part)
-
-
-def _common_dtype(sources: Sequence[StoredTensor]) -> torch.dtype:
-    """What parts of one parameter are read as, if nothing else is asked for."""
-    dtypes = {source.read_dtype for source in sources}
-    if len(dtypes) > 1:  # torch promotes no floats of 8 bits
-        dtypes = {torch.bfloat16 if dtype.itemsize == 1 else dtype for dtype in dtypes}
-    common = dtypes.pop()
-    for dtype in dtypes:
-        common = torch.promote_types(common, dtype)
-    return common
 
 
 def load_transformer(
@@ -237,18 +219,8 @@ def _named(place: Place, read: Sequence[TensorFile]) -> tuple[Style, dict[str, S
     tensors = plain_weights(tensors, place.path)
     style: Style | None = "diffusers" if kind in DIFFUSERS_CLASSES else style_of(tensors)
     if style is None:
-        raise ValueError(f"{place.path} holds no transformer of the Wan family: {_held(tensors, read[0])}")
+        raise ValueError(f"{place.path} holds no transformer of the Wan family: {read[0].told(tensors)}")
     return style, tensors
-
-
-def _held(tensors: Mapping[str, StoredTensor], file: TensorFile) -> str:
-    """What there is instead of a transformer."""
-    others = ", ".join(name for name in file.groups if name != file.entry)
-    where = f"its entry {file.entry} holds " if file.entry else "its tensors are "
-    told = where + (", ".join(sorted(tensors)[:3]) + " ..." if tensors else "none")
-    if not others:
-        return told
-    return f"{told}; its {'other ' if file.entry else ''}entries are {others}: choose one with --entry (`entry` in Python)"
 
 
 def _known(place: Place) -> Place:

@@ -9,7 +9,7 @@ import pickle
 import re
 import struct
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -136,6 +136,21 @@ class TensorFile:
     pickled: bool = False
     """Whether `torch.save` wrote it."""
 
+    def told(self, names: Iterable[str]) -> str:
+        """What there is, where something else was looked for.
+
+        Args:
+            names: Of its tensors, and of those of other files that belong to it.
+        """
+        where = f"its entry {self.entry} holds " if self.entry else "its tensors are "
+        listed = ", ".join(sorted(names)[:3])
+        told = where + (f"{listed} ..." if listed else "none")
+        others = ", ".join(name for name in self.groups if name != self.entry)
+        if not others:
+            return told
+        which = "other entries" if self.entry else "entries"
+        return f"{told}; its {which} are {others}: choose one with --entry (`entry` in Python)"
+
 
 def read_tensors(file: Path, *, entry: str | None = None) -> TensorFile:
     """The tensors of a file of either kind, told by its content.
@@ -228,3 +243,20 @@ def _unpickled(file: Path, *, mapped: bool) -> Any:
         ) from error
     except _DAMAGED_PICKLE as error:
         raise ValueError(f"{file} is damaged, or no weights that torch saved; download or copy it again") from error
+
+
+def read_parts(sources: Sequence[StoredTensor], out: Tensor) -> None:
+    """Read what makes up a parameter, each into its place."""
+    for source, part in zip(sources, out.chunk(len(sources)), strict=True):
+        source.read_into(part)
+
+
+def common_dtype(sources: Sequence[StoredTensor]) -> torch.dtype:
+    """What parts of one parameter are read as, if nothing else is asked for."""
+    dtypes = {source.read_dtype for source in sources}
+    if len(dtypes) > 1:  # torch promotes no floats of 8 bits
+        dtypes = {torch.bfloat16 if dtype.itemsize == 1 else dtype for dtype in dtypes}
+    common = dtypes.pop()
+    for dtype in dtypes:
+        common = torch.promote_types(common, dtype)
+    return common

@@ -58,12 +58,13 @@ class UMT5TextEncoder:
         transformers_logging.disable_progress_bar()
         check_files(Path(path_or_repo, "text_encoder"))
         try:
-            encoder, found = UMT5EncoderModel.from_pretrained(
+            loaded: tuple[Any, Any] = UMT5EncoderModel.from_pretrained(
                 str(path_or_repo), subfolder="text_encoder", dtype=dtype, output_loading_info=True
             )
             tokenizer = AutoTokenizer.from_pretrained(str(path_or_repo), subfolder="tokenizer")
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise ValueError(f"{path_or_repo}: cannot load the text encoder: {first_line(error)}") from None
+        encoder, found = loaded
         check_module(encoder, found, Path(path_or_repo, "text_encoder"))
         return cls(encoder.to(device), tokenizer, text_length=text_length)
 

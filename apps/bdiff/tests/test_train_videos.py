@@ -188,16 +188,31 @@ def test_shards_are_made_once_for_each_autoencoder_and_setting(folder, tmp_path)
     torch.testing.assert_close(latents[0].float(), whole[0].transpose(0, 1), atol=5e-3, rtol=5e-3)
 
 
-def test_a_video_that_is_too_short_is_named_and_none_long_enough_is_an_error(folder, tmp_path, caplog):
+def test_videos_that_are_all_too_short_are_an_error(folder, tmp_path, caplog):
     split = read_videos(folder)
-    with (
-        caplog.at_level(logging.WARNING),
-        pytest.raises(ValueError, match=r"none of 3 videos below .* take of 3 chunks"),
-    ):
+    message = r"none of 3 videos is long enough: clip \d.mp4 has 48 frames at 8 fps; a take of 3 chunks needs 57"
+    with caplog.at_level(logging.WARNING), pytest.raises(ValueError, match=message):
         prepare_videos(
             CausalVAE(SMALL), split.root, split.train, config=config_of(folder), folder=tmp_path, num_chunks=3
         )
-    assert "has 48 frames at 8 fps; a take of 3 chunks needs 57: left out" in caplog.text
+    assert caplog.text == ""
+
+
+def test_a_video_that_is_too_short_is_left_out_with_a_warning(folder, tmp_path, caplog):
+    split = read_videos(folder)
+    with VideoWriter(folder / "short.mp4", fps=FPS, height=32, width=64) as writer:
+        writer.add(torch.zeros(FPS, 32, 64, 3, dtype=torch.uint8))
+    short = ManifestEntry(video="short.mp4", chunks=(CaptionedChunk(start=0.0, end=1.0, caption="A second"),))
+    entries = (*split.train[:1], short)
+    try:
+        with caplog.at_level(logging.WARNING):
+            shards = prepare_videos(
+                CausalVAE(SMALL), folder, entries, config=config_of(folder), folder=tmp_path, num_chunks=2
+            )
+    finally:
+        (folder / "short.mp4").unlink()
+    assert len(shards) == 1
+    assert "left out: short.mp4 has 8 frames at 8 fps; a take of 2 chunks needs 37" in caplog.text
 
 
 def test_too_few_videos_and_odd_sizes_are_refused(folder, tmp_path):

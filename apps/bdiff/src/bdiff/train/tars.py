@@ -15,7 +15,8 @@ from typing import IO
 
 from lvbench import CaptionedChunk, Manifest, ManifestEntry, read_captions
 
-_SUFFIXES = (".mp4", ".mkv", ".webm", ".mov")
+SUFFIXES = (".mp4", ".mkv", ".webm", ".mov")
+"""Of names of videos."""
 _CAPTIONS = (".json", ".txt", ".srt", ".vtt")
 
 
@@ -38,13 +39,13 @@ def read_tars(folder: Path) -> Manifest:
                 chunks = _captions(archive, listed, shard)
                 entries.append(ManifestEntry(video=f"{shard.name}/{name}", chunks=chunks))
     if not entries:
-        raise FileNotFoundError(f"{folder}: no videos in its tar files; expected {', '.join(_SUFFIXES)}")
+        raise FileNotFoundError(f"{folder}: no videos in its tar files; expected {', '.join(SUFFIXES)}")
     return Manifest(entries=tuple(entries))
 
 
 def _is_video(name: PurePosixPath) -> bool:
     """Whether a name is that of a video; systems begin names of their own files with a point."""
-    return name.suffix.lower() in _SUFFIXES and not any(part.startswith(".") for part in name.parts)
+    return name.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in name.parts)
 
 
 def member_opener(path: Path) -> Callable[[], AbstractContextManager[IO[bytes]]] | None:

@@ -4,7 +4,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from bdiff.train.story_pool import HELD_OUT, StoryPool
-from bdiff.train.videos import VideoConfig, VideoSplit, read_takes, read_videos
+from bdiff.train.videos import VideoConfig, VideoSplit, read_takes, read_videos, settle_short
 
 
 class VideoPool(StoryPool):
@@ -34,12 +34,11 @@ class VideoPool(StoryPool):
 
     def _read(self, split: VideoSplit, held_out: bool) -> list[Tensor]:
         entries = split.held_out if held_out else split.train
+        short: list[str] = []
         found = [
             take.pixels
             for entry in entries
-            for take in read_takes(split.root, entry, self._config, num_chunks=self._chunks)
+            for take in read_takes(split.root, entry, self._config, num_chunks=self._chunks, on_short=short.append)
         ]
-        if not found:
-            kind = "held-out" if held_out else "training"
-            raise ValueError(f"none of {len(entries)} {kind} videos is long enough for a take of {self._chunks} chunks")
+        settle_short(short, entries)
         return found

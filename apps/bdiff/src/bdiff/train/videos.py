@@ -7,7 +7,7 @@ that of a film. What is left of a video after its last whole take is not used.
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from bdiff.train.stories import fingerprint, write_shard
-from bdiff.train.tars import member_opener, read_tars
+from bdiff.train.tars import SUFFIXES, member_opener, read_tars
 from bdiff_core import CausalVAE
 from lvbench import Manifest, ManifestEntry, read_release
 from vde_metrics import ShownFrame, VideoFile
@@ -85,7 +85,7 @@ def read_videos(source: Path) -> VideoSplit:
     """The videos of a manifest or a folder, four fifths of them for training (`Manifest.split`).
 
     Raises:
-        FileNotFoundError: If there is no such thing, or a video has no captions.
+        FileNotFoundError: If there is no such thing, a video of the manifest is missing, or one has no captions.
         ValueError: If captions are not valid, or there are fewer than three videos.
     """
     if source.is_dir() and any(source.glob("*.tar")):
@@ -94,15 +94,40 @@ def read_videos(source: Path) -> VideoSplit:
         manifest = read_release(source)
         root = source / "Video_datasets" if (source / "Video_datasets").is_dir() else source
     else:
-        manifest, root = Manifest.load(source), source.parent
+        manifest, root = _manifest(source), source.parent
     split = manifest.split()
     if not split.evaluation:
         raise ValueError(f"{source}: {len(manifest.entries)} videos; expected at least 3, one of which is held out")
     return VideoSplit(root=root, train=split.train, held_out=split.evaluation)
 
 
-def read_takes(root: Path, entry: ManifestEntry, config: VideoConfig, *, num_chunks: int) -> Iterator[Take]:
-    """The takes of a video, one after the other; a video that is too short for one is named in a warning."""
+def _manifest(source: Path) -> Manifest:
+    if source.suffix.lower() in SUFFIXES:
+        raise ValueError(f"{source} is a video; expected a folder of videos and captions, or a manifest (.jsonl)")
+    manifest = Manifest.load(source)
+    for entry in manifest.entries:
+        if not (source.parent / entry.video).is_file():
+            raise FileNotFoundError(f"{source}: {source.parent / entry.video}: no such file")
+    return manifest
+
+
+def read_takes(
+    root: Path,
+    entry: ManifestEntry,
+    config: VideoConfig,
+    *,
+    num_chunks: int,
+    on_short: Callable[[str], None] = logger.warning,
+) -> Iterator[Take]:
+    """The takes of a video, one after the other.
+
+    Args:
+        root: The folder that its name begins in.
+        entry: The video.
+        config: How it is cut.
+        num_chunks: Chunks of a take.
+        on_short: Told of a video that is too short for one.
+    """
     lengths = config.chunk_frames(num_chunks)
     frames: list[Tensor] = []
     start = 0
@@ -114,14 +139,20 @@ def read_takes(root: Path, entry: ManifestEntry, config: VideoConfig, *, num_chu
             start += len(frames)
             frames = []
     if start == 0:
-        logger.warning(
-            "%s has %d frames at %d fps; a take of %d chunks needs %d: left out",
-            entry.video,
-            len(frames),
-            config.fps,
-            num_chunks,
-            sum(lengths),
-        )
+        has = f"{entry.video} has {len(frames)} frames at {config.fps} fps"
+        on_short(f"{has}; a take of {num_chunks} chunks needs {sum(lengths)}")
+
+
+def settle_short(short: Sequence[str], entries: Sequence[ManifestEntry]) -> None:
+    """Name the videos that are too short, as `read_takes` told of them.
+
+    Raises:
+        ValueError: If all are.
+    """
+    if len(short) == len(entries):
+        raise ValueError(f"none of {len(entries)} videos is long enough: {short[0]}; give a smaller --chunks-per-story")
+    for line in short:
+        logger.warning("left out: %s", line)
 
 
 def prepare_videos(
@@ -150,18 +181,17 @@ def prepare_videos(
         ValueError: If no video is long enough.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    shards, weights = [], fingerprint(vae)
+    shards, short, weights = [], [], fingerprint(vae)
     for entry in entries:
         facts = {**asdict(config), "source": None, "num_chunks": num_chunks, "vae": weights, "sampling": _SAMPLING}
         shard = folder / f"{Path(entry.video).stem}-{_digest(root, entry, facts)}.safetensors"
         if not shard.exists():
-            takes = list(read_takes(root, entry, config, num_chunks=num_chunks))
+            takes = list(read_takes(root, entry, config, num_chunks=num_chunks, on_short=short.append))
             if not takes:
                 continue
             write_shard([_encoded(vae, take) for take in takes], [take.captions for take in takes], shard)
         shards.append(shard)
-    if not shards:
-        raise ValueError(f"none of {len(entries)} videos below {root} is long enough for a take of {num_chunks} chunks")
+    settle_short(short, entries)
     return shards
 
 

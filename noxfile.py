@@ -127,6 +127,16 @@ def vbench_reference(session):
 
 
 @nox.session
+def versions(session):
+    """The video and sample tests with the oldest and newest versions that the metadata admits, in no lane: minutes.
+
+    On every supported Python that is found; `./dev versions -- --everywhere` takes several GB of torch for the others.
+    """
+    session.install("packaging")
+    session.run("python", ".ci/versions.py", *FOLDERS, *session.posargs, env={"OMP_NUM_THREADS": "1"})
+
+
+@nox.session
 def sample(session):
     """A first video from a fresh checkout: `./dev sample [options of bdiff sample]`."""
     session.install(*PIP_OPTIONS, *EDITABLE)

@@ -59,7 +59,7 @@ def test_text_is_the_markdown_report(capsys, film):
         (["x.mp4", "--html", "."], "is a directory"),
         (["x.mp4", "--markdown", ""], "expected the name of a file"),
         ([""], "the name of a video is empty"),
-        (["x.mp4", "--device", "banana"], "x.mp4: device is 'banana', which torch cannot use here"),
+        (["x.mp4", "--metric", "subject", "--device", "banana"], "x.mp4: device is 'banana', which torch cannot use here"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(capsys, args, message):
@@ -304,3 +304,36 @@ def test_a_terminal_of_any_encoding_shows_the_report(film, tmp_path, encoding):
     done = subprocess.run(command, capture_output=True, env=environment)
     assert (done.returncode, done.stderr) == (0, b"")
     assert b"clarity" in done.stdout
+
+
+IDLE = [
+    (["--model", "dino=weights"], "none of clarity, motion looks through it; it is for subject-consistency"),
+    (["--metric", "subject", "--model", "laion=x"], "it is for aesthetic and aesthetic-quality"),
+    (["--device", "cpu"], "--device is where models run, and clarity, motion looks through none"),
+    (["--metric", "background", "--device", "cuda"], "--device is where models run"),
+]
+
+
+@pytest.mark.parametrize(("options", "said"), IDLE)
+def test_options_that_would_change_nothing_are_refused(capsys, film, options, said):
+    code, out, err = run(capsys, film, *options)
+    assert (code, out) == (2, "")
+    assert said in one_line(err)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *(["--num-chunks", "4"], ["--chunk-seconds", "1"], ["--weights", "linear"], ["--protocol", "paper"]),
+        *(["--metric", "clarity"], ["--device", "cpu"], ["--cache", "kept"], ["--model", "encoder=x"]),
+    ],
+)
+def test_saved_reports_are_not_measured_again(capsys, film, tmp_path, options):
+    saved = tmp_path / "saved.json"
+    saved.write_text(run(capsys, film, "--json", "--num-chunks", 4)[1])
+    assert run(capsys, saved)[0] == 0
+    code, out, err = run(capsys, saved, *options)
+    assert (code, out) == (2, "")
+    assert "saved reports are read as they are" in one_line(err) or "looks through it" in err
+    if options[0] not in ("--model", "--device", "--cache"):
+        assert run(capsys, saved, film, *options)[0] == 0

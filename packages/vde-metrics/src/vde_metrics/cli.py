@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vde_metrics.command_line import complain, run
-from vde_metrics.named_metrics import DEFAULTS, MODELS, PAPER, RELEASED, check_names
+from vde_metrics.named_metrics import DEFAULTS, MODELS, PAPER, RELEASED, WITHOUT_MODELS, check_models, check_names
 
 if TYPE_CHECKING:
     from vde_metrics.comparison import Comparison
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from vde_metrics.report import DriftReport
     from vde_metrics.selection import Selected
 
+
+_MEASURING = ("num_chunks", "chunk_seconds", "weights", "protocol", "names", "models", "device", "cache")
+"""Options that say how videos are measured."""
+_ON_THE_COMMAND_LINE = click.core.ParameterSource.COMMANDLINE
 
 OUTPUT = click.Path(dir_okay=False, writable=True, path_type=Path)
 
@@ -113,6 +117,7 @@ def command(videos: tuple[str, ...], **options: Any) -> None:
         from vde_metrics.selection import select_videos
 
         chosen = select_videos(arguments)
+    _refuse_idle(chosen, settings)
     found = _measured(chosen, settings, as_text=not as_json)
     groups = _grouped(arguments, found)
     reports = [report for _, report in found]
@@ -136,7 +141,23 @@ def _settings(options: dict[str, Any], *, thumbnails: bool) -> _Settings:
     names = tuple(dict.fromkeys(options.pop("names"))) or DEFAULTS[options["protocol"]]
     with _one_line():
         check_names(names, options["protocol"])
+        check_models(options["models"], names)
     return _Settings(names=names, thumbnails=thumbnails, **options)
+
+
+def _refuse_idle(chosen: "Sequence[Selected]", settings: _Settings) -> None:
+    """Refuse options that were given and would change nothing."""
+    context = click.get_current_context()
+    said = [p for p in context.command.params if context.get_parameter_source(p.name or "") is _ON_THE_COMMAND_LINE]
+    given = {parameter.name: parameter.opts[0] for parameter in said if parameter.name in _MEASURING}
+    if given and all(selected.is_saved for selected in chosen):
+        raise click.ClickException(
+            f"{next(iter(given.values()))} is of measuring, and saved reports are read as they are; leave it out"
+        )
+    if "device" in given and set(settings.names) <= set(WITHOUT_MODELS):
+        raise click.ClickException(
+            f"--device is where models run, and {', '.join(settings.names)} looks through none; leave it out"
+        )
 
 
 def _measured(

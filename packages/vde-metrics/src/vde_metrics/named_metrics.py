@@ -11,6 +11,8 @@ PAPER = ("clarity", "motion", "motion-smoothness", "background", "subject", "aes
 """Names under the paper's protocol."""
 RELEASED = ("subject-consistency", "background-consistency", "aesthetic-quality", "imaging-quality", "dynamic-degree")
 """Names under the released protocol."""
+WITHOUT_MODELS = ("clarity", "motion", "motion-smoothness", "background")
+"""Those that look at pixels alone."""
 DEFAULTS = {"paper": ("clarity", "motion"), "released": ("subject-consistency", "background-consistency")}
 MODELS = {
     "encoder": "subject: a DINO, CLIP or SigLIP instead of EfficientNet-lite0; aesthetic: the CLIP",

@@ -1,7 +1,7 @@
 """Runs the video and sample tests with the oldest and the newest versions that the packages' metadata admits.
 
 `versions.py FOLDER...`, with the folders of all packages. Every Python that is supported and at hand is tried, each in
-environments of its own below .nox/versions. Ends with an error if tests fail, or if the newest admitted version of
+environments of its own below .nox/tested-versions. Ends with an error if tests fail, or if the newest admitted version of
 something on a supported Python was tested nowhere.
 
 On the Python that runs this, everything is installed, with the torch that constraints.txt pins. On the others, the
@@ -24,7 +24,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 SUPPORTED = ("3.11", "3.12", "3.13")
-ENVIRONMENTS = Path(".nox/versions")
+ENVIRONMENTS = Path(".nox/tested-versions")
 TOOLS = ("pytest", "hypothesis", "beartype")
 ALONE = ("av", "numpy", "jaxtyping")
 """What the reader and the writer of videos need."""

@@ -1,8 +1,8 @@
 """Runs the video and sample tests with the oldest and the newest versions that the packages' metadata admits.
 
 `versions.py FOLDER...`, with the folders of all packages. Every Python that is supported and at hand is tried, each in
-environments of its own below .nox/tested-versions. Ends with an error if tests fail, or if the newest admitted version of
-something on a supported Python was tested nowhere.
+environments of its own below .nox/tested-versions. Ends with an error if tests fail, or if the newest admitted version
+of something on a supported Python was tested nowhere.
 
 On the Python that runs this, everything is installed, with the torch that constraints.txt pins. On the others, the
 reader and the writer of videos are tested, which need no torch: what PyPI has of it for Linux brings CUDA, several GB

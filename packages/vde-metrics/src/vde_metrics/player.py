@@ -74,9 +74,7 @@ class ShownFrame:
     @property
     def _matrix(self) -> tuple[int, int, int, int]:
         """Where the axes of the stored picture point: x to (a, b), y to (c, d)."""
-        from av.sidedata.sidedata import Type
-
-        found = self.frame.side_data.get(Type.DISPLAYMATRIX)
+        found: Any = self.frame.side_data.get("DISPLAYMATRIX")
         if found is None:
             return 1, 0, 0, 1
         a, b, _, c, d = np.frombuffer(bytes(found), np.int32)[:5].tolist()

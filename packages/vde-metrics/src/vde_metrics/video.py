@@ -123,10 +123,10 @@ class VideoFile:
             except OverflowError as error:
                 raise ValueError(f"{self.path}: {error}") from error
         problem = "; ".join(filter(None, (decoding.problem(), clock.problem())))
-        if problem and on_problem is None:
-            warnings.warn(problem, RuntimeWarning, stacklevel=2)
-        elif problem:
+        if problem and on_problem is not None:
             on_problem(problem)
+        elif problem:
+            warnings.warn(problem, RuntimeWarning, stacklevel=2)
 
 
 def written_frames(video: Any) -> Any:

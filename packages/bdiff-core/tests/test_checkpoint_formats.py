@@ -177,6 +177,29 @@ def test_the_only_file_of_a_folder_may_have_any_name(config, random_model, tmp_p
         load_transformer(tmp_path, config=config)
 
 
+@pytest.mark.parametrize("indexed", [True, False])
+def test_files_that_torch_saved_may_be_many(config, random_model, tmp_path, indexed):
+    model = random_model(config)
+    weights = dict(split(model, "diffusers"))
+    halves = [dict(list(weights.items())[i::2]) for i in range(2)]
+    names = [f"diffusion_pytorch_model-{number:05}-of-00002.bin" for number in (1, 2)]
+    for name, half in zip(names, halves, strict=True):
+        torch.save({key: part.clone() for key, part in half.items()}, tmp_path / name)
+    if indexed:
+        index = {"weight_map": {key: name for name, half in zip(names, halves, strict=True) for key in half}}
+        (tmp_path / "diffusion_pytorch_model.bin.index.json").write_text(json.dumps(index))
+    assert same(model, load_transformer(tmp_path, config=config))
+    (tmp_path / names[1]).unlink()
+    with pytest.raises(ValueError, match=rf"is incomplete: {names[1]} is missing"):
+        load_transformer(tmp_path, config=config)
+
+
+def test_arguments_of_a_trainer_are_no_weights(config, random_model, tmp_path):
+    save_file({name: part.clone() for name, part in split(random_model(config), "wan")}, tmp_path / "wan.safetensors")
+    torch.save({"learning_rate": 1e-4}, tmp_path / "training_args.bin")
+    assert open_checkpoint(tmp_path, config=config).files == (tmp_path / "wan.safetensors",)
+
+
 def test_a_width_that_does_not_tell_its_heads_needs_a_config(config, random_model, tmp_path):
     model = random_model(config)
     torch.save(dict(split(model, "wan")), tmp_path / "model.pt")

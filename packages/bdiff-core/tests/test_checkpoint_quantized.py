@@ -111,6 +111,16 @@ def test_scaled_weights_are_bfloat16_unless_another_dtype_is_asked_for(config, m
     assert torch.equal(dict(split(loaded, "wan"))["blocks.0.ffn.0.weight"], expected)
 
 
+def test_a_lora_adds_to_what_scaled_weights_stand_for(config, model, tmp_path):
+    tensors, numbers = stored(model)
+    save_file(tensors, tmp_path / "model.safetensors")
+    save_file({"blocks.0.ffn.0.diff": torch.full((48, 40), 2.0)}, tmp_path / "lora.safetensors")
+    loras = {tmp_path / "lora.safetensors": 0.5}
+    loaded = load_transformer(tmp_path / "model.safetensors", config=config, loras=loras)
+    expected = (numbers["blocks.0.ffn.0.weight"] + 1).bfloat16()
+    assert torch.equal(dict(split(loaded, "wan"))["blocks.0.ffn.0.weight"], expected)
+
+
 @pytest.mark.parametrize("dtype", FLOAT8)
 def test_plain_floats_of_8_bits_are_read_as_they_are(config, model, tmp_path, dtype):
     weights = {name: part.to(FLOAT8[dtype]) for name, part in split(model, "wan")}

@@ -203,6 +203,12 @@ def test_a_failed_save_leaves_the_old_file(vae, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_pickle_is_no_autoencoder(vae, tmp_path):
+    torch.save(vae.state_dict(), tmp_path / "vae.safetensors")
+    with pytest.raises(ValueError, match=r"vae\.safetensors is not a readable .*: it is a pickle, as torch saves them"):
+        load_vae(tmp_path)
+
+
 @pytest.mark.parametrize("damage", ["cut", "noise", "empty"])
 def test_a_damaged_file_is_one_line(vae, tmp_path, damage):
     path = save_vae(vae, tmp_path)

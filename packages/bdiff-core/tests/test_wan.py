@@ -1,10 +1,13 @@
 """The parts around a Wan transformer equal those of the published pipelines, and stream."""
 
+import shutil
+
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from bdiff_core import Decoder, TextEncoder
-from bdiff_core.wan import Tiling, UMT5TextEncoder, WanVAE, clean_prompt, image_condition
+from bdiff_core.wan import Tiling, UMT5TextEncoder, WanVAE, clean_prompt, image_condition, load_image_encoder
 
 diffusers = pytest.importorskip("diffusers", reason="the published parts are in diffusers")
 transformers = pytest.importorskip("transformers", reason="the published text encoder is in transformers")
@@ -219,3 +222,62 @@ def test_an_image_condition_is_that_of_the_pipeline(published_vae, clip_encoder)
     torch.testing.assert_close(found.image_tokens, tokens, rtol=1e-4, atol=1e-5)
     with pytest.raises(ValueError, match="4n - 3"):
         image_condition(picture, WanVAE(published_vae), num_frames=8)
+
+
+@pytest.fixture
+def parts(tmp_path, pipeline_folder, published_vae, clip_encoder):
+    """The parts of a pipeline in a folder: what loads each, and the file of its weights."""
+    shutil.copytree(pipeline_folder, tmp_path / "pipe")
+    published_vae.save_pretrained(tmp_path / "pipe" / "vae")
+    for part, name in zip(clip_encoder, ("image_encoder", "image_processor"), strict=True):
+        part.save_pretrained(tmp_path / "pipe" / name)
+    folder = tmp_path / "pipe"
+    return {
+        "vae": (lambda: WanVAE.load(folder / "vae"), folder / "vae" / "diffusion_pytorch_model.safetensors"),
+        "text": (lambda: UMT5TextEncoder.load(folder), folder / "text_encoder" / "model.safetensors"),
+        "image": (lambda: load_image_encoder(folder), folder / "image_encoder" / "model.safetensors"),
+    }
+
+
+@pytest.mark.parametrize("part", ["vae", "text", "image"])
+def test_parts_with_weights_that_are_not_finite_are_refused(parts, part):
+    load, file = parts[part]
+    load()
+    tensors = load_file(file)
+    name = sorted(name for name in tensors if name.endswith("weight"))[1]
+    tensors[name].view(-1)[0] = float("nan")
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"holds numbers that are not finite, first in \S+; the file is damaged"):
+        load()
+
+
+@pytest.mark.parametrize("part", ["vae", "text", "image"])
+def test_parts_that_lack_weights_are_refused(parts, part):
+    """Libraries would make them up."""
+    load, file = parts[part]
+    tensors = load_file(file)
+    ends = {"vae": "conv_in.bias", "text": "layer_norm.weight", "image": "layer_norm1.weight"}
+    del tensors[next(name for name in sorted(tensors) if name.endswith(ends[part]))]
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"is incomplete: \S+ is missing|cannot load"):
+        load()
+
+
+@pytest.mark.parametrize("part", ["vae", "text", "image"])
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\n", "is a Git LFS pointer"),
+        (b"<!DOCTYPE html><html></html>", "is a web page"),
+        (b"", "is damaged: it is empty"),
+    ],
+)
+def test_what_stands_in_place_of_a_part_is_named(parts, part, content, words):
+    load, file = parts[part]
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{file.name} {words}[^\n]*$"):
+        load()
+    file.unlink()
+    file.symlink_to("nowhere")
+    with pytest.raises(ValueError, match="is a link to nowhere, which is not there"):
+        load()

@@ -58,13 +58,20 @@ def weight_kind(file: Path) -> WeightKind:
     return found
 
 
-def what_is(file: Path) -> str | None:
+def what_is(file: Path, *, safetensors: bool = False) -> str | None:
     """What stands in place of weights, as a sentence without its subject; None: weights.
+
+    Args:
+        file: The file.
+        safetensors: Only such a file is meant.
 
     Raises:
         OSError: If the file cannot be read.
     """
-    return _kind(file)[1] or None
+    found, words = _kind(file)
+    if safetensors and found in ("zip", "pickle"):
+        return "is a pickle, as torch saves them"
+    return words or None
 
 
 def _kind(file: Path) -> tuple[WeightKind | None, str]:

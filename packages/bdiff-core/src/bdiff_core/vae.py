@@ -290,7 +290,7 @@ def load_vae(path: str | Path, *, dtype: torch.dtype = torch.float32, device: to
         raise FileNotFoundError(f"{source} is a link to {source.readlink()}, which is not there")
     if not source.is_file():
         raise FileNotFoundError(f"no autoencoder weights at {source}; expected {_FILE}, as training writes it")
-    if (problem := what_is(source)) is not None:
+    if (problem := what_is(source, safetensors=True)) is not None:
         raise ValueError(f"{source} is not a readable safetensors file: it {problem}")
     try:
         with safe_open(source, framework="pt") as file:

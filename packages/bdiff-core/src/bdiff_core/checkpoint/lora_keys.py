@@ -24,7 +24,7 @@ _WORDS: dict[str, Role] = {
     "A": "down", "down": "down", "B": "up", "up": "up", "alpha": "alpha", "diff": "diff", "w_norm": "diff",
     "diff_b": "diff_b", "b_norm": "diff_b", "diff_m": "diff",
 }  # fmt: skip
-_TABLES = ("modulation", "scale_shift_table")  # whose difference `diff_m` is
+_TABLE = "modulation"  # whose difference `diff_m` is
 # In front of the modules, in any order and number, joined by dots or bars.
 _OWNERS = re.compile(
     r"^(?:(?:lora|lycoris|base_model|model|module|diffusion_model|transformer|generator|generator_ema|pipe|dit|unet|net)"
@@ -92,10 +92,8 @@ class Modules:
             return self._found(match["module"], role)
         if (match := _OTHER.fullmatch(key)) is None:
             return None
-        if match["word"] != "diff_m":
-            return self._found(match["module"], _WORDS[match["word"]])
-        tables = (self._found(f"{match['module']}.{table}", "diff") for table in _TABLES)
-        return next((found for found in tables if found is not None), None)
+        module = f"{match['module']}.{_TABLE}" if match["word"] == "diff_m" else match["module"]
+        return self._found(module, _WORDS[match["word"]])
 
     def _found(self, module: str, role: Role) -> tuple[str, Role] | None:
         known = self._flat.get(_OWNERS.sub("", module).replace(".", "_"))

@@ -15,7 +15,7 @@ OUR_STEM, DIFFUSERS_STEM = "model", "diffusion_pytorch_model"
 PICKLES = (".pt", ".pth", ".ckpt")
 """Endings of files that `torch.save` is to write; what is read is told by content."""
 
-_ENDINGS = (".safetensors", *PICKLES)
+_ENDINGS = (".safetensors", ".sft", *PICKLES)
 _LESS_LIKELY = (".bin",)  # weights, unless there are others: trainers keep their arguments in such files too
 _NO_WEIGHTS = (".gguf", ".onnx", ".msgpack", ".h5", ".npz", ".zip", ".tar", ".gz", ".part", ".incomplete", ".aria2",
                ".crdownload", ".download", ".partial")  # fmt: skip
@@ -105,31 +105,16 @@ def local_path(path_or_repo: str | Path) -> Path:
 def weight_files(path: Path, stems: tuple[str, ...]) -> tuple[Path, ...]:
     """The files of a folder that hold the weights.
 
-    Under the given names: those of an index, a single one, or numbered ones without an index. Under another name: the
-    only safetensors file or pickle there is.
+    Under the given names: those of an index, a single one, or numbered ones without an index; safetensors before what
+    torch saved. Under another name: the only safetensors file or pickle there is.
 
     Raises:
         ValueError: If there are none, one is missing, or the index is damaged.
     """
-    for stem in stems:
-        index, single = path / f"{stem}.safetensors.index.json", path / f"{stem}.safetensors"
-        if index.is_file():
-            weight_map = read_json(index).get("weight_map")
-            if not isinstance(weight_map, dict):
-                raise ValueError(f"{index} is damaged: it has no weight_map")
-            names = sorted({str(file) for file in weight_map.values()})
-            if outside := [name for name in names if Path(name).name != name]:
-                raise ValueError(f"{index} is damaged: it names {outside[0]!r}, which is not in its folder")
-            return _complete(path, names)
-        if single.is_file() or single.is_symlink():
-            return (_there(single),)
-        shards = sorted(path.glob(f"{stem}-*-of-*.safetensors"))
-        if shards:
-            total = shards[0].stem.rpartition("-")[2]
-            if not total.isdecimal():
-                raise ValueError(f"{shards[0]} should end in its number and that of all, like -00001-of-00002")
-            numbers = (f"{number:0{len(total)}}" for number in range(1, int(total) + 1))
-            return _complete(path, [f"{stem}-{number}-of-{total}.safetensors" for number in numbers])
+    for ending in ("safetensors", "bin"):
+        for stem in stems:
+            if found := _under_name(path, stem, ending):
+                return found
     files = sorted(path.iterdir())
     others = [file for file in files if file.suffix in _ENDINGS] or [f for f in files if f.suffix in _LESS_LIKELY]
     if len(others) == 1:
@@ -137,6 +122,29 @@ def weight_files(path: Path, stems: tuple[str, ...]) -> tuple[Path, ...]:
     if others:
         raise ValueError(f"{path} holds {[file.name for file in others]}; name the file that is meant")
     raise ValueError(_lacking(path, files, stems[0]))
+
+
+def _under_name(path: Path, stem: str, ending: str) -> tuple[Path, ...]:
+    """The files that an index of this name lists, the one, or the numbered ones; none if there are none."""
+    index, single = path / f"{stem}.{ending}.index.json", path / f"{stem}.{ending}"
+    if index.is_file():
+        weight_map = read_json(index).get("weight_map")
+        if not isinstance(weight_map, dict):
+            raise ValueError(f"{index} is damaged: it has no weight_map")
+        names = sorted({str(file) for file in weight_map.values()})
+        if outside := [name for name in names if Path(name).name != name]:
+            raise ValueError(f"{index} is damaged: it names {outside[0]!r}, which is not in its folder")
+        return _complete(path, names)
+    if single.is_file() or single.is_symlink():
+        return (_there(single),)
+    shards = sorted(path.glob(f"{stem}-*-of-*.{ending}"))
+    if not shards:
+        return ()
+    total = shards[0].stem.rpartition("-")[2]
+    if not total.isdecimal():
+        raise ValueError(f"{shards[0]} should end in its number and that of all, like -00001-of-00002")
+    numbers = (f"{number:0{len(total)}}" for number in range(1, int(total) + 1))
+    return _complete(path, [f"{stem}-{number}-of-{total}.{ending}" for number in numbers])
 
 
 def _lacking(path: Path, files: Sequence[Path], stem: str) -> str:

@@ -155,6 +155,21 @@ def test_play_lists_do_not_reach_for_other_files(clip, tmp_path):
             greys(tmp_path / name)
 
 
+@pytest.mark.parametrize("error", [IndexError("list index out of range"), av.error.InvalidDataError(1, "damaged")])
+def test_a_container_that_cannot_be_read_on_is_read_as_far_as_it_goes(clip, error):
+    """A damaged file may seem to gain a stream, at which PyAV before 19 fails with an IndexError."""
+
+    def demux(stream):
+        yield from [packet for packet in container.demux(stream) if packet.dts is not None][:4]
+        raise error
+
+    with opened(clip) as (container, stream):
+        decoding = Decoding(SimpleNamespace(demux=demux), stream)
+        assert len(list(decoding)) in (1, 2, 3, 4)
+        assert decoding.num_damaged == 1
+        assert "cut off or damaged" in decoding.problem()
+
+
 def test_metadata_need_not_be_utf8(tmp_path):
     path = encode(tmp_path / "latin.mp4", metadata={"title": "caf#"})
     path.write_bytes(path.read_bytes().replace(b"caf#", b"caf\xe9"))

@@ -105,10 +105,12 @@ class Decoding:
     def __init__(self, container: "InputContainer", stream: "VideoStream") -> None:
         self.stream = stream
         self._container = container
-        self._count = self._damaged = self._hidden = 0
+        self.num_damaged = 0
+        self._count = self._hidden = 0
+        self._begun = False
 
     def __iter__(self) -> "Iterator[VideoFrame]":
-        for packet in self._packets():
+        for packet in self.packets():
             self._hidden += packet.is_discard
             for frame in self._decoded(packet):
                 self._count += 1
@@ -117,13 +119,13 @@ class Decoding:
     def problem(self) -> str | None:
         """What of the file is missing, once all frames have been read; None if nothing."""
         promised = self.stream.frames - self._hidden
-        if not self._count or not (self._damaged or self._count < promised - MISSING_TOLERANCE):
+        if not self._count or not (self.num_damaged or self._count < promised - MISSING_TOLERANCE):
             return None
         more = promised > self._count
         found = f"the header promises {promised} frames, but only {self._count}" if more else f"{self._count} frames"
         return f"{found} can be decoded; the file is cut off or damaged"
 
-    def _packets(self) -> "Iterator[Packet]":
+    def packets(self) -> "Iterator[Packet]":
         """All packets, up to a place where the container itself is damaged."""
         import av
 
@@ -133,11 +135,12 @@ class Decoding:
                 packet = next(packets)
             except StopIteration:
                 return
-            except av.error.FFmpegError:
-                if not self._count:
-                    raise
-                self._damaged += 1
-                return
+            except (av.error.FFmpegError, IndexError) as error:  # before PyAV 19, where a damaged file gains a stream
+                self.num_damaged += 1
+                if self._begun or isinstance(error, IndexError):
+                    return
+                raise
+            self._begun = True
             yield packet
 
     def _decoded(self, packet: "Packet") -> "list[VideoFrame]":
@@ -146,5 +149,5 @@ class Decoding:
         try:
             return packet.decode()
         except av.error.FFmpegError:
-            self._damaged += 1
+            self.num_damaged += 1
             return []

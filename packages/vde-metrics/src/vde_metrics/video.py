@@ -72,10 +72,13 @@ class VideoFile:
         """
         count = 0
         with opened(self.path, self.opener) as (container, stream):
-            for packet in container.demux(stream):
+            decoding = Decoding(container, stream)
+            for packet in decoding.packets():
                 if packet.is_corrupt or packet.is_discard:
                     return None
                 count += packet.size > 0
+        if decoding.num_damaged:
+            return None
         return count if count and self.announced_frames in (0, count) else None
 
     def count_frames(self) -> int:

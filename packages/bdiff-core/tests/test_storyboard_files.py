@@ -223,6 +223,7 @@ SIZE = 300_000
         ("subtitles", "0:00 --> 0:01\n" + "<b " * (SIZE // 3)),
     ],
 )  # fmt: skip
+@pytest.mark.usefixtures("plain_errors")  # what checks types takes longer than what is checked
 def test_long_files_are_read_or_refused_in_time(format, text):
     begun = time.perf_counter()
     try:

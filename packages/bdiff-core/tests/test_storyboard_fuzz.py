@@ -13,6 +13,7 @@ SPEC.loader.exec_module(fuzzer)
 
 
 @pytest.mark.parametrize("suffix", fuzzer.GOOD)
+@pytest.mark.usefixtures("plain_errors")
 def test_mutated_storyboards_are_read_or_refused_in_one_line(suffix, tmp_path):
     outcome = fuzzer.fuzz(suffix, 2000, 0, tmp_path)
     assert outcome.faults[:3] == []

@@ -1,5 +1,6 @@
 """Ranges of times at the end or the start of a caption: (00s - 03s), [0:00 - 0:03], 00:00:03 --> 00:00:06."""
 
+import math
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -7,9 +8,9 @@ from dataclasses import dataclass
 
 _UNITS: dict[str, float] = {
     **dict.fromkeys(("ms", "msec"), 0.001),
-    **dict.fromkeys(("s", "sec", "secs", "second", "seconds", "秒"), 1),
-    **dict.fromkeys(("m", "min", "mins", "minute", "minutes", "分"), 60),
-    **dict.fromkeys(("h", "hr", "hrs", "hour", "hours", "時", "时"), 3600),
+    **dict.fromkeys(("s", "sec", "secs", "second", "seconds", "秒"), 1.0),
+    **dict.fromkeys(("m", "min", "mins", "minute", "minutes", "分"), 60.0),
+    **dict.fromkeys(("h", "hr", "hrs", "hour", "hours", "時", "时"), 3600.0),
 }
 _UNIT = rf"(?:{'|'.join(sorted(_UNITS, key=len, reverse=True))})(?![a-z])"
 _NUMBER = r"[0-9]{1,9}(?:[.,][0-9]{1,9})?(?![0-9])"
@@ -87,18 +88,18 @@ def _plain_character(character: str) -> str:
 _PLAIN = _Plain()
 
 
-def seconds_of(text: str, unit: float = 1) -> float | None:
+def seconds_of(text: str, unit: float = 1.0) -> float | None:
     """Seconds of one time; a bare number is of the given unit; None: it is no time."""
     plain = text.translate(_PLAIN).strip() if len(text) <= _REACH else ""
     if re.fullmatch(_CLOCK, plain):
         numbers = re.sub(r" ?[a-z]+$", "", plain).replace(",", ".").split(":")
         if float(numbers[-1]) >= 60 or (len(numbers) == 3 and int(numbers[1]) >= 60):
             return None
-        return sum(float(number) * 60**power for power, number in enumerate(reversed(numbers)))
+        return math.fsum(float(number) * 60**power for power, number in enumerate(reversed(numbers)))
     if re.fullmatch(_TIMED, plain):
         if re.search(r",[0-9]{3} ?[a-z]", plain):  # 1,000s: a thousand, or one?
             return None
-        return sum(float(number.replace(",", ".")) * _UNITS[name] for number, name in _PART.findall(plain))
+        return math.fsum(float(number.replace(",", ".")) * _UNITS[name] for number, name in _PART.findall(plain))
     return float(plain.replace(",", ".")) * unit if re.fullmatch(_NUMBER, plain) else None
 
 

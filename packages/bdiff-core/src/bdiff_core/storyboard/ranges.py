@@ -17,8 +17,8 @@ _SEPARATING = ":;,|"
 class Before:
     """What is known of the shot before."""
 
-    start: float
-    end: float | None
+    start: float | int
+    end: float | int | None
 
 
 @dataclass(frozen=True, slots=True)

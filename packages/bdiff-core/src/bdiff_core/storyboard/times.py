@@ -14,9 +14,9 @@ UNDERSTOOD = (
 
 _UNITS: dict[str, float] = {
     **dict.fromkeys(("ms", "msec", "millisecond", "milliseconds"), 0.001),
-    **dict.fromkeys(("s", "sec", "secs", "second", "seconds", "秒"), 1),
-    **dict.fromkeys(("m", "min", "mins", "minute", "minutes", "分"), 60),
-    **dict.fromkeys(("h", "hr", "hrs", "hour", "hours", "時", "时"), 3600),
+    **dict.fromkeys(("s", "sec", "secs", "second", "seconds", "秒"), 1.0),
+    **dict.fromkeys(("m", "min", "mins", "minute", "minutes", "分"), 60.0),
+    **dict.fromkeys(("h", "hr", "hrs", "hour", "hours", "時", "时"), 3600.0),
 }
 _SPELLED = ("second", "seconds", "minute", "minutes", "hour", "hours")
 _JOINING = ("to", "until", "till")
@@ -218,7 +218,7 @@ def _clock(text: str) -> float | None:
 
 def _units_at(tokens: Sequence[Token], index: int) -> Time | None:
     """`3`, `3 s`, `1m30s`, `1 h 2 min 3 sec`."""
-    total: float | None = 0
+    total: float | None = 0.0
     units: list[Token] = []
     while index + 1 < len(tokens) and tokens[index].kind == "number" and is_unit(tokens[index + 1]):
         factor = _UNITS[tokens[index + 1].text]

@@ -6,9 +6,10 @@ import stat
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from bdiff_core import CausalVAE, VAEConfig, save_transformer, save_vae
-from bdiff_core.whole_file import whole_file, write_tensors
+from bdiff_core.whole_file import named_errors, whole_file, write_tensors
 
 SMALL = VAEConfig(
     latent_channels=3, encoder_widths=(4, 6), encoder_blocks=(1, 1), decoder_widths=(6, 5, 4), decoder_blocks=(1, 1, 1)
@@ -91,3 +92,26 @@ def test_an_interruption_leaves_nothing(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         stopped()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "words", ["I/O error: No space left (os error 28)", "IoError(Os { code: 28, kind: StorageFull })"]
+)
+def test_every_safetensors_says_that_the_disk_is_full(tmp_path, words):
+    def write():
+        with named_errors(tmp_path / "x.safetensors"):
+            raise SafetensorError(f"Error while serializing: {words}")
+
+    with pytest.raises(OSError, match=r"No space left on device: .*x\.safetensors") as caught:
+        write()
+    assert caught.value.errno == 28
+
+
+def test_other_errors_pass(tmp_path):
+    def write(error):
+        with named_errors(tmp_path / "x"):
+            raise error
+
+    for error in (SafetensorError("no tensors"), RuntimeError("out of memory")):
+        with pytest.raises(type(error), match=str(error)):
+            write(error)

@@ -299,7 +299,7 @@ def load_vae(path: str | Path, *, dtype: torch.dtype = torch.float32, device: to
     except SafetensorError as error:
         raise ValueError(f"{source} is not a readable safetensors file ({error}); save it again") from None
     if metadata.get("format") != _FORMAT:
-        raise ValueError(f"{source} is no autoencoder of bdiff; expected {_FILE}, as training writes it")
+        raise ValueError(f"{source} is not a CausalVAE of bdiff_core; expected {_FILE}, as training writes it")
     vae = CausalVAE(_parse_config(source, metadata.get("config", "")))
     expected = {name: tuple(t.shape) for name, t in vae.state_dict().items()}
     if expected != {name: tuple(t.shape) for name, t in tensors.items()}:

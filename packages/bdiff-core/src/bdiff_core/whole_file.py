@@ -10,6 +10,8 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+_NUMBER = re.compile(r"(?:os error |Os \{ code: )(\d+)")  # in what safetensors says, new and old
+
 
 @contextmanager
 def whole_file(file: Path) -> Iterator[Path]:
@@ -56,7 +58,7 @@ def named_errors(file: Path) -> Iterator[None]:
             raise
         raise OSError(cause.errno, cause.strerror or str(cause), str(file)) from error
     except SafetensorError as error:
-        number = re.search(r"os error (\d+)", str(error))
+        number = _NUMBER.search(str(error))
         if number is None:
             raise
         raise OSError(int(number[1]), os.strerror(int(number[1])), str(file)) from error

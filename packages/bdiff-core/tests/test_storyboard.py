@@ -252,9 +252,9 @@ def test_absurd_lengths_are_counted_or_refused_at_once():
 
 def test_many_chunks_of_many_shots_are_planned_in_time():
     board = Storyboard(tuple(Shot("a", index / 4, (index + 1) / 4) for index in range(40_000)))
-    begun = time.perf_counter()
+    begun = time.process_time()
     shots = chunk_shots(board, fps=16, frames_per_chunk=4)
-    assert time.perf_counter() - begun < 5
+    assert time.process_time() - begun < 5
     assert len(shots) == 40_001
     assert shots == sorted(shots)
 

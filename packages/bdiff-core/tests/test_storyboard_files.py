@@ -225,7 +225,7 @@ SIZE = 300_000
 )  # fmt: skip
 @pytest.mark.usefixtures("plain_errors")  # what checks types takes longer than what is checked
 def test_long_files_are_read_or_refused_in_time(format, text):
-    begun = time.perf_counter()
+    begun = time.process_time()
     try:
         board = Storyboard.parse(text, format=format)
         chunk_shots(board, fps=8, frames_per_chunk=20, num_chunks=None if board.duration else 1000)
@@ -233,4 +233,4 @@ def test_long_files_are_read_or_refused_in_time(format, text):
     except ValueError as error:
         message = str(error)
     assert len(message) < 500
-    assert time.perf_counter() - begun < 4
+    assert time.process_time() - begun < 4

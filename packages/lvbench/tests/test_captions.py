@@ -174,14 +174,14 @@ def test_what_is_wrong_is_named_with_its_file_in_one_line(tmp_path, name, text, 
      json.dumps([f"a ({n}s - {n + 1}s)" for n in range(4000)], indent=0)],
 )  # fmt: skip
 def test_long_files_are_read_or_refused_in_time(tmp_path, text):
-    begun = time.perf_counter()
+    begun = time.process_time()
     try:
         read(tmp_path, "a.txt", text)
         message = ""
     except ValueError as error:
         message = str(error)
     assert len(message) < 400
-    assert time.perf_counter() - begun < 4
+    assert time.process_time() - begun < 4
 
 
 def test_a_caption_of_a_list_may_lack_units():

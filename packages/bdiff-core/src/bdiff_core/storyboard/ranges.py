@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .characters import shown
-from .times import UNDERSTOOD, Range, Time, Token, is_joining, range_at, time_at, tokens_of
+from .times import UNDERSTOOD, Range, Time, Token, is_joining, range_from, time_at, tokens_of
 
 _QUOTES = "\"'“”„‟‘’«»‹›「」『』"
 _KEPT = f".!?。！？…{_QUOTES}"
@@ -128,8 +128,10 @@ class _Scan:
         for index in [index for index, token in enumerate(self.tokens) if token.kind == "number"]:
             if index < last:
                 continue
-            span = range_at(self.tokens, index)
-            time = time_at(self.tokens, index) if span is None else None
+            time = time_at(self.tokens, index)
+            if time is None:
+                continue
+            span = range_from(self.tokens, time)
             if span is not None:
                 place = self._place(index, span.end.last)
                 if self._is_read(span, place):
@@ -137,7 +139,7 @@ class _Scan:
                         raise self._refused(place, "has more than one range")
                     found = self._without(span, place)
                 last = span.end.last
-            elif time is not None:
+            else:
                 self._check_lone(time, self._place(index, time.last))
                 last = time.last
         return found or TimedPrompt(self.text.strip())

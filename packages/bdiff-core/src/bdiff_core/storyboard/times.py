@@ -265,10 +265,9 @@ def _number(text: str, unit: Token | None) -> float | None:
     return float(f"{match[1]}.{match[2] or 0}")
 
 
-def range_at(tokens: Sequence[Token], index: int) -> Range | None:
-    """The range that begins at a token; None: there is none."""
-    start = time_at(tokens, index)
-    if start is None or start.last + 1 >= len(tokens) or not is_joining(tokens[start.last]):
+def range_from(tokens: Sequence[Token], start: Time) -> Range | None:
+    """The range that begins with a time; None: nothing joins it to another."""
+    if start.last + 1 >= len(tokens) or not is_joining(tokens[start.last]):
         return None
     end = time_at(tokens, start.last + 1)
     if end is None:

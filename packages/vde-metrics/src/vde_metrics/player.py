@@ -142,11 +142,11 @@ def at_rate(decoding: Decoding, clock: Clock, fps: Fraction) -> "Iterator[VideoF
         times = clock.place(*_times(frame, decoding.stream))
         if times is None:
             continue
+        if times[0] > LONGEST:
+            raise OverflowError(f"by its time stamps it is longer than {LONGEST // 3600} hours")
         while held is not None and Fraction(2 * number + 1) / (2 * fps) < times[0]:
             yield held
             number += 1
-        if times[0] > LONGEST:
-            raise OverflowError(f"by its time stamps it is longer than {LONGEST // 3600} hours")
         held, until = frame, times[1]
     while held is not None and Fraction(2 * number + 1) / (2 * fps) < until:
         yield held

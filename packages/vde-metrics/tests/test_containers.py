@@ -143,10 +143,12 @@ def test_a_file_that_may_not_be_read_is_named(clip, tmp_path):
         pass
 
 
-def test_play_lists_do_not_reach_for_other_files(clip, tmp_path):
+def test_play_lists_do_not_reach_for_other_files(clip, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(clip, "clip.mp4")
     lists = {
         "list.m3u8": f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{clip}\n#EXT-X-ENDLIST\n",
-        "list.txt": f"ffconcat version 1.0\nfile {clip}\n",
+        "list.txt": "ffconcat version 1.0\nfile clip.mp4\n",
         "http.m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nhttp://127.0.0.1:9/x.ts\n#EXT-X-ENDLIST\n",
     }
     for name, text in lists.items():

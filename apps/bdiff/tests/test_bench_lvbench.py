@@ -3,11 +3,10 @@ import shutil
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 from bdiff.bench.lvbench import LVBenchConfig, bench_lvbench, find_videos
 from bdiff.bench.lvbench_page import lvbench_parts
-from bdiff.cli import cli
+from bdiff.cli import main
 from bdiff.files import write_whole
 
 
@@ -148,8 +147,11 @@ def test_what_is_wrong_for_every_video_stops_before_the_first(bench, tmp_path, c
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_command_says_what_is_wrong_in_one_line(bench, tmp_path):
+def test_the_command_says_what_is_wrong_in_one_line(bench, tmp_path, capsys):
     arguments = ["bench", "lvbench", "--videos", str(bench / "videos"), "--out", str(tmp_path)]
-    result = CliRunner().invoke(cli, [*arguments, "--manifest", str(tmp_path / "none.jsonl")])
-    assert result.exit_code != 0
-    assert "none.jsonl: no such file; expected a manifest" in result.output
+    with pytest.raises(SystemExit) as stopped:
+        main([*arguments, "--manifest", str(tmp_path / "none.jsonl")])
+    assert stopped.value.code == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "none.jsonl: no such file; expected a manifest" in err

@@ -10,7 +10,7 @@ import torch
 from click.testing import CliRunner
 from torch import nn
 
-from bdiff.cli import cli
+from bdiff.cli import cli, main
 from bdiff.cli_train import RECIPES as NAMES
 from bdiff.defaults import WEIGHTS
 from bdiff.train.fidelity import BlockForcing, copies_velocity, fidelity_loss
@@ -290,13 +290,17 @@ def test_a_roll_out_longer_than_the_stories_is_refused():
         Window.draw(make_stage().stories, 9, generator=step_generator(0, 0))
 
 
-def test_the_command_says_what_is_missing_before_anything_is_loaded(tmp_path, monkeypatch):
+def test_the_command_says_what_is_missing_before_anything_is_loaded(tmp_path, monkeypatch, capsys):
+    def refused(*options):
+        with pytest.raises(SystemExit) as stopped:
+            main(["train", "model", *options])
+        assert stopped.value.code == 2
+        return capsys.readouterr().err
+
     files = ["--vae", "vae", "--stories", str(tmp_path), "--out", str(tmp_path / "out")]
-    refused = CliRunner().invoke(cli, ["train", "model", "--recipe", "distill", *files])
-    assert "distill goes on from a trained transformer: give start_from" in refused.output
+    assert "distill goes on from a trained transformer: give start_from" in refused("--recipe", "distill", *files)
     monkeypatch.setenv("WORLD_SIZE", "2")
-    refused = CliRunner().invoke(cli, ["train", "model", *files])
-    assert "micro_batches is 1; 2 ranks divide them, so it must be a multiple of 2" in refused.output
+    assert "micro_batches is 1; 2 ranks divide them, so it must be a multiple of 2" in refused(*files)
     assert not (tmp_path / "out").exists()
 
 

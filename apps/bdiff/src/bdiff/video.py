@@ -1,7 +1,7 @@
 """Writing a video chunk by chunk, so that whatever is written can be watched."""
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -37,6 +37,7 @@ class _WrittenFile:
 
     def __init__(self, path: Path) -> None:
         self._path, self._file = path, path.open("wb", buffering=0)
+        self._failure: OSError | None = None
         self.seek, self.tell = self._file.seek, self._file.tell
 
     def write(self, data: bytes) -> int:
@@ -46,8 +47,19 @@ class _WrittenFile:
             while rest:
                 rest = rest[self._file.write(rest) :]
         except OSError as error:
-            raise OSError(error.errno, error.strerror, str(self._path)) from None
+            self._failure = OSError(error.errno, error.strerror, str(self._path))
+            raise self._failure from None
         return len(data)
+
+    @contextmanager
+    def failures(self) -> Iterator[None]:
+        """What kept the library from writing, where it says no more than that something did."""
+        try:
+            yield
+        except av.error.FFmpegError:
+            if self._failure is None:
+                raise
+            raise self._failure from None
 
     def container(self, options: dict[str, str]) -> "OutputContainer":
         """An mp4 in this file."""
@@ -105,12 +117,13 @@ class VideoWriter:
             packet.duration = 1
             packet.time_base = Fraction(1, self._fps)
             packet.is_keyframe = index == 0
-            self._container.mux(packet)
+            with self._file.failures():
+                self._container.mux(packet)
         self.num_frames += len(packets)
 
     def close(self) -> None:
         """Finishes the file."""
-        with self._file:
+        with self._file, self._file.failures():
             self._container.close()
         if not self.num_frames:
             return
@@ -135,6 +148,7 @@ class VideoWriter:
             self.path.open("rb") as file,
             av.open(file, "r", format="mp4") as parts,
             _WrittenFile(path) as written,
+            written.failures(),
             written.container({"movflags": "faststart"}) as out,
         ):
             stream = out.add_stream_from_template(parts.streams.video[0])

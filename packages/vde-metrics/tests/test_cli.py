@@ -59,7 +59,7 @@ def test_text_is_the_markdown_report(capsys, film):
         (["x.mp4", "--html", "."], "is a directory"),
         (["x.mp4", "--markdown", ""], "expected the name of a file"),
         ([""], "the name of a video is empty"),
-        (["x.mp4", "--metric", "subject", "--device", "banana"], "x.mp4: device is 'banana', which torch cannot use here"),
+        (["x.mp4", "--metric", "subject", "--device", "banana"], "device is 'banana', which torch cannot use here"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(capsys, args, message):

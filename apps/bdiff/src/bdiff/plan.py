@@ -15,6 +15,7 @@ from bdiff.models import Source, is_pipeline
 from bdiff.script import Script
 from bdiff_core.config import ModelConfig
 from bdiff_core.costs import ChunkShape, kv_bytes, num_parameters, pass_flops, text_flops
+from bdiff_core.file_kinds import weight_kind
 
 _STRIDE = 8  # pixels of a latent, in every family that is read
 _OTHER = 0.4e9
@@ -175,9 +176,16 @@ def _peak(sampling: dict[str, int], others: dict[str, int], *, offload: bool) ->
 
 
 def _other_weights(folder: Path, dtype: torch.dtype) -> dict[str, int]:
-    """Bytes of what is loaded beside the transformer, by the headers of the files."""
+    """Bytes of what is loaded beside the transformer, by the headers of the files.
+
+    Raises:
+        ValueError: If one of them holds no weights.
+    """
     if not is_pipeline(folder):
-        size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+        files = list(folder.glob("*.safetensors"))
+        for file in files:
+            weight_kind(file)
+        size = sum(file.stat().st_size for file in files)
         return {"autoencoder": 2 * size, "text encoder": 90_000_000}  # stored in half precision; MiniLM
     parts = {"autoencoder": "vae", "text encoder": "text_encoder", "image encoder": "image_encoder"}
     return {
@@ -190,6 +198,7 @@ def _stored_numbers(file: Path) -> int:
     """How many numbers a file holds; of a damaged one, which its loader will name, at most so many."""
     from safetensors import SafetensorError, safe_open
 
+    weight_kind(file)
     try:
         with safe_open(file, framework="pt") as opened:
             return sum(math.prod(opened.get_slice(name).get_shape()) for name in opened.keys())  # noqa: SIM118

@@ -289,7 +289,7 @@ def load_vae(path: str | Path, *, dtype: torch.dtype = torch.float32, device: to
     if source.is_symlink() and not source.exists():
         raise FileNotFoundError(f"{source} is a link to {source.readlink()}, which is not there")
     if not source.is_file():
-        raise FileNotFoundError(f"no autoencoder weights at {source}; expected {_FILE}, as training writes it")
+        raise FileNotFoundError(f"no autoencoder weights at {source}; expected {_FILE}, as `bdiff train vae` writes it")
     if (problem := what_is(source, safetensors=True)) is not None:
         raise ValueError(f"{source} is not a readable safetensors file: it {problem}")
     try:
@@ -299,7 +299,7 @@ def load_vae(path: str | Path, *, dtype: torch.dtype = torch.float32, device: to
     except SafetensorError as error:
         raise ValueError(f"{source} is not a readable safetensors file ({error}); save it again") from None
     if metadata.get("format") != _FORMAT:
-        raise ValueError(f"{source} is not a CausalVAE of bdiff_core; expected {_FILE}, as training writes it")
+        raise ValueError(f"{source} holds no autoencoder of ours; expected {_FILE}, as `bdiff train vae` writes it")
     vae = CausalVAE(_parse_config(source, metadata.get("config", "")))
     expected = {name: tuple(t.shape) for name, t in vae.state_dict().items()}
     if expected != {name: tuple(t.shape) for name, t in tensors.items()}:

@@ -88,7 +88,7 @@ def read_videos(source: Path) -> VideoSplit:
         FileNotFoundError: If there is no such thing, a video of the manifest is missing, or one has no captions.
         ValueError: If captions are not valid, or there are fewer than three videos.
     """
-    if source.is_dir() and any(source.glob("*.tar")):
+    if source.is_dir() and any(source.glob("[!.]*.tar")):
         manifest, root = read_tars(source), source
     elif source.is_dir():
         manifest = read_release(source)

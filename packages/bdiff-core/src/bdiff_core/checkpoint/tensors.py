@@ -149,7 +149,7 @@ class TensorFile:
         if not others:
             return told
         which = "other entries" if self.entry else "entries"
-        return f"{told}; its {which} are {others}: choose one with --entry (`entry` in Python)"
+        return f"{told}; its {which} are {others}: choose one by `entry` (--entry of bdiff convert and inspect)"
 
 
 def read_tensors(file: Path, *, entry: str | None = None) -> TensorFile:

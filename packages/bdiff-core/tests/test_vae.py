@@ -243,7 +243,7 @@ def test_weights_of_another_size_are_refused(vae, tmp_path):
 
 
 def test_a_missing_file_says_how_to_make_one(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"expected vae\.safetensors, as training writes it"):
+    with pytest.raises(FileNotFoundError, match=r"expected vae\.safetensors, as `bdiff train vae` writes it"):
         load_vae(tmp_path)
 
 

@@ -130,7 +130,8 @@ def vbench_reference(session):
 def versions(session):
     """The video and sample tests with the oldest and newest versions that the metadata admits, in no lane: minutes.
 
-    On every supported Python that is found; `./dev versions -- --everywhere` takes several GB of torch for the others.
+    On every supported Python that is found: with torch, 10 GB, on the one that runs this; on the others the reader and
+    the writer of videos alone, or everything with `./dev versions -- --everywhere`.
     """
     session.install("packaging")
     session.run("python", ".ci/versions.py", *FOLDERS, *session.posargs, env={"OMP_NUM_THREADS": "1"})

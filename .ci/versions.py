@@ -4,9 +4,9 @@
 environments of its own below .nox/tested-versions. Ends with an error if tests fail, or if the newest admitted version
 of something on a supported Python was tested nowhere.
 
-On the Python that runs this, everything is installed, with the torch that constraints.txt pins. On the others, the
-reader and the writer of videos are tested, which need no torch: what PyPI has of it for Linux brings CUDA, several GB
-for each Python. `--everywhere` installs it all the same.
+On the Python that runs this, everything is installed, torch too, which brings CUDA: about 5 GB for each of the two
+environments. On the others, the reader and the writer of videos are tested, which need no torch; with `--everywhere`
+everything is.
 """
 
 import re
@@ -132,13 +132,11 @@ class Environment:
 def tested(python: str, which: str, asked: Asked, folders: Sequence[str], *, whole: bool) -> dict[str, Version]:
     """Runs the tests with the oldest or the newest versions, and returns these."""
     environment = Environment(python, which)
-    names = [name for name in asked if name != "torch"] if whole else list(ALONE)
+    names = list(asked) if whole else list(ALONE)
     if which == "oldest":
         for name in names:
             environment.pin(name, environment.oldest(name, asked[name], python))
     if whole:
-        environment.pin("torch", pinned_torch())
-        environment.install("torch")  # first: what others ask for might bring another build of it
         environment.install(*TOOLS, *(f"--editable={folder}" for folder in folders))
     else:
         environment.install(*TOOLS, *ALONE)
@@ -151,14 +149,9 @@ def tested(python: str, which: str, asked: Asked, folders: Sequence[str], *, who
     return found
 
 
-def pinned_torch() -> str:
-    """The version that constraints.txt names."""
-    return re.search(r"^torch==(.*)$", Path("constraints.txt").read_text(), re.MULTILINE)[1]
-
-
 def untested(asked: Asked, found: dict[str, set[Version]]) -> list[str]:
     """What is the newest that some supported Python takes, and was not among what was tested."""
-    wanted = {(name, newest(name, asked[name], python)) for name in asked if name != "torch" for python in SUPPORTED}
+    wanted = {(name, newest(name, asked[name], python)) for name in asked for python in SUPPORTED}
     return sorted(f"{name} {version}" for name, version in wanted if version not in found[name])
 
 
@@ -181,8 +174,7 @@ def main(arguments: Sequence[str]) -> int:
             for name, version in tested(python, which, asked, folders, whole=whole).items():
                 found[name].add(version)
         if not whole:
-            say(f"Python {python}: no torch, which would bring CUDA; the reader and the writer of videos were tested")
-    say(f"torch: {pinned_torch()} alone, the pin of constraints.txt; admitted is {asked['torch']}")
+            say(f"Python {python}: the reader and the writer of videos alone, without torch")
     if missing := untested(asked, found):
         say(f"admitted by the metadata, the newest for a supported Python, and not tested: {', '.join(missing)}")
     return 1 if missing else 0

@@ -148,6 +148,8 @@ class Backend:
     """What it computes in; None: anything."""
     capability: tuple[int, int] = (0, 0)
     """Least compute capability of a CUDA device."""
+    torch: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """By type of device: the oldest torch with which it gives the right numbers there; others: any."""
     compilers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """By type of device: programs or modules that compile its kernels there, one of them sufficing."""
 
@@ -157,6 +159,7 @@ BACKENDS: dict[str, Backend] = {
     "flex": Backend(
         attend=flex,
         devices=("cpu", "cuda"),
+        torch={"cpu": (2, 13)},
         compilers={"cpu": ("g++", "clang++", "c++", "cl"), "cuda": ("triton",)},
     ),
     "xformers": Backend(
@@ -240,6 +243,9 @@ def _problem(name: str, device: torch.device, dtype: torch.dtype) -> str | None:
     if device.type == "cuda" and backend.capability > (has := torch.cuda.get_device_capability(device)):
         least, most = (".".join(map(str, version)) for version in (backend.capability, has))
         return f"attention {name!r} needs a GPU of compute capability {least}, {device} has {most}: take 'sdpa'"
+    if (least := backend.torch.get(device.type, (0, 0))) > (has := _torch_version()):
+        least, has = (".".join(map(str, version)) for version in (least, has))
+        return f"attention {name!r} needs torch {least} on {device.type}, this is {has}: upgrade it, or take 'sdpa'"
     compilers = backend.compilers.get(device.type, ())
     if compilers and not any(shutil.which(compiler) or find_spec(compiler) for compiler in compilers):
         return (
@@ -253,6 +259,11 @@ def _problem(name: str, device: torch.device, dtype: torch.dtype) -> str | None:
             reason = str(error).splitlines()[0]
             return f"attention {name!r} cannot be had here, {reason}: {backend.install}, or take 'sdpa'"
     return None
+
+
+def _torch_version() -> tuple[int, int]:
+    major, minor = torch.__version__.split(".")[:2]
+    return int(major), int(minor)
 
 
 def _needs_gradients(*tensors: Tensor) -> bool:

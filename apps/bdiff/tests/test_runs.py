@@ -513,3 +513,31 @@ def test_numbers_that_become_infinite_later_leave_the_chunks_before(config, tmp_
         sample(parts)
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert (record["complete"], record["video"]["chunks"]) == (False, 2)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--storyboard", "long.txt"], "this is 24.03 hours of video; expected at most 24"),
+        (["--storyboard", "long.txt", "--long"], None),
+        (["--storyboard", "far.txt", "--long"], "hours of video; expected at most 720"),
+        (["--prompt", ""], "prompt is empty"),
+        (["--policy", "rolling"], "No such option"),
+    ],
+)
+def test_a_film_is_made_longer_up_to_a_day(whole, tmp_path, capsys, monkeypatch, words, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "long.txt").write_text("a fox (0s - 86500s)\n")
+    (tmp_path / "far.txt").write_text("a fox (0s - 99999999999s)\n")
+    before = sha256(whole / "state" / "script.json")
+
+    def stop(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bdiff.parts.load_parts", stop)  # what would make a day of video
+    with pytest.raises(SystemExit) as stopped:
+        main(["extend", str(whole), *words])
+    err = capsys.readouterr().err
+    assert stopped.value.code == (130 if said is None else 2)
+    assert said is None or said in err
+    assert sha256(whole / "state" / "script.json") == before

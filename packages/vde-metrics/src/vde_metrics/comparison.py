@@ -165,7 +165,7 @@ def _check_errors(reports: Sequence[DriftReport], error: ErrorKind) -> None:
         if error == "vde" and report.num_chunks != first.num_chunks:
             raise ValueError(
                 f"{first.video} has {first.num_chunks} chunks and {report.video} {report.num_chunks}; the published "
-                "error grows with their number: compare by error='vde_normalized'"
+                "error grows with their number: measure both with one, or compare the normalised errors in Python"
             )
 
 

@@ -130,8 +130,7 @@ def vbench_reference(session):
 def versions(session):
     """The video and sample tests with the oldest and newest versions that the metadata admits, in no lane: minutes.
 
-    On every supported Python that is found: with torch, 10 GB, on the one that runs this; on the others the reader and
-    the writer of videos alone, or everything with `./dev versions -- --everywhere`.
+    On every supported Python that is found. `./dev versions -- --quick` installs torch, 6 GB, for one of them alone.
     """
     session.install("packaging")
     session.run("python", ".ci/versions.py", *FOLDERS, *session.posargs, env={"OMP_NUM_THREADS": "1"})

@@ -106,6 +106,7 @@ class Decoding:
         self.stream = stream
         self._container = container
         self.num_damaged = 0
+        self._announced = stream.frames  # asked for now: from PyAV 19 on a closed container tells nothing
         self._count = self._hidden = 0
         self._begun = False
 
@@ -118,7 +119,7 @@ class Decoding:
 
     def problem(self) -> str | None:
         """What of the file is missing, once all frames have been read; None if nothing."""
-        promised = self.stream.frames - self._hidden
+        promised = self._announced - self._hidden
         if not self._count or not (self.num_damaged or self._count < promised - MISSING_TOLERANCE):
             return None
         more = promised > self._count

@@ -4,8 +4,8 @@
 environments of its own below .nox/tested-versions. Ends with an error if tests fail, or if the newest admitted version
 of something on a supported Python was tested nowhere.
 
-PyPI's torch for Linux brings CUDA, 6 GB for each environment, which is removed once it has been tested. With `--quick`
-only the Python that runs this gets torch; on the others the reader and the writer of videos are tested, which need none.
+PyPI's torch for Linux brings CUDA, 6 GB for each environment, which is removed once it was tested. With `--quick` only
+the Python that runs this gets torch; on the others the reader and the writer of videos are tested, which need none.
 """
 
 import re

@@ -132,3 +132,24 @@ def test_parts_that_do_not_fit_each_other_are_refused(refused, tmp_path, tiny_mo
     assert "width is 60; expected a multiple of 16" in refused("--model", "model")
     (tmp_path / "model" / "sampling.json").write_text(json.dumps({"fps": 0}))
     assert "fps is 0; expected a number above 0" in refused("--model", "model")
+
+
+def test_what_systems_hide_in_a_model_folder_is_no_part_of_it(tmp_path, tiny_model, capsys):
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model, folder)
+    for file in ("._vae.safetensors", "transformer/._model.safetensors", "transformer/.DS_Store", "._sampling.json"):
+        (folder / file).write_bytes(b"\0\5\x16\7 of a Mac")
+    (folder / "transformer" / "model.safetensors").rename(folder / "transformer" / "mine.safetensors")
+    code, out, err = run(["plan", "--model", str(folder), "--prompt", "a fox"], capsys)
+    assert (code, err) == (0, "")
+    assert out.startswith("video ")
+
+
+def test_a_bench_of_memories_wants_a_model_with_one(tmp_path, tiny_model, capsys):
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model, folder)
+    (folder / "sampling.json").write_text('{"mode": "overlap"}')
+    options = ["--model", str(folder), "--num-chunks", "12", "--early", "4", "--late", "7"]
+    code, _, err = run(["bench", "speed", "--out", str(tmp_path / "x.json"), *options], capsys)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "makes its videos in the overlap mode, without a memory; there is none to time" in err

@@ -403,13 +403,13 @@ def cut(file):
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
-def flip(file):
+def damage(file):
     data = bytearray(file.read_bytes())
-    data[len(data) // 2] ^= 1
+    data[len(data) // 4 : len(data) // 2] = bytes(len(data) // 2 - len(data) // 4)
     file.write_bytes(data)
 
 
-@pytest.mark.parametrize("harm", [*MISSING, cut, flip], ids=lambda harm: getattr(harm, "__name__", harm))
+@pytest.mark.parametrize("harm", [*MISSING, cut, damage], ids=lambda harm: getattr(harm, "__name__", harm))
 @pytest.mark.parametrize("mode", ["cached", "overlap"])
 def test_a_finished_run_that_lost_something_is_written_again_from_its_chunks(config, tmp_path, capsys, harm, mode):
     run = tmp_path / "run"
@@ -422,13 +422,38 @@ def test_a_finished_run_that_lost_something_is_written_again_from_its_chunks(con
     with pytest.raises(SystemExit) as stopped:
         main(["resume", str(run)])
     assert stopped.value.code == 0
-    assert "a file is gone or was changed; all are written again" in capsys.readouterr().err
+    said = f"{harm} is gone" if isinstance(harm, str) else "video.mp4 is cut or damaged"
+    assert f"{run}: {said}; all files are written again" in capsys.readouterr().err
     assert bytes_of(run) == before
     assert {p: p.stat().st_mtime_ns for p in (run / "state" / "chunks").iterdir()} == chunks
     assert all((run / name).exists() for name in MISSING)
     with pytest.raises(SystemExit):
         main(["resume", str(run)])
     assert "is complete: 6 chunks" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["", "x", "[]", "null", "{}", '{"drift": null, "video": {}}', "[" * 100_000])
+def test_a_finished_run_whose_record_is_damaged_is_told_again(config, tmp_path, capsys, content):
+    run = tmp_path / "run"
+    record = sample(build(replace(config, out=run)))
+    (run / "run.json").write_text(content)
+    with pytest.raises(SystemExit) as stopped:
+        main(["resume", str(run)])
+    assert stopped.value.code == 0
+    assert f"{run}: run.json is gone or damaged; all files are written again" in capsys.readouterr().err
+    assert json.loads((run / "run.json").read_text())["video"] == record["video"]
+
+
+def test_a_video_that_was_changed_and_shows_all_frames_is_left_as_it_is(config, tmp_path, capsys):
+    run = tmp_path / "run"
+    sample(build(replace(config, out=run)))
+    with (run / "video.mp4").open("ab") as file:
+        file.write((16).to_bytes(4, "big") + b"free" + bytes(8))  # as editors leave it
+    changed = (run / "video.mp4").read_bytes()
+    with pytest.raises(SystemExit):
+        main(["resume", str(run)])
+    assert "is complete" in capsys.readouterr().err
+    assert (run / "video.mp4").read_bytes() == changed
 
 
 def test_a_run_recorded_without_a_digest_is_known_by_its_number_of_frames(config, tmp_path, capsys):
@@ -466,7 +491,7 @@ def test_a_full_disk_says_what_could_not_be_written_and_that_the_run_goes_on(con
     said = err.splitlines()[-1]
     assert stopped.value.code == 2
     assert said.startswith("bdiff: ")
-    assert "cannot be written: file too large" in said
+    assert "cannot be read or written: file too large; the chunks made so far are kept: make room" in said
     assert f"bdiff resume {run} goes on" in said
     assert "delete" not in said
     with pytest.raises(SystemExit) as stopped:

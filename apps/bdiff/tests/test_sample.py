@@ -203,9 +203,17 @@ def test_a_model_folder_may_say_how_it_wants_to_be_sampled(config, tiny_model, t
     (tmp_path / "sampling.json").write_text('{"seniority": -1}')
     with pytest.raises(ValueError, match=r"seniority is -1; expected a number from 0"):
         build(replace(config, model=tmp_path))
-    (tmp_path / "sampling.json").write_text('{"stepz": 7}')
-    with pytest.raises(ValueError, match=r"sampling.json: no valid sampling settings"):
-        build(replace(config, model=tmp_path))
+    for content, said in {
+        '{"stepz": 7}': r"sampling.json: unknown setting 'stepz'; known are fps, latent_frames,",
+        '{"steps": "7"}': r"sampling.json: no valid sampling settings: steps is '7'; expected a number",
+        '{"mode": [1]}': r"sampling.json: no valid sampling settings: mode is \[1\]; expected one of cached",
+        "[1]": r"sampling.json is damaged: expected an object, found list",
+        "{": r"sampling.json is damaged",
+        "[" * 100_000: r"sampling.json is damaged: it is nested too deeply",
+    }.items():
+        (tmp_path / "sampling.json").write_text(content)
+        with pytest.raises(ValueError, match=said):
+            build(replace(config, model=tmp_path))
 
 
 def test_the_command_prints_the_record_and_never_overwrites(tiny_model, tmp_path, capsys):

@@ -109,3 +109,22 @@ def test_shards_that_are_damaged_are_named(checkpoints, tmp_path, metadata):
         (folder / ".metadata").write_bytes(metadata)
     with pytest.raises(ValueError, match="checkpoint-000000004 "):
         checkpoints.load(state_of(nn.Linear(4, 8)))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        PermissionError(13, "Permission denied"),
+        OSError(5, "Input/output error"),
+        torch.OutOfMemoryError("no"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    ],
+)
+def test_what_is_no_damage_does_not_advise_to_delete_a_checkpoint(checkpoints, monkeypatch, error):
+    def fail(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr(torch, "load", fail)
+    with pytest.raises(type(error)) as raised:
+        checkpoints.load(state_of(nn.Linear(4, 8)))
+    assert raised.value is error

@@ -87,6 +87,11 @@ MISTAKES = {
         "no such file",
     ),
     "a manifest cut off": (manifest(ENTRY % 1, '{"video": "2.'), ["--videos", "t/m.jsonl"], "m.jsonl, line 2"),
+    "a manifest of videos that no tar holds": (
+        manifest('{"video": "s.tar/1.mp4", "chunks": ["a swan (00s - 03s)"]}'),
+        ["--videos", "t/m.jsonl"],
+        "s.tar/1.mp4: no such file",
+    ),
     "an empty manifest": (manifest(), ["--videos", "t/m.jsonl"], "m.jsonl: is empty"),
 }
 MODEL_MISTAKES = {

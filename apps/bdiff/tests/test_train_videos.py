@@ -23,7 +23,7 @@ from bdiff.train.video_pool import VideoPool
 from bdiff.train.videos import VideoConfig, _frames, prepare_videos, read_takes, read_videos
 from bdiff.video import VideoWriter
 from bdiff_core import CausalVAE, ModelConfig, VAEConfig
-from lvbench import CaptionedChunk, ManifestEntry
+from lvbench import CaptionedChunk, Manifest, ManifestEntry
 
 SMALL = VAEConfig(
     latent_channels=4, encoder_widths=(8, 8), encoder_blocks=(1, 1), decoder_widths=(8, 8, 8), decoder_blocks=(1, 1, 1)
@@ -101,6 +101,9 @@ def test_webdataset_shards_are_read_as_the_files_in_them(folder, tmp_path):
         )
         assert torch.equal(one.pixels, other.pixels)
         assert one.captions == other.captions
+    Manifest(entries=tuple(entries.values())).save(tmp_path / "m.jsonl")
+    listed = read_videos(tmp_path / "m.jsonl")
+    assert {*listed.train, *listed.held_out} == set(entries.values())
 
 
 def test_a_tar_without_captions_or_that_is_none_is_named(folder, tmp_path):

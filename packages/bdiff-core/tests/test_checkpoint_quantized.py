@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from bdiff_core import load_transformer
 from bdiff_core.checkpoint import open_checkpoint
 from bdiff_core.checkpoint.names import split
+from bdiff_core.checkpoint.quantized import _SCALES
 
 FLOAT8 = {"float8_e4m3fn": torch.float8_e4m3fn, "float8_e5m2": torch.float8_e5m2}
 
@@ -77,6 +78,7 @@ LAYOUTS = {
     "owner": {"ending": ".scale_weight", "owner": "model.diffusion_model."},
     "kijai": {"ending": ".scale_weight", "dtype": torch.float8_e5m2},
     "diffusers": {"ending": ".weight_scale", "style": "diffusers"},
+    **{ending: {"ending": ending} for ending in _SCALES},
 }
 
 

@@ -3,6 +3,7 @@
 import os
 import resource
 import stat
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -24,12 +25,15 @@ def umask():
     os.umask(before)
 
 
-@pytest.fixture
-def full_disk():
+@contextmanager
+def full_disk(size):
     """Files end after so many bytes, as on a disk that is full."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 @pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600), (0o027, 0o640)])
@@ -57,10 +61,9 @@ def saving(name, random_model, config):
 
 @pytest.mark.parametrize("name", ["folder", "shards", "pickle", "vae"])
 @pytest.mark.parametrize("room", [0, 20_000])
-def test_a_full_disk_is_one_line_and_leaves_nothing(config, random_model, tmp_path, full_disk, name, room):
+def test_a_full_disk_is_one_line_and_leaves_nothing(config, random_model, tmp_path, name, room):
     save = saving(name, random_model, config)
-    full_disk(room)
-    with pytest.raises(OSError, match="File too large") as caught:
+    with pytest.raises(OSError, match="File too large") as caught, full_disk(room):
         save(tmp_path)
     assert os.path.basename(caught.value.filename).endswith((".safetensors", ".pt"))
     assert "saving" not in caught.value.filename
@@ -68,12 +71,11 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(config, random_model, tmp_pa
 
 
 @pytest.mark.parametrize("name", ["folder", "pickle", "vae"])
-def test_a_full_disk_leaves_what_was_there(config, random_model, tmp_path, full_disk, name):
+def test_a_full_disk_leaves_what_was_there(config, random_model, tmp_path, name):
     save = saving(name, random_model, config)
     save(tmp_path)
     before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
-    full_disk(5000)
-    with pytest.raises(OSError, match="File too large"):
+    with pytest.raises(OSError, match="File too large"), full_disk(5000):
         save(tmp_path)
     assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
 

@@ -309,7 +309,7 @@ def test_a_terminal_of_any_encoding_shows_the_report(film, tmp_path, encoding):
 IDLE = [
     (["--model", "dino=weights"], "none of clarity, motion looks through it; it is for subject-consistency"),
     (["--metric", "subject", "--model", "laion=x"], "it is for aesthetic and aesthetic-quality"),
-    (["--device", "cpu"], "--device is where models run, and clarity, motion looks through none"),
+    (["--device", "meta"], "--device is where models run, and clarity, motion looks through none"),
     (["--metric", "background", "--device", "cuda"], "--device is where models run"),
 ]
 

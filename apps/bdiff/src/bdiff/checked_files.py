@@ -1,9 +1,7 @@
 """Files of a run that check themselves, and states of decoders in a form that such a file holds."""
 
-import errno
 import json
 import os
-import re
 import zlib
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from bdiff.files import whole
+from bdiff_core.whole_file import whole_file
 
 
 class RunStateError(ValueError):
@@ -32,16 +30,11 @@ def save_whole(file: Path, tensors: dict[str, Tensor], metadata: dict[str, str],
     Raises:
         OSError: If it cannot be written, as on a full disk.
     """
-    try:
-        with whole(file) as partial:
-            save_file(tensors, partial, metadata=metadata)
-            if sync:
-                with partial.open("rb") as written:
-                    os.fsync(written.fileno())
-    except SafetensorError as error:  # how safetensors reports a full disk
-        found = re.search(r"os error (\d+)", str(error))
-        number = int(found[1]) if found else errno.EIO
-        raise OSError(number, os.strerror(number), str(file)) from None
+    with whole_file(file) as partial:
+        save_file(tensors, partial, metadata=metadata)
+        if sync:
+            with partial.open("rb") as written:
+                os.fsync(written.fileno())
 
 
 def load_checked(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

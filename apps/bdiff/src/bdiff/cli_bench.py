@@ -11,7 +11,8 @@ from bdiff.cli_kv import bench_kv_command
 from bdiff.cli_peers import bench_peers_command
 from bdiff.cli_runs import MEMORY_LIMIT_OPTION, check_device
 from bdiff.cli_step import bench_step_command
-from bdiff.terminal import PATH, WORKERS, Positive, given, num_chunks, output_folder, refuse_idle, show_figures
+from bdiff.idle import refuse_idle
+from bdiff.terminal import PATH, WORKERS, Positive, given, num_chunks, output_folder, show_figures
 from vde_metrics.cli import command as drift_command
 from vde_metrics.cli import split_models
 

@@ -4,7 +4,8 @@ from typing import Any
 
 import click
 
-from bdiff.terminal import PATH, WORKERS, given, num_chunks, output_folder, refuse_idle, show_figures
+from bdiff.idle import refuse_idle
+from bdiff.terminal import PATH, WORKERS, given, num_chunks, output_folder, show_figures
 
 
 @click.command("kv")

@@ -5,7 +5,8 @@ from typing import Any
 import click
 
 from bdiff.cli_runs import check_device
-from bdiff.terminal import PATH, Positive, given, num_chunks, output_folder, refuse_idle, show_figures
+from bdiff.idle import refuse_idle
+from bdiff.terminal import PATH, Positive, given, num_chunks, output_folder, show_figures
 
 
 @click.command("peers")

@@ -1,5 +1,6 @@
 """Commands that work on a run: go on with it, take its end again, make it longer, show what it remembered."""
 
+import errno
 import json
 import shlex
 import sys
@@ -36,19 +37,21 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print the record o
 def resume_command(run: Path, memory_limit: int | None, as_json: bool) -> None:
     """Go on with a run that was stopped, however it was stopped.
 
-    The video becomes the one that an uninterrupted run would have made. A finished run is left as it is.
+    The video becomes the one that an uninterrupted run would have made. Of a finished run, files that are gone, and a
+    video that was cut or damaged, are written again from the chunks.
     """
     from bdiff.run_state import RunState
 
     state = RunState(run)
     script = state.script()
     if state.is_finished(script):
-        from bdiff.record import is_whole
+        from bdiff.record import lacks
 
-        if is_whole(run):
+        lacking = lacks(run)
+        if lacking is None:
             click.echo(f"{run / 'video.mp4'} is complete: {len(script.takes)} chunks", err=True)
             return
-        click.echo(f"{run}: a file is gone or was changed; all are written again from the finished chunks", err=True)
+        click.echo(f"{run}: {lacking}; all files are written again from the finished chunks", err=True)
     limit = memory_bytes(memory_limit, script)
     parts = _parts(script, run, state, num_made=state.num_chunks)
     make_video(parts, fresh=False, memory_limit=limit, as_json=as_json)
@@ -105,7 +108,7 @@ def extend_command(
     """Make a film longer; what it shows so far stays the same."""
     if bool(storyboard) == bool(prompts):
         raise click.UsageError("give --storyboard or --prompt: what is to come next")
-    from bdiff.parts import storyboard_prompts
+    from bdiff.lengths import storyboard_prompts
     from bdiff.run_state import RunState
     from bdiff_core import Storyboard
 
@@ -131,6 +134,8 @@ def trace_command(run: Path, as_json: bool) -> None:
     click.echo(text, nl=False)
 
 
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 RUN_COMMANDS = (resume_command, reroll_command, extend_command, trace_command)
 """Commands of the top level."""
 
@@ -149,9 +154,10 @@ def make_video(parts: "Parts", *, fresh: bool, memory_limit: int, as_json: bool)
         sys.exit(130)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
+        way_out = "make room" if error.errno in _DISK_FULL else "mend that"
         raise click.ClickException(
-            f"{error.filename or folder} cannot be written: {reason}; the chunks made so far are kept: make room, then "
-            f"bdiff resume {shlex.quote(str(folder))} goes on"
+            f"{error.filename or folder} cannot be read or written: {reason}; the chunks made so far are kept: "
+            f"{way_out}, then bdiff resume {shlex.quote(str(folder))} goes on"
         ) from error
     _say(record, folder)
     if as_json:

@@ -5,8 +5,6 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bdiff.files import read_json
-
 if TYPE_CHECKING:
     from kvbank.policies import Policy
 
@@ -118,9 +116,14 @@ class Sampling:
         file, otherwise = folder / "sampling.json", otherwise or cls()
         if not file.exists():
             return otherwise
+        from bdiff_core.checkpoint.places import read_json
+
+        values, known = read_json(file), [field.name for field in fields(cls)]
+        if unknown := [name for name in values if name not in known]:
+            raise ValueError(f"{file}: unknown setting {unknown[0]!r}; known are {', '.join(known)}")
         try:
-            return replace(otherwise, **read_json(file))
-        except (ValueError, TypeError) as error:
+            return replace(otherwise, **values)
+        except ValueError as error:
             raise ValueError(f"{file}: no valid sampling settings: {error}") from None
 
 

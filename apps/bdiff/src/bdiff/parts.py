@@ -12,13 +12,14 @@ from torch import Tensor
 
 from bdiff import defaults
 from bdiff.given import check_picture, given_chunks, given_picture, given_video, noted_picture
+from bdiff.idle import refuse_idle
+from bdiff.lengths import storyboard_prompts
 from bdiff.models import Autoencoder, Source, is_pipeline, load_model
 from bdiff.offload import OnDemand, give_back
 from bdiff.record import digests
 from bdiff.script import Script, Take
-from bdiff_core import ChunkCondition, ChunkDiT, ModelConfig, Storyboard, TextEncoder, count_chunks, plan_chunks
+from bdiff_core import ChunkCondition, ChunkDiT, ModelConfig, Storyboard, TextEncoder, plan_chunks
 from bdiff_core.backends import choose_attention
-from bdiff_core.plan import chunk_shots
 from bdiff_core.wan import ImageCondition
 from kvbank import KVBank
 
@@ -159,59 +160,15 @@ def check_effect(config: SampleConfig, sampling: defaults.Sampling) -> None:
         ValueError: If there is one.
     """
     policy, mode = config.policy or defaults.POLICY, sampling.mode
-    idle: dict[str, str] = {}
-    if mode != "cached":
-        idle = dict.fromkeys(("policy", "seniority", "num_sink"), f"is of the memory, which the {mode} mode has not")
-    elif policy != "semantic":
-        idle = dict.fromkeys(("seniority", "num_sink"), f"is of --policy semantic; {policy} does not use it")
-    if sampling.guidance == 1.0:
-        idle["negative"] = "is what guidance moves away from, and there is none at guidance 1"
-    for name, reason in idle.items():
-        if getattr(config, name) is not None:
-            raise ValueError(f"--{name.replace('_', '-')} {reason}; leave it out")
-
-
-def storyboard_prompts(
-    storyboard: Storyboard,
-    sampling: defaults.Sampling,
-    *,
-    seconds: float | None = None,
-    after: int = 0,
-    long: bool = False,
-) -> list[str]:
-    """The prompt of every chunk of a film, or of its continuation.
-
-    Args:
-        storyboard: What is to be seen.
-        sampling: Frames a second and frames of a chunk.
-        seconds: Length of what the storyboard tells; None: the storyboard's.
-        after: Chunks that are there before.
-        long: Allow more than a day in all, up to `defaults.LONGEST`.
-
-    Raises:
-        ValueError: If the video would be longer than is allowed.
-    """
-    rhythm = {"fps": sampling.fps, "frames_per_chunk": sampling.frames_per_chunk, "continued": after > 0}
-    _check_length(storyboard, sampling, seconds=seconds, after=after, long=long)
-    num_chunks = None if seconds is None else count_chunks(seconds, **rhythm)
-    return [storyboard.shots[shot].prompt for shot in chunk_shots(storyboard, num_chunks=num_chunks, **rhythm)]
-
-
-def _check_length(
-    storyboard: Storyboard, sampling: defaults.Sampling, *, seconds: float | None, after: int, long: bool
-) -> None:
-    """Refuse a video that is too long, before anything is made for its chunks."""
-    told = storyboard.duration if seconds is None else seconds
-    if told is None and storyboard.is_timed:
-        raise ValueError("the last shot has no end; give it one, or say how long the video is with --seconds")
-    chunk, most = sampling.frames_per_chunk / sampling.fps, defaults.LONGEST if long else defaults.DAY
-    length = after * chunk + (len(storyboard.shots) * chunk if told is None else told)
-    if length > most:
-        way_out = "shorten it" if long else "shorten it, or allow up to 30 days with --long"
-        hint = "; its times are read as seconds" if seconds is None and storyboard.is_timed else ""
-        raise ValueError(
-            f"this is {length / 3600:.4g} hours of video; expected at most {most // 3600}: {way_out}{hint}"
-        )
+    given = {name: getattr(config, name) for name in ("policy", "seniority", "num_sink", "negative")}
+    remembers, semantic = mode == "cached", policy == "semantic"
+    memory = dict.fromkeys(("policy", "seniority", "num_sink"), remembers)
+    refuse_idle(given, memory, f"is of the memory, which the {mode} mode has not")
+    refuse_idle(
+        given, {"seniority": semantic, "num_sink": semantic}, f"is of --policy semantic; {policy} does not use it"
+    )
+    reason = "is what guidance moves away from, and there is none at guidance 1"
+    refuse_idle(given, {"negative": sampling.guidance != 1.0}, reason)
 
 
 def load_parts(script: Script, out: Path, *, num_made: int = 0) -> Parts:

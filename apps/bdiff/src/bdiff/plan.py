@@ -13,6 +13,7 @@ import torch
 from bdiff import defaults
 from bdiff.models import Source, is_pipeline
 from bdiff.script import Script
+from bdiff_core.checkpoint.places import visible
 from bdiff_core.config import ModelConfig
 from bdiff_core.costs import ChunkShape, kv_bytes, num_parameters, pass_flops, text_flops
 from bdiff_core.file_kinds import weight_kind
@@ -182,14 +183,14 @@ def _other_weights(folder: Path, dtype: torch.dtype) -> dict[str, int]:
         ValueError: If one of them holds no weights.
     """
     if not is_pipeline(folder):
-        files = list(folder.glob("*.safetensors"))
+        files = visible(folder, "*.safetensors")
         for file in files:
             weight_kind(file)
         size = sum(file.stat().st_size for file in files)
         return {"autoencoder": 2 * size, "text encoder": 90_000_000}  # stored in half precision; MiniLM
     parts = {"autoencoder": "vae", "text encoder": "text_encoder", "image encoder": "image_encoder"}
     return {
-        name: dtype.itemsize * sum(_stored_numbers(file) for file in (folder / part).glob("*.safetensors"))
+        name: dtype.itemsize * sum(_stored_numbers(file) for file in visible(folder / part, "*.safetensors"))
         for name, part in parts.items()
     }
 

@@ -2,6 +2,7 @@
 
 import platform
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -11,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from bdiff.files import read_json, sha256, to_json, write_whole
+from bdiff.files import sha256, to_json, write_whole
 from bdiff.run_state import VIDEO
 from bdiff.trace import write_trace
 from bdiff_core import Chunk
+from bdiff_core.checkpoint.places import read_json, visible
 
 if TYPE_CHECKING:
     from bdiff.parts import Parts
@@ -154,25 +156,36 @@ def write_drift(video: Path, folder: Path, *, boundaries: Sequence[int]) -> dict
     return {"vde": report.vde, "vde_normalized": report.vde_normalized, "frozen_chunks": list(report.frozen_chunks)}
 
 
-def is_whole(run: Path) -> bool:
-    """Whether a finished run still has its video, as it was recorded, and all that is told of it."""
-    record = read_json(run / "run.json")
+def lacks(run: Path) -> str | None:
+    """What a finished run lacks of its files, in words; None if nothing.
+
+    A video that was changed on purpose, with sound added for example, still shows all frames and lacks nothing.
+    """
+    try:
+        record = read_json(run / "run.json")
+        drift, digest = record["drift"], record["video"].get("sha256")
+        num_frames = int(record["video"]["frames"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return "run.json is gone or damaged"
     told = ["sheet.png", "trace.json", "trace.svg", "trace.md"]
-    told += [] if record["drift"] is None else ["drift.json", "drift.html"]
+    told += [] if drift is None else ["drift.json", "drift.html"]
+    if gone := [name for name in (VIDEO, *told) if not (run / name).is_file()]:
+        return f"{gone[0]} is gone"
     video = run / VIDEO
-    if not all((run / name).is_file() for name in (*told, VIDEO)):
-        return False
-    if digest := record["video"].get("sha256"):
-        return bool(sha256(video) == digest)
-    return _num_packets(video) == record["video"]["frames"]  # recorded by an earlier version
+    if digest is not None and sha256(video) == digest:
+        return None
+    return None if _num_frames(video) == num_frames else f"{VIDEO} is cut or damaged"
 
 
-def _num_packets(video: Path) -> int | None:
-    from vde_metrics.video import VideoFile
+def _num_frames(video: Path) -> int | None:
+    """Frames of a video that can be decoded; None if it is damaged."""
+    from vde_metrics import VideoFile
 
     try:
-        return VideoFile.probe(video).count_packets()
-    except (OSError, ValueError):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            return VideoFile.probe(video).count_frames()
+    except (OSError, ValueError, RuntimeWarning):
         return None
 
 
@@ -180,9 +193,9 @@ def digests(model: Path) -> dict[str, str]:
     """SHA-256 of every file of a model folder."""
     parts = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler", "image_encoder", "image_processor")
     found = [
-        *model.glob("*.safetensors"),
-        *model.glob("*.json"),
-        *(path for part in parts for path in (model / part).glob("*")),
+        *visible(model, "*.safetensors"),
+        *visible(model, "*.json"),
+        *(path for part in parts for path in visible(model / part)),
     ]
     return {path.relative_to(model).as_posix(): sha256(path) for path in sorted(found) if path.is_file()}
 

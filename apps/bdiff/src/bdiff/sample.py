@@ -13,7 +13,6 @@ from torch import Tensor
 
 from bdiff import defaults
 from bdiff.checked_files import RunStateError
-from bdiff.files import whole
 from bdiff.heap import give_back_freed
 from bdiff.late_memory import LateMemory
 from bdiff.parts import Parts
@@ -23,6 +22,8 @@ from bdiff.script import Script, TakeNoise
 from bdiff.sheet import Cell, draw_sheet, shown_on_sheet, thumbnail
 from bdiff.video import VideoWriter, to_uint8
 from bdiff_core import Chunk, Memory, Renoising, Scheduled, euler, generate, generate_overlap, generate_whole
+from bdiff_core.finite import is_finite
+from bdiff_core.whole_file import whole_file
 from kvbank import DamageError, KVBank, TieredStore
 from noisesched import denoising_grid
 
@@ -148,7 +149,7 @@ def _check_finite(chunk: Chunk, script: Script) -> None:
         FloatingPointError: If latents or pixels are not finite.
     """
     for name, numbers in (("latents", chunk.latents), ("pixels", chunk.frames)):
-        if not numbers.isfinite().all():
+        if not is_finite(numbers):
             other = "" if script.dtype == "float32" else f", or {script.dtype} is too narrow for them: --dtype float32"
             raise FloatingPointError(
                 f"the {name} of chunk {chunk.index} are not finite numbers: the weights of {script.model} are "
@@ -291,7 +292,7 @@ def _write_sheet(parts: Parts, state: RunState, record: Record) -> None:
     cells = [_cell(state.chunk(index), seconds=bounds[index] / fps) for index in shown_on_sheet(record.num_chunks)]
     recalled = {chunk for cell in cells for chunk, _ in cell.recall} - {cell.index for cell in cells}
     pictures = {chunk: state.chunk(chunk).thumbnail.numpy() for chunk in recalled}
-    with whole(parts.out / "sheet.png") as partial:
+    with whole_file(parts.out / "sheet.png") as partial:
         draw_sheet(cells, title=script.title, subtitle=subtitle, pictures=pictures).save(partial, format="png")
 
 

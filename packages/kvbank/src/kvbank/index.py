@@ -114,7 +114,7 @@ class ExactIndex:
 
         Raises:
             ValueError: If it is there already, or the embedding is no finite vector as wide as the others.
-        TypeError: If the embedding is no tensor.
+            TypeError: If the embedding is no tensor.
         """
         self._vectors.add(chunk, _unit_vector(embedding))
 
@@ -131,7 +131,7 @@ class ExactIndex:
 
         Raises:
             ValueError: If the count is negative, or the embedding is no finite vector as wide as the others.
-        TypeError: If the embedding is no tensor.
+            TypeError: If the embedding is no tensor.
         """
         query = _unit_vector(embedding)
         self._vectors.check_search(query, count)
@@ -176,7 +176,7 @@ class FaissIndex:
 
         Raises:
             ValueError: If it is there already, or the embedding is no finite vector as wide as the others.
-        TypeError: If the embedding is no tensor.
+            TypeError: If the embedding is no tensor.
         """
         vector = _unit_vector(embedding)
         self._vectors.add(chunk, vector)
@@ -209,7 +209,7 @@ class FaissIndex:
 
         Raises:
             ValueError: If the count is negative, or the embedding is no finite vector as wide as the others.
-        TypeError: If the embedding is no tensor.
+            TypeError: If the embedding is no tensor.
         """
         query = _unit_vector(embedding)
         self._vectors.check_search(query, count)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 _UNITS: dict[str, float] = {
-    **dict.fromkeys(("ms", "msec"), 0.001),
+    **dict.fromkeys(("ms", "msec", "millisecond", "milliseconds"), 0.001),
     **dict.fromkeys(("s", "sec", "secs", "second", "seconds", "秒"), 1.0),
     **dict.fromkeys(("m", "min", "mins", "minute", "minutes", "分"), 60.0),
     **dict.fromkeys(("h", "hr", "hrs", "hour", "hours", "時", "时"), 3600.0),

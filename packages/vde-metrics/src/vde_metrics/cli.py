@@ -154,7 +154,7 @@ def _refuse_idle(chosen: "Sequence[Selected]", settings: _Settings) -> None:
         raise click.ClickException(
             f"{next(iter(given.values()))} is of measuring, and saved reports are read as they are; leave it out"
         )
-    if "device" in given and set(settings.names) <= set(WITHOUT_MODELS):
+    if settings.device != "cpu" and set(settings.names) <= set(WITHOUT_MODELS):
         raise click.ClickException(
             f"--device is where models run, and {', '.join(settings.names)} looks through none; leave it out"
         )

@@ -36,12 +36,12 @@ class ShownFrame:
 
     @property
     def height(self) -> int:
-        """Of the picture that is seen."""
+        """Height of the picture that is seen, in pixels."""
         return self._stored_size[1 if self._is_on_its_side else 0]
 
     @property
     def width(self) -> int:
-        """Of the picture that is seen."""
+        """Width of the picture that is seen, in pixels."""
         return self._stored_size[0 if self._is_on_its_side else 1]
 
     def rgb(

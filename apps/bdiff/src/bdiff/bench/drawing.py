@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from bdiff.files import whole
+from bdiff_core.whole_file import whole_file
 
 PAPER = "#fbfaf7"
 
@@ -25,5 +25,5 @@ def tidy(axes: Any, *, grid: str = "y", labels: int = 9) -> None:
 
 def save(figure: Any, file: Path) -> None:
     """Write a figure as PNG; complete or not at all."""
-    with whole(file) as partial:
+    with whole_file(file) as partial:
         figure.savefig(partial, format="png", facecolor=PAPER)

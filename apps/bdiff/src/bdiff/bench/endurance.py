@@ -12,13 +12,14 @@ import torch
 from bdiff import defaults
 from bdiff.bench.machine import describe_machine
 from bdiff.bench.speed import STORY, anonymous_bytes
-from bdiff.files import whole, write_whole
+from bdiff.files import write_whole
 from bdiff.markdown import markdown_table
 from bdiff.parts import SampleConfig, load_parts, write_script
 from bdiff.run_state import RunState
 from bdiff.sample import Progress, sample
 from bdiff.script import Script
 from bdiff_core import Storyboard
+from bdiff_core.whole_file import whole_file
 from lvbench.storyworld.plot import write_plot
 
 _MOMENTS = 16
@@ -35,8 +36,8 @@ class EnduranceConfig:
     """Model folder."""
     num_chunks: int = 1440
     """An hour of the shipped model's film."""
-    policy: str = "semantic"
-    """Memory, see `defaults.policy`."""
+    policy: str | None = None
+    """Memory, see `defaults.policy`; None: `defaults.POLICY`."""
     memory_limit: int = defaults.MEMORY_LIMIT
     """Bytes of past keys and values in memory."""
     settled: int = 100
@@ -106,7 +107,11 @@ def bench_endurance(config: EnduranceConfig) -> dict[str, Any]:
 def _check_film(script: Script, config: EnduranceConfig) -> None:
     """Whether a film that is gone on with is the one that is asked for: figures would be told of another one."""
     there = {"model": script.model, "policy": script.policy, "num_chunks": len(script.takes)}
-    asked = {"model": str(config.model.resolve()), "policy": config.policy, "num_chunks": config.num_chunks}
+    asked = {
+        "model": str(config.model.resolve()),
+        "policy": config.policy or defaults.POLICY,
+        "num_chunks": config.num_chunks,
+    }
     if differ := [f"{name} {there[name]}, not {asked[name]}" for name in there if there[name] != asked[name]]:
         raise ValueError(f"{config.out} holds a film of {'; '.join(differ)}; take another --out")
     if problem := script.missing():
@@ -191,7 +196,7 @@ def draw(chunks: list[dict[str, Any]], file: Path) -> None:
     memory.legend(frameon=False)
     for axes in (times, memory):
         axes.spines[["top", "right"]].set_visible(False)
-    with whole(file) as partial:
+    with whole_file(file) as partial:
         figure.savefig(partial, format="png", dpi=120)
     pyplot.close(figure)
 
@@ -206,5 +211,5 @@ def draw_moments(state: RunState, file: Path) -> None:
         picture = state.chunk(round(place * last / (_MOMENTS - 1))).thumbnail
         row, column = divmod(place, _MOMENTS // 2)
         sheet.paste(Image.fromarray(picture.numpy()).resize((side, side)), (side * column, side * row))
-    with whole(file) as partial:
+    with whole_file(file) as partial:
         sheet.save(partial, format="png")

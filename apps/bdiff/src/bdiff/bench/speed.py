@@ -9,10 +9,13 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import torch
+
 from bdiff import defaults
 from bdiff.bench.machine import describe_machine
 from bdiff.bench.processes import one_process
 from bdiff.files import write_whole
+from bdiff.models import Source
 from bdiff.parts import SampleConfig, build
 from bdiff.sample import generate_chunks
 from bdiff_core import Storyboard
@@ -53,7 +56,13 @@ def bench_speed(config: SpeedBenchConfig) -> dict[str, object]:
     """Time every memory, each in a process of its own: what one left resident is not the next one's.
 
     Write and return the figures.
+
+    Raises:
+        ValueError: If the model makes its videos without a memory.
     """
+    mode = Source(folder=config.model, dtype=torch.float32, device="cpu").sampling().mode
+    if mode != "cached":
+        raise ValueError(f"{config.model} makes its videos in the {mode} mode, without a memory; there is none to time")
     figures = {
         "config": {name: str(value) for name, value in asdict(config).items()},
         "machine": describe_machine(),

@@ -21,9 +21,10 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from bdiff.files import read_json, whole
 from bdiff.train.average import Average
 from bdiff.train.ranks import Ranks, Trainee, split_like
+from bdiff_core.checkpoint.places import read_json
+from bdiff_core.whole_file import whole_file
 
 _FACTS = "run.json"
 _PARTS = ("model", "average", "optimizers", "random", "step", "seconds", "evaluation")
@@ -109,7 +110,7 @@ class Checkpoints:
             "random": torch.get_rng_state(),
             **facts,
         }
-        with whole(self.file) as partial:
+        with whole_file(self.file) as partial:
             torch.save(content, partial)
         self._remove(self._out.glob("checkpoint-*[0-9]"))
 
@@ -147,18 +148,24 @@ def _damage_named(checkpoint: Path) -> Iterator[None]:
     try:
         yield
     except (CheckpointException, *_DAMAGE) as error:
+        if _is_no_damage(error):
+            raise
         raise ValueError(
             f"{checkpoint} {_damage(error)}; delete it to train from the start, or give another --out"
         ) from None
 
 
+def _is_no_damage(error: BaseException) -> bool:
+    """Whether the file may be as good as ever: it cannot be read now, or memory is short."""
+    if isinstance(error, OSError):  # of a file that is cut off: looked for beyond its end, or a part is missing
+        return error.errno not in (errno.EINVAL, errno.ENOENT)
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
 def _damage(error: BaseException) -> str:
     """What is wrong with a checkpoint, by what torch raised."""
-    sought_past_the_end = isinstance(error, OSError) and error.errno == errno.EINVAL
-    if sought_past_the_end or isinstance(error, EOFError | zipfile.BadZipFile) or "zip archive" in str(error):
+    if isinstance(error, OSError | EOFError | zipfile.BadZipFile) or "zip archive" in str(error):
         return "is cut off"
-    if isinstance(error, OSError):
-        return f"cannot be read: {(error.strerror or str(error)).lower()}"
     return "is damaged, or was not written by this training"
 
 

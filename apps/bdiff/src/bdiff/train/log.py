@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bdiff.files import whole, write_whole
+from bdiff.files import write_whole
+from bdiff_core.whole_file import whole_file
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,7 +126,7 @@ def plot_log(log: Path, target: Path) -> None:
         shown = [line for line in evaluations if name in line]
         axis.plot([line["step"] for line in shown], [line[name] for line in shown], marker="o")
         axis.set(xlabel="step", ylabel=name)
-    with whole(target) as partial:
+    with whole_file(target) as partial:
         figure.savefig(partial, dpi=110, format="png")
 
 

@@ -9,10 +9,10 @@ from PIL import Image
 from torch import Tensor
 
 from bdiff.defaults import Sampling
-from bdiff.files import whole
 from bdiff.telling import Teller
 from bdiff.train.videos import Take
 from bdiff_core import CausalVAE, ChunkDiT, TextEncoder
+from bdiff_core.whole_file import whole_file
 from kvbank import Policy
 from lvbench import storyworld
 
@@ -42,7 +42,7 @@ def write_preview(
     first, *second = [_line(line) for line in rows.split(per_line, dim=1)]
     padded = [F.pad(line, (0, 0, 0, first.shape[1] - line.shape[1]), value=-1.0) for line in second]
     sheet = torch.cat([first, *padded]).add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
-    with whole(path) as partial:
+    with whole_file(path) as partial:
         Image.fromarray(sheet.numpy()).save(partial, format="png")
 
 

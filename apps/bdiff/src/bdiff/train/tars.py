@@ -16,7 +16,7 @@ from typing import IO
 from lvbench import CaptionedChunk, Manifest, ManifestEntry, read_captions
 
 SUFFIXES = (".mp4", ".mkv", ".webm", ".mov")
-"""Of names of videos."""
+"""Endings of the names of videos."""
 _CAPTIONS = (".json", ".txt", ".srt", ".vtt")
 
 

@@ -17,7 +17,6 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
-from bdiff.files import whole
 from bdiff.heap import keep_freed_memory
 from bdiff.train.ranks import require_one_process
 from bdiff.train.run import fit
@@ -26,6 +25,7 @@ from bdiff.train.story_pool import CHUNK, FIRST_CHUNK, HELD_OUT, StoryPool
 from bdiff.train.video_pool import VideoPool
 from bdiff.train.videos import VideoConfig
 from bdiff_core.vae import CausalVAE, VAEConfig, VAEState, save_vae
+from bdiff_core.whole_file import whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -258,5 +258,5 @@ def write_samples(vae: CausalVAE, pool: StoryPool, seeds: Sequence[int], *, path
         rows += [video[0, :, chosen] for video in (frames, stream(vae, frames))]
     sheet = torch.cat([row.permute(2, 1, 3, 0).flatten(1, 2) for row in rows])
     image = Image.fromarray(sheet.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8).numpy())
-    with whole(path) as partial:
+    with whole_file(path) as partial:
         image.resize((2 * image.width, 2 * image.height), Image.Resampling.NEAREST).save(partial, format="png")

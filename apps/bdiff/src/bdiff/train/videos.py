@@ -106,8 +106,9 @@ def _manifest(source: Path) -> Manifest:
         raise ValueError(f"{source} is a video; expected a folder of videos and captions, or a manifest (.jsonl)")
     manifest = Manifest.load(source)
     for entry in manifest.entries:
-        if not (source.parent / entry.video).is_file():
-            raise FileNotFoundError(f"{source}: {source.parent / entry.video}: no such file")
+        video = source.parent / entry.video
+        if not video.is_file() and member_opener(video) is None:
+            raise FileNotFoundError(f"{source}: {video}: no such file")
     return manifest
 
 

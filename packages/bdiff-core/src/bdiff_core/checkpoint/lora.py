@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bdiff_core.checkpoint.lora_keys import Modules, Role, is_of_lora, other_kind
 from bdiff_core.checkpoint.names import Part
-from bdiff_core.checkpoint.places import local_path, read_json
+from bdiff_core.checkpoint.places import local_path, read_json, visible
 from bdiff_core.checkpoint.problems import raise_problems
 from bdiff_core.checkpoint.tensors import StoredTensor, TensorFile, read_tensors
 from bdiff_core.finite import check_finite
@@ -144,7 +144,7 @@ def _open(path_or_repo: str | Path, strength: float) -> Lora:
     path = local_path(path_or_repo)
     settings: dict[str, Any] = {}
     if path.is_dir():
-        files = [path / name for name in _FILES if (path / name).is_file()][:1] or sorted(path.glob("*.safetensors"))
+        files = [path / name for name in _FILES if (path / name).is_file()][:1] or visible(path, "*.safetensors")
         if len(files) != 1:
             raise ValueError(f"{path} holds {len(files)} LoRA files; expected one: give the file itself")
         if (path / "adapter_config.json").is_file():

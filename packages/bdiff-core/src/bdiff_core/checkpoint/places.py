@@ -115,13 +115,18 @@ def weight_files(path: Path, stems: tuple[str, ...]) -> tuple[Path, ...]:
         for stem in stems:
             if found := _under_name(path, stem, ending):
                 return found
-    files = sorted(path.iterdir())
+    files = visible(path)
     others = [file for file in files if file.suffix in _ENDINGS] or [f for f in files if f.suffix in _LESS_LIKELY]
     if len(others) == 1:
         return (_there(others[0]),)
     if others:
         raise ValueError(f"{path} holds {[file.name for file in others]}; name the file that is meant")
     raise ValueError(_lacking(path, files, stems[0]))
+
+
+def visible(folder: Path, pattern: str = "*") -> list[Path]:
+    """What a folder holds, in order, without what systems and programs hide there by a name that begins with a dot."""
+    return sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
 
 
 def _under_name(path: Path, stem: str, ending: str) -> tuple[Path, ...]:
@@ -137,7 +142,7 @@ def _under_name(path: Path, stem: str, ending: str) -> tuple[Path, ...]:
         return _complete(path, names)
     if single.is_file() or single.is_symlink():
         return (_there(single),)
-    shards = sorted(path.glob(f"{stem}-*-of-*.{ending}"))
+    shards = visible(path, f"{stem}-*-of-*.{ending}")
     if not shards:
         return ()
     total = shards[0].stem.rpartition("-")[2]

@@ -16,7 +16,7 @@ from torch import Tensor
 from bdiff_core.checkpoint.tensors import StoredTensor
 
 _FLOATS_OF_8_BITS = (torch.float8_e4m3fn, torch.float8_e5m2)
-_SCALES = (".scale_weight", ".weight_scale", ".weight.scale_weight", ".weight.scale", ".scale_weight_tensor")
+_SCALES = (".weight.scale_weight", ".scale_weight", ".weight_scale", ".weight.scale", ".scale_weight_tensor")
 # Of activations, which are not made 8 bits wide here, and marks that a file is scaled.
 _WITHOUT_USE = re.compile(r"(?:\.(?:weight\.)?(?:scale_input|input_scale)|(?:^|\.)scaled_fp8)$")
 _LAYOUT = ".comfy_quant"  # a few words of JSON

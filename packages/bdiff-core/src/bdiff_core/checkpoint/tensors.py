@@ -128,11 +128,11 @@ class TensorFile:
     """The file."""
     tensors: Mapping[str, StoredTensor]
     metadata: Mapping[str, Any]
-    """Of safetensors: the strings of the header. Of pickles: what else the file holds, loose tensors aside."""
+    """The strings of a safetensors header; what else than loose tensors a pickle holds."""
     entry: str | None = None
-    """Of pickles: under which name the file keeps the tensors; None: under none."""
+    """Under which name a pickle keeps the tensors; None: under none."""
     groups: tuple[str, ...] = ()
-    """Of pickles: the names under which it keeps tensors."""
+    """The names under which a pickle keeps tensors."""
     pickled: bool = False
     """Whether `torch.save` wrote it."""
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 UNDERSTOOD = (
     "times are read as in (00:00:03 - 00:00:06), (1:02.5 - 1:04), (3s - 6s) or (1m30s - 2 min), "
-    "at the start or the end of a prompt"
+    "at the start or the end of a prompt; what is no time is written in words"
 )
 
 _UNITS: dict[str, float] = {

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from bdiff_core.checkpoint.places import visible
 from bdiff_core.file_kinds import weight_kind
 from bdiff_core.finite import check_finite
 
@@ -21,7 +22,7 @@ def check_files(folder: Path) -> None:
     """
     if not folder.is_dir():
         return  # a repository of the hub
-    for file in sorted(file for pattern in _WEIGHTS for file in folder.glob(pattern)):
+    for file in sorted(file for pattern in _WEIGHTS for file in visible(folder, pattern)):
         if not file.exists():
             raise ValueError(f"{file} is a link to {file.readlink()}, which is not there")
         weight_kind(file)

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from bdiff.bench.drawing import PAPER, save
 from bdiff.bench.memory.visits import Return, first_visits, returns
-from bdiff.files import whole
 from bdiff.telling import FIRST_STORY
+from bdiff_core.whole_file import whole_file
 from lvbench import storyworld
 from lvbench.storyworld.plot import write_plot
 
@@ -32,7 +32,7 @@ def save_stills(file: Path, frames: Float[Tensor, "3 t h w"], story: storyworld.
     from PIL import Image
 
     file.parent.mkdir(parents=True, exist_ok=True)
-    with whole(file) as partial:
+    with whole_file(file) as partial:
         Image.fromarray(np.concatenate(list(_stills(frames, story)), axis=1)).save(partial, format="png")
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from bdiff.bench.peers.page import NAMES
-from bdiff.files import whole
+from bdiff_core.whole_file import whole_file
 
 _COLOURS = {
     "semantic": "#d9480f",
@@ -46,5 +46,5 @@ def draw_shape(file: Path, shape: Mapping[str, Any]) -> None:
     speed.set_xlabel("frames a second")
     for axes in (growing, speed):
         axes.spines[["top", "right"]].set_visible(False)
-    with whole(file) as partial:
+    with whole_file(file) as partial:
         figure.savefig(partial, format="png")

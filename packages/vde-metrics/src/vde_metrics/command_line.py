@@ -5,7 +5,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TextIO
+from typing import Any
 
 import click
 
@@ -19,7 +19,7 @@ _OUT_OF_MEMORY = ("out of memory", "can't allocate memory")
 class _Output:
     """Standard output; if it cannot be written to, the command ends with a line that says so."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: Any) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
@@ -133,7 +133,7 @@ def _output_error(error: OSError) -> click.ClickException:
     return click.ClickException(f"standard output cannot be written to: {(error.strerror or str(error)).lower()}")
 
 
-def _discard(stream: TextIO | None, number: int) -> None:
+def _discard(stream: Any, number: int) -> None:
     """Send what a stream still holds nowhere, so that the interpreter does not fail at it when it ends."""
     if stream is not None and stream.fileno() == number:
         null = os.open(os.devnull, os.O_WRONLY)

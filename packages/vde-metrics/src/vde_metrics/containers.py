@@ -44,11 +44,11 @@ def opened(path: Path, opener: Opener | None = None) -> "Iterator[tuple[InputCon
 class _Bytes:
     """A file without a name: names may look like addresses or patterns, and need not be UTF-8."""
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: Any) -> None:
         self.read, self.seek, self.tell = file.read, file.seek, file.tell
 
 
-def _container(file: IO[bytes]) -> "InputContainer":
+def _container(file: Any) -> "InputContainer":
     import av
 
     options: dict[str, Any] = {

@@ -1,14 +1,12 @@
 """Frames as a player shows them: which is on the screen when, upright, and with square pixels."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import UInt8
-
-from vde_metrics.containers import Decoding
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -131,7 +129,7 @@ def pixel_aspect(stream: "VideoStream") -> Fraction:
     return aspect if Fraction(1, _STRETCH) <= aspect <= _STRETCH else Fraction(1)
 
 
-def at_rate(decoding: Decoding, clock: Clock, fps: Fraction) -> "Iterator[VideoFrame]":
+def at_rate(decoding: "Iterable[VideoFrame]", clock: Clock, fps: Fraction) -> "Iterator[VideoFrame]":
     """What is on the screen in the middle of each frame of a player that shows ``fps`` a second.
 
     Raises:

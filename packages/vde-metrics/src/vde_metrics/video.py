@@ -104,7 +104,9 @@ class VideoFile:
             for frame in Decoding(container, stream):
                 yield torch.from_numpy(ShownFrame(frame, aspect).rgb())
 
-    def shown(self, fps: float | Fraction, *, on_problem: Callable[[str], None] | None = None) -> Iterator[ShownFrame]:
+    def shown(
+        self, fps: float | int | Fraction, *, on_problem: Callable[[str], None] | None = None
+    ) -> Iterator[ShownFrame]:
         """What is on the screen in the middle of each frame of a player that shows ``fps`` a second.
 
         Time counts from the first frame. A frame is seen until the next one that can be decoded, but no longer than ten

@@ -141,10 +141,13 @@ def test_options_that_would_change_nothing_are_refused(words, said, capsys, tmp_
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--seconds", "86401"], "this is 24 hours of video; expected at most 24: shorten it, or allow up to 30 days"),
+        (
+            ["--seconds", "86401"],
+            "this is 86401 s of video; expected at most 86400 s: shorten it, or allow up to 30 days",
+        ),
         (["--seconds", "1e300"], "this is 2.778e+296 hours of video"),
-        (["--seconds", "2592001", "--long"], "expected at most 720: shorten it\n"),
-        (["--seconds", "1e300", "--long"], "expected at most 720: shorten it\n"),
+        (["--seconds", "2592001", "--long"], "expected at most 2592000 s: shorten it\n"),
+        (["--seconds", "1e300", "--long"], "expected at most 720 hours: shorten it\n"),
         (["--storyboard", "far.json"], "this is 2.778e+296 hours of video"),
         (["--storyboard", "milliseconds.txt"], "this is 833.3 hours of video; expected at most 24"),
         (["--storyboard", "milliseconds.txt"], "its times are read as seconds"),

@@ -260,10 +260,12 @@ def fails_in_one_line(*arguments, capsys):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"\xff\xfe", "script.json cannot be read ('utf-8' codec"),
-        (b"[1]", "script.json cannot be read"),
+        (b"\xff\xfe", "script.json is damaged, or of another version of bdiff; make the video anew"),
+        (b"[1]", "script.json is damaged, or of another version of bdiff"),
         (b'{"format": 7}', "script.json was written by another version"),
-        (b'{"format": 1, "takes": []', "script.json cannot be read"),
+        (b"[" * 100_000, "script.json is damaged"),
+        (b'{"format": 1, "foo": 1}', "script.json is damaged"),
+        (b'{"format": 1, "takes": []', "script.json is damaged, or of another version of bdiff"),
     ],
 )
 def test_a_script_that_is_none_is_named(tmp_path, capsys, content, said):
@@ -430,6 +432,18 @@ def test_a_finished_run_that_lost_something_is_written_again_from_its_chunks(con
     with pytest.raises(SystemExit):
         main(["resume", str(run)])
     assert "is complete: 6 chunks" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", MISSING[1:])
+def test_a_finished_run_whose_files_were_damaged_is_told_again(config, tmp_path, capsys, name):
+    run = tmp_path / "run"
+    sample(build(replace(config, out=run)))
+    before = bytes_of(run)
+    cut(run / name)
+    with pytest.raises(SystemExit):
+        main(["resume", str(run)])
+    assert f"{run}: {name} was changed; all files are written again" in capsys.readouterr().err
+    assert bytes_of(run) == before
 
 
 @pytest.mark.parametrize("content", ["", "x", "[]", "null", "{}", '{"drift": null, "video": {}}', "[" * 100_000])

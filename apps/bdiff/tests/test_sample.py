@@ -205,7 +205,7 @@ def test_a_model_folder_may_say_how_it_wants_to_be_sampled(config, tiny_model, t
         build(replace(config, model=tmp_path))
     for content, said in {
         '{"stepz": 7}': r"sampling.json: unknown setting 'stepz'; known are fps, latent_frames,",
-        '{"steps": "7"}': r"sampling.json: no valid sampling settings: steps is '7'; expected a number",
+        '{"steps": "7"}': r"sampling.json: no valid sampling settings: steps is '7'; expected a whole number",
         '{"mode": [1]}': r"sampling.json: no valid sampling settings: mode is \[1\]; expected one of cached",
         "[1]": r"sampling.json is damaged: expected an object, found list",
         "{": r"sampling.json is damaged",

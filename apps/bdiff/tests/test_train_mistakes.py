@@ -1,6 +1,7 @@
 """What people get wrong with a folder of videos: one line, exit code 2, and nothing half-written."""
 
 import json
+import resource
 import shutil
 import tarfile
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from bdiff.cli import main
+from bdiff.train.folder import held
 from bdiff.video import VideoWriter
 
 
@@ -152,3 +154,42 @@ def test_a_checkpoint_that_is_cut_off_is_one_line_and_stays(place, capsys):
 @pytest.fixture(scope="module")
 def vae_file(tiny_model):
     return tiny_model / "vae.safetensors"
+
+
+def test_a_folder_of_something_else_is_not_trained_in(place, capsys, tiny_model):
+    words = ["train", "vae", "--videos", "t", "--chunks-per-story", "1", "--max-steps", "1", "--out"]
+    (place / "m").mkdir()
+    shutil.copy(tiny_model / "vae.safetensors", place / "m")
+    assert "m holds vae.safetensors and no checkpoint to go on from" in refused([*words, "m"], capsys, place)
+    (place / "r" / "state").mkdir(parents=True)
+    (place / "r" / "state" / "script.json").write_text("{}")
+    assert "r holds a run of bdiff sample; give another --out" in refused([*words, "r"], capsys, place)
+
+
+def test_one_process_at_a_time_trains_in_a_folder(place, capsys):
+    words = ["train", "vae", "--videos", "t", "--chunks-per-story", "1", "--max-steps", "1", "--out", "m"]
+    (place / "m").mkdir()
+    with held(place / "m"):
+        before = sorted(path.name for path in (place / "m").iterdir())
+        with pytest.raises(SystemExit) as stopped:
+            main(words)
+        err = capsys.readouterr().err
+        assert (stopped.value.code, err.count("\n")) == (2, 1)
+        assert "another process trains in m; wait for it, stop it, or give another --out" in err
+        assert sorted(path.name for path in (place / "m").iterdir()) == before
+    assert not list((place / "m").iterdir())
+
+
+def test_a_full_disk_while_training_is_one_line_and_leaves_no_half_checkpoint(place, capsys):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    words = ["train", "vae", "--videos", "t", "--chunks-per-story", "1", "--max-steps", "1", "--out", "o"]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5_000_000, limits[1]))
+    try:
+        with pytest.raises(SystemExit) as stopped:
+            main(words)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    err = capsys.readouterr().err
+    assert (stopped.value.code, err.count("\n")) == (2, 1)
+    assert "o/checkpoint.pt: " in err
+    assert not [path for path in (place / "o").iterdir() if path.suffix in (".pt", ".tmp")]

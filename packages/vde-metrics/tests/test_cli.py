@@ -337,3 +337,17 @@ def test_saved_reports_are_not_measured_again(capsys, film, tmp_path, options):
     assert "saved reports are read as they are" in one_line(err) or "looks through it" in err
     if options[0] not in ("--model", "--device", "--cache"):
         assert run(capsys, saved, film, *options)[0] == 0
+
+
+def test_what_is_measured_is_not_written_over(capsys, film, tmp_path):
+    video = tmp_path / "film.mp4"
+    video.write_bytes(film.read_bytes())
+    for options in (["--html", video], ["--markdown", tmp_path / "." / "film.mp4"]):
+        code, out, err = run(capsys, video, "--num-chunks", 4, *options)
+        assert (code, out) == (2, "")
+        assert "one of the videos; give another file" in one_line(err)
+    code, out, err = run(capsys, video, "--num-chunks", 4, "--html", tmp_path / "x", "--markdown", tmp_path / "x")
+    assert (code, out) == (2, "")
+    assert "the file of --markdown, too; give another file" in one_line(err) or "the file of --html" in err
+    assert video.read_bytes() == film.read_bytes()
+    assert not (tmp_path / "x").exists()

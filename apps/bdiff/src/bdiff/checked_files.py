@@ -53,9 +53,8 @@ def load_checked(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return tensors, note
     except OSError as error:
         raise RunStateError(f"{file} cannot be read: {(error.strerror or str(error)).lower()}") from None
-    except (SafetensorError, ValueError, KeyError) as error:
-        reason = f"{file} is damaged ({error}); delete it and all later chunks to make them again"
-        raise RunStateError(reason) from None
+    except (SafetensorError, ValueError, KeyError):
+        raise RunStateError(f"{file} is damaged; delete it and all later chunks to make them again") from None
 
 
 def _checksum(tensors: dict[str, Tensor], text: str) -> str:

@@ -66,7 +66,7 @@ _FILM_OPTIONS = (  # what a film is made of
         help="First chunks that semantic shows every chunk, too. Default: the model's.",
     ),
     click.option("--steps", type=click.IntRange(1, 1000), help="Denoising steps a chunk. Default: the model's."),
-    click.option("--guidance", type=_POSITIVE, help="Classifier-free guidance, 1 for none. Default: the model's."),
+    click.option("--guidance", type=Positive(1000), help="Classifier-free guidance, 1 for none. Default: the model's."),
     click.option(
         "--noise",
         type=click.Choice(defaults.NOISES),
@@ -95,9 +95,7 @@ _FILM_OPTIONS = (  # what a film is made of
         help="Folder of a model or of a diffusers pipeline, or a repository of the hub.",
     ),
     click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, mps, ..."),
-    click.option(
-        "--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", show_default=True
-    ),
+    click.option("--dtype", type=click.Choice(defaults.DTYPES), default="float32", show_default=True),
     click.option(
         "--offload/--no-offload",
         default=None,

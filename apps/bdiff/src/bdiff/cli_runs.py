@@ -80,10 +80,13 @@ def reroll_command(
 ) -> None:
     """Make a film that goes another way from a chunk on; the film it starts from stays as it is."""
     from bdiff.run_state import RunState
+    from bdiff_core import Storyboard
 
     state = RunState(run)
     script = state.script()
     _check_chunks_stay(script, run)
+    if prompt is not None:
+        prompt = Storyboard.from_prompts([prompt]).shots[0].prompt
     script = script.retaken(first, seed=seed, prompt=prompt)
     if state.num_chunks < first:
         raise ValueError(f"{run} has {state.num_chunks} chunks; expected at least {first}: bdiff resume {run}")
@@ -130,7 +133,7 @@ def trace_command(run: Path, as_json: bool) -> None:
     file = run / ("trace.json" if as_json else "trace.md")
     if not file.exists():
         raise ValueError(f"{file} does not exist; a run has it once it is stopped or finished")
-    text = file.read_text(encoding="utf-8")
+    text = file.read_text(encoding="utf-8", errors="replace")
     click.echo(text, nl=False)
 
 
@@ -187,9 +190,12 @@ def check_device(device: str) -> None:
     import torch
 
     try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from None
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError, AttributeError):
+        there = ["cpu"]
+        there += [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+        there += ["mps"] if torch.backends.mps.is_available() else []
+        raise ValueError(f"device {device!r} cannot be used here; there is {', '.join(there)}") from None
 
 
 def _check_chunks_stay(script: "Script", run: Path) -> None:

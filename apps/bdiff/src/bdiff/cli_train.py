@@ -48,7 +48,7 @@ def _training_options(command: "Callable") -> "Callable":
             type=NamedPath(exists=True),
             help="Train on these, not on stories: a manifest (.jsonl), or a folder of videos and captions, or of tars.",
         ),
-        click.option("--learning-rate", type=Positive()),
+        click.option("--learning-rate", type=Positive(10)),
         click.option("--richness", type=click.IntRange(0, 2), help="Stories: 0 flat, 1 landmarks, 2 light and camera."),
         click.option("--num-stories", type=click.IntRange(1), help="Stories to train on."),
         click.option("--seed", type=click.IntRange(0)),
@@ -94,12 +94,14 @@ def _settings(options: dict[str, Any], *, unused: tuple[str, ...] = ()) -> dict[
 @click.option("--chunks-per-story", type=num_chunks(1), help="Length of the stories, or of takes of --videos.")
 def train_vae_command(**options: Any) -> None:
     """Train the autoencoder; ends with vae.safetensors."""
+    from bdiff.train.folder import check_free, held
     from bdiff.train.ranks import require_one_process
     from bdiff.train.vae import VAETrainConfig, train_vae
 
     require_one_process("the autoencoder")
     config = VAETrainConfig(**_settings(options))
-    with output_folder(config.out):
+    check_free(config.out, "vae.safetensors")
+    with output_folder(config.out), held(config.out):
         _report(train_vae(config).evaluation, config.out / "vae.safetensors")
 
 
@@ -130,6 +132,7 @@ def train_model_command(recipe: str, **options: Any) -> None:
     from dataclasses import replace
 
     from bdiff.train import recipes
+    from bdiff.train.folder import check_free, held
     from bdiff.train.log import require_tensorboard
     from bdiff.train.model import train_model
     from bdiff.train.ranks import check_division, is_first
@@ -140,10 +143,13 @@ def train_model_command(recipe: str, **options: Any) -> None:
     check_division(config.micro_batches)
     if config.tensorboard:
         require_tensorboard()
+    check_free(config.out, "transformer")
     load_vae(config.vae)  # an unreadable file is to be found out now
     with ExitStack() as folders:
-        for folder in (config.out, config.stories) if is_first() else ():
-            folders.enter_context(output_folder(folder))
+        if is_first():
+            folders.enter_context(output_folder(config.out))
+            folders.enter_context(held(config.out))
+            folders.enter_context(output_folder(config.stories))
         result = train_model(config)
     if is_first():
         _report(result.evaluation, config.out / "transformer")

@@ -28,6 +28,9 @@ MEMORY_LIMIT = 128 * 10**6
 SEED = 8
 """Of `bdiff sample`: one whose fox stands out from the places it makes up; chosen by its look."""
 
+DTYPES = ("float32", "bfloat16", "float16")
+"""What a transformer computes in."""
+
 NOISES = ("fresh", "shared")
 """Names of the base noise."""
 
@@ -48,6 +51,8 @@ POLICIES = ("semantic", "rolling", "sink", "dynamic", "full")
 POLICY = "semantic"
 """The one of them that is taken unless another is asked for."""
 
+_MOST = 100_000
+"""No setting is larger; most are far smaller."""
 _MAY_BE_ZERO = ("seniority", "num_sink", "richness")
 
 
@@ -95,9 +100,13 @@ class Sampling:
         for field in (field for field in fields(self) if field.type in (int, float)):
             value = getattr(self, field.name)
             if isinstance(value, bool) or not isinstance(value, int | field.type) or not math.isfinite(value):
-                raise ValueError(f"{field.name} is {value!r}; expected a number of type {field.type.__name__}")
+                raise ValueError(
+                    f"{field.name} is {value!r}; expected {'a whole number' if field.type is int else 'a finite number'}"
+                )
             or_none = field.name in _MAY_BE_ZERO
             least = "a number from 0" if or_none else "a number above 0"
+            if value > _MOST:
+                raise ValueError(f"{field.name} is {value}; expected at most {_MOST}")
             if value < 0 or (value == 0 and not or_none):
                 raise ValueError(f"{field.name} is {value}; expected {least}")
 

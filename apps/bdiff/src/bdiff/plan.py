@@ -104,6 +104,9 @@ def plan_run(script: Script, *, memory_limit: int, share: float = 1.0) -> Plan:
     folder, sampling, dtype = Path(script.model), script.sampling, getattr(torch, script.dtype)
     source = Source(folder=folder, dtype=dtype, device=script.device)
     config = source.config
+    for name, patch in zip(("height", "width"), config.patch_size[1:], strict=True):
+        if getattr(sampling, name) % (_STRIDE * patch):
+            raise ValueError(f"--{name} is {getattr(sampling, name)}; expected a multiple of {_STRIDE * patch}")
     cached = sampling.mode == "cached"
     shape = ChunkShape(
         frames=sampling.latent_frames if sampling.mode != "whole" else sampling.latent_frames * len(script.takes),

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from bdiff.parts import Parts
     from kvbank import KVBank
 
+_TOLD = ("sheet.png", "trace.json", "trace.svg", "trace.md", "drift.json", "drift.html")
+"""Files beside the video that tell of it."""
+
 _PACKAGES = ("bdiff", "bdiff-core", "kvbank", "noisesched", "vde-metrics", "torch", "av")
 
 
@@ -97,6 +100,7 @@ class Record:
         trace = {"policy": repr(self._bank.policy), "chunks": timeless}
         _write_json(folder / "trace.json", trace)
         write_trace(trace, folder, fps=self._parts.sampling.fps)
+        content["files"] = {name: sha256(folder / name) for name in _TOLD if (folder / name).is_file()}
         _write_json(folder / "run.json", content)
         return content
 
@@ -163,14 +167,15 @@ def lacks(run: Path) -> str | None:
     """
     try:
         record = read_json(run / "run.json")
-        drift, digest = record["drift"], record["video"].get("sha256")
+        drift, digest, files = record["drift"], record["video"].get("sha256"), dict(record.get("files", {}))
         num_frames = int(record["video"]["frames"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return "run.json is gone or damaged"
-    told = ["sheet.png", "trace.json", "trace.svg", "trace.md"]
-    told += [] if drift is None else ["drift.json", "drift.html"]
+    told = [name for name in _TOLD if drift is not None or not name.startswith("drift")]
     if gone := [name for name in (VIDEO, *told) if not (run / name).is_file()]:
         return f"{gone[0]} is gone"
+    if changed := [name for name in told if name in files and sha256(run / name) != files[name]]:
+        return f"{changed[0]} was changed"
     video = run / VIDEO
     if digest is not None and sha256(video) == digest:
         return None

@@ -12,7 +12,7 @@ import fcntl
 import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,8 +105,10 @@ class RunState:
             raise
         except (FileNotFoundError, NotADirectoryError):
             raise RunStateError(f"{self.run} holds no run to go on with; bdiff sample --out makes one") from None
-        except (OSError, KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
-            raise RunStateError(f"{file} cannot be read ({error}); make the video anew") from None
+        except OSError as error:
+            raise RunStateError(f"{file} cannot be read: {(error.strerror or str(error)).lower()}") from None
+        except (KeyError, TypeError, AttributeError, ValueError, RecursionError):
+            raise RunStateError(f"{file} is damaged, or of another version of bdiff; make the video anew") from None
 
     def is_finished(self, script: Script) -> bool:
         """Whether all chunks are there and were told of; the bank is only deleted then."""
@@ -163,9 +165,10 @@ class RunState:
         """The latest decoder state kept of the first ``num_chunks`` chunks: after how many, and the state."""
         last = self.folder / "decoder.safetensors"
         if last.exists():
-            tensors, note = load_checked(last)
-            if note["after"] == num_chunks - 1:
-                return num_chunks, unflatten(note["decoder"], [tensors[str(n)] for n in range(len(tensors))])
+            with suppress(RunStateError):  # a damaged one is made again
+                tensors, note = load_checked(last)
+                if note["after"] == num_chunks - 1:
+                    return num_chunks, unflatten(note["decoder"], [tensors[str(n)] for n in range(len(tensors))])
         for count in range(num_chunks // _DECODER_EVERY * _DECODER_EVERY, 0, -_DECODER_EVERY):
             tensors, note = load_checked(self._file(count - 1))
             if note["decoder"] is not None:

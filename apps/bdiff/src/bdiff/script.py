@@ -52,6 +52,9 @@ class Script:
     """The kernel, by its own name: `auto` could be another one when the run goes on."""
 
     def __post_init__(self) -> None:
+        if self.dtype not in defaults.DTYPES or not isinstance(self.model, str):
+            known = ", ".join(defaults.DTYPES)
+            raise ValueError(f"dtype is {self.dtype!r}, model {self.model!r}; expected one of {known}, and a name")
         if not self.takes:
             raise ValueError("a film has no chunks; expected at least one")
         if self.sampling.mode == "whole" and len({take.prompt for take in self.takes}) > 1:

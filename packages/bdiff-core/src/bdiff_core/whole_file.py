@@ -1,5 +1,6 @@
 """Files that appear whole or not at all, with the mode that the umask says."""
 
+import errno
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -55,7 +56,9 @@ def named_errors(file: Path) -> Iterator[None]:
     except RuntimeError as error:  # of torch.save, in which the disk's own error is lost
         cause = error.__context__
         if not isinstance(cause, OSError):
-            raise
+            if "inline_container" not in str(error):
+                raise
+            cause = OSError(errno.EIO, "not all of it could be written; the disk may be full")
         raise OSError(cause.errno, cause.strerror or str(cause), str(file)) from error
     except SafetensorError as error:
         number = _NUMBER.search(str(error))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vde_metrics.command_line import complain, run
+from vde_metrics.command_line import complain, described, run
 from vde_metrics.named_metrics import DEFAULTS, MODELS, PAPER, RELEASED, WITHOUT_MODELS, check_models, check_names
 
 if TYPE_CHECKING:
@@ -118,6 +118,7 @@ def command(videos: tuple[str, ...], **options: Any) -> None:
 
         chosen = select_videos(arguments)
     _refuse_idle(chosen, settings)
+    _check_outputs(outputs, chosen)
     found = _measured(chosen, settings, as_text=not as_json)
     groups = _grouped(arguments, found)
     reports = [report for _, report in found]
@@ -139,10 +140,23 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def _settings(options: dict[str, Any], *, thumbnails: bool) -> _Settings:
     names = tuple(dict.fromkeys(options.pop("names"))) or DEFAULTS[options["protocol"]]
+    if options["num_chunks"] is not None and options["chunk_seconds"] is not None:
+        raise click.ClickException("--num-chunks and --chunk-seconds were given; leave one of them out")
     with _one_line():
         check_names(names, options["protocol"])
         check_models(options["models"], names)
     return _Settings(names=names, thumbnails=thumbnails, **options)
+
+
+def _check_outputs(outputs: Mapping[str, Path | None], chosen: "Sequence[Selected]") -> None:
+    """Refuse to write over what is measured, or two reports into one file."""
+    taken = {selected.path.resolve(): "one of the videos" for selected in chosen}
+    for name, path in outputs.items():
+        if path is None or not (path.is_file() or not path.exists()):
+            continue  # what is no file, such as a pipe, may be written to twice
+        if path.resolve() in taken:
+            raise click.ClickException(f"--{name} names {path}, {taken[path.resolve()]}; give another file")
+        taken[path.resolve()] = f"the file of --{name}, too"
 
 
 def _refuse_idle(chosen: "Sequence[Selected]", settings: _Settings) -> None:
@@ -184,7 +198,7 @@ def _reports(selected: "Selected", settings: _Settings, *, place: str) -> "list[
                 return load_reports(selected.path)
             reports = [_measure_file(selected, settings, place)]
         except (OSError, ValueError, ImportError) as error:
-            text, name = str(error), str(selected.path)
+            text, name = described(error), str(selected.path)
             _complain(text if text.startswith(name) else f"{name}: {text}")
             return []
     for text in dict.fromkeys(str(one.message) for one in caught if issubclass(one.category, RuntimeWarning)):

@@ -1,6 +1,6 @@
 """Frames as a player shows them: which is on the screen when, upright, and with square pixels."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -129,8 +129,13 @@ def pixel_aspect(stream: "VideoStream") -> Fraction:
     return aspect if Fraction(1, _STRETCH) <= aspect <= _STRETCH else Fraction(1)
 
 
-def at_rate(decoding: "Iterable[VideoFrame]", clock: Clock, fps: Fraction) -> "Iterator[VideoFrame]":
+def at_rate(decoding: Any, clock: Clock, fps: Fraction) -> "Iterator[VideoFrame]":
     """What is on the screen in the middle of each frame of a player that shows ``fps`` a second.
+
+    Args:
+        decoding: The frames in order, as `vde_metrics.containers.Decoding` gives them, and their ``stream``.
+        clock: Gives each frame its time.
+        fps: Frames a second.
 
     Raises:
         OverflowError: If the video is longer than a day.

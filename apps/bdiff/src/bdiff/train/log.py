@@ -60,7 +60,7 @@ class TrainingLog:
         if step == 0:
             self.path.unlink(missing_ok=True)
             return
-        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
+        lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines() if self.path.exists() else []
         kept = [line for line in lines if _step(line) <= step]
         write_whole(self.path, "".join(line + "\n" for line in kept))
 

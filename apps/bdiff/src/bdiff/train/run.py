@@ -50,6 +50,8 @@ def fit(model: nn.Module, config: RunConfig, task: Task) -> RunResult:
     run = _Run(model, config, task)
     run.resume()
     done = paused = False
+    if run.fraction() >= 1 and run.ranks.is_first:
+        logger.warning("the training in %s is over; more steps or minutes would go on with it", config.out)
     with _progress_line(silent=not run.ranks.is_first or task.watch is not None) as line:
         bar = line.add_task("training", total=1.0, note="")
         while not done and not paused and run.fraction() < 1:

@@ -116,8 +116,8 @@ def _read_shard(shard: Path) -> tuple[Float[Tensor, "stories t c h w"], list[lis
     try:
         with safe_open(shard, framework="pt") as file:
             return file.get_tensor("latents"), json.loads(file.metadata()["captions"])
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{shard} is damaged ({error}); delete it, and it is encoded again") from None
+    except (SafetensorError, ValueError, KeyError, TypeError):
+        raise ValueError(f"{shard} is damaged; delete it, and it is encoded again") from None
 
 
 def write_shard(latents: Sequence[Float[Tensor, "t c h w"]], captions: Sequence[Sequence[str]], shard: Path) -> None:

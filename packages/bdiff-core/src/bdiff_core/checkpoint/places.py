@@ -174,6 +174,16 @@ def _there(file: Path) -> Path:
     raise ValueError(f"{file.parent} is incomplete: {file.name} is missing")
 
 
+def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, whose keys must differ."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"{key!r} is given twice")
+        found[key] = value
+    return found
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """An object of a JSON file.
 
@@ -181,9 +191,11 @@ def read_json(path: Path) -> dict[str, Any]:
         ValueError: If the file is no such thing.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
+        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_twins)
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is damaged: it is no text in UTF-8") from None
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
     except RecursionError:
         raise ValueError(f"{path} is damaged: it is nested too deeply") from None
     if not isinstance(content, dict):

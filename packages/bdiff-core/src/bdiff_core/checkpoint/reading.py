@@ -233,7 +233,8 @@ def _known(place: Place) -> Place:
         return place
     if place.path.is_dir():
         kind = place.config.get("_class_name")
-        raise ValueError(f"{place.config_file} is of a {kind}; expected one of {CLASSES}")
+        found = f"is of a {kind}" if kind else "does not say what it is of (_class_name)"
+        raise ValueError(f"{place.config_file} {found}; expected one of {', '.join(CLASSES)}")
     return replace(place, config=None)
 
 

@@ -149,7 +149,7 @@ class TensorFile:
         if not others:
             return told
         which = "other entries" if self.entry else "entries"
-        return f"{told}; its {which} are {others}: choose one by `entry` (--entry of bdiff convert and inspect)"
+        return f"{told}; its {which} are {others}: choose one with --entry of bdiff convert (`entry` in Python)"
 
 
 def read_tensors(file: Path, *, entry: str | None = None) -> TensorFile:

@@ -43,7 +43,8 @@ def save_transformer(
         raise ValueError(f"{path}: the format 'pt' is a file that ends in .pt, every other format a folder")
     if max_file_bytes is not None and (max_file_bytes < 1 or format == "pt"):
         raise ValueError(
-            f"max_file_bytes is {max_file_bytes} with the format {format!r}; expected at least 1, and no pt"
+            f"max_file_bytes is {max_file_bytes} with the format {format!r} (--max-file-gb); expected at least 1, and "
+            "no pt, which is one file"
         )
     if format == "pt":
         _save_pickle(model, path)
@@ -58,8 +59,14 @@ def save_transformer(
         written = sorted(file.name for file in room.iterdir())
         for file in sorted(written, key=lambda file: file.endswith(".json")):  # weights, then what speaks of them
             os.replace(room / file, path / file)
-    for stale in (*path.glob(f"{stem}.safetensors*"), *path.glob(f"{stem}-*-of-*.safetensors")):
-        if stale.name not in written:  # of an earlier save with other files, which an index would bring back
+    earlier = [
+        file
+        for known in (OUR_STEM, DIFFUSERS_STEM)
+        for pattern in (f"{known}.safetensors*", f"{known}-*-of-*.safetensors")
+        for file in path.glob(pattern)
+    ]
+    for stale in earlier:
+        if stale.name not in written:  # of an earlier save, which would be read instead
             stale.unlink()
 
 

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bdiff_core.plan import ChunkCondition, chunk_shots, count_chunks, plan_chunks
-from bdiff_core.storyboard import Shot, Storyboard
+from bdiff_core.storyboard import Shot, Storyboard, check_prompt
+from bdiff_core.storyboard.characters import is_blank
 from bdiff_core.text import EncodedText
 
 CAPTIONS = """"captions": [ "A swan glides across a misty lake (00s - 03s).", "It dips its head (04s - 07s).",
@@ -78,7 +79,9 @@ def test_a_pair_of_numbers_without_unit_is_part_of_the_prompt():
 @settings(deadline=None)
 @given(
     st.lists(
-        st.text(st.characters(codec="utf-8", exclude_categories=["C", "Zl", "Zp", "Nd"]), min_size=1).filter(str.strip),
+        st.text(st.characters(codec="utf-8", exclude_categories=["C", "Zl", "Zp", "Nd"]), min_size=1).filter(
+            lambda text: not is_blank(text)
+        ),
         min_size=1,
         max_size=5,
     )
@@ -139,6 +142,19 @@ def test_a_shot_that_starts_wins_over_one_that_ends():
         ("- a\n- yes\n", "x, line 2, shot 2: prompt is a truth value (True)"),
         ('["a", null]', "x, line 1, shot 2: prompt is nothing"),
         ("- a\n- ''\n", "x, line 2, shot 2: prompt is empty"),
+        ('["a", "\u200b"]', "shot 2: prompt is empty"),
+        ('["a", " \u2060\ufeff\u00ad\u3164\ufe0f"]', "shot 2: prompt is empty"),
+        ("- {prompt: a, colour: red}", "unknown field 'colour'; known are prompt, caption, text, start, end"),
+        ("- {start: 0, end: 3, Prompt: a}", "unknown field 'Prompt'; known are prompt, caption, text, start, end"),
+        ("- {prompt: a, start: 0, start_time: 1}", "has start and start_time; leave one of them out"),
+        ("- {prompt: a, end: 3, segment: [0, 3]}", "has segment and end; leave one of them out"),
+        ("- {prompt: a, timestamp: [0, 3], segment: [0, 3]}", "has timestamp and segment; leave one of them out"),
+        ("- {prompt: a, timestamp: [0]}", "timestamp is a list; expected start and end, as in [0, 3]"),
+        ("- {prompt: a, timestamp: [0, 3, 6, 9]}", "timestamp is a list; expected start and end, as in [0, 3]"),
+        ("- {prompt: a, timestamp: 3}", "timestamp is a number (3); expected start and end"),
+        ("- {prompt: a, timestamp: [0, soon]}", "end is 'soon'; expected seconds"),
+        ("- {prompt: a, timestamp: [0, [1]]}", "end is a list; expected seconds"),
+        ("segments: [{text: a, start: 3, end: 2}]", "ends at 2 s, but starts at 3 s"),
         (
             "- The fox: it walks\n",
             "line 1, shot 1: unknown field 'The fox'; put a prompt that contains a colon in quotes",
@@ -271,3 +287,11 @@ def test_plans_reject_sizes_that_are_none():
         chunk_shots(Storyboard((Shot("a", 0),)), fps=8, frames_per_chunk=20)
     with pytest.raises(ValueError, match="no times"):
         board.shot_at(1.0)
+
+
+@pytest.mark.parametrize("sign", ["\x07", "\ud800", "\u202e", "\0"])
+def test_a_prompt_that_is_no_shot_is_checked(sign):
+    for text in ("", "worst quality, 0:00 - 0:03", "a\r\nb\tc", "\N{FOX FACE}"):
+        assert check_prompt(text, "the negative prompt") is None
+    with pytest.raises(ValueError, match=r"^the negative prompt holds .*U\+[0-9A-F]{4}; take it out$"):
+        check_prompt(f"worst{sign} quality", "the negative prompt")

@@ -1,13 +1,15 @@
 """Storyboard files: keys twice, surprises of YAML and JSON, characters, encodings, subtitles, and cost."""
 
 import json
+import os
 import re
+import threading
 import time
 
 import pytest
 
 from bdiff_core.plan import chunk_shots
-from bdiff_core.storyboard import Shot, Storyboard
+from bdiff_core.storyboard import Shot, Storyboard, files
 
 SRT = """1
 00:00:00,000 --> 00:00:03,000
@@ -44,6 +46,10 @@ CUES = (Shot("a fox runs", 0, 3), Shot("a fox sleeps", 3, 6.5))
         ("- {prompt: a, start: 0, end: [1]}", "end is a list; expected seconds"),
         ("- 12:30\n", "prompt is a number (12:30); expected a string"),
         ("- a\n- !!python/object:os.system {}\n", "x, line 2: the tag !!python/object:os.system is not read"),
+        ("!!python/object/apply:os.system [a, b]\n", "x, line 1: the tag !!python/object/apply:os.system is not read"),
+        ("shots: !!python/object/apply:os.system [a]\n", "x, line 1: the tag !!python/object/apply:os.system is not"),
+        ("!!python/object:a.b {shots: [a]}\n", "x, line 1: the tag !!python/object:a.b is not read"),
+        ("!!binary [a]\n", "x, line 1: the tag !!binary is not read"),
         ("- !secret a\n", "x, line 1: the tag !secret is not read"),
         ("- a\n---\n- b\n", "x, line 2: a second document begins here"),
         ("- {<<: {prompt: a}, start: 0}", "x, line 1: the merge key << is not read"),
@@ -71,8 +77,9 @@ CUES = (Shot("a fox runs", 0, 3), Shot("a fox sleeps", 3, 6.5))
     ],
 )
 def test_what_cannot_be_meant_is_named_by_its_line(text, message):
+    format = "yaml" if text.startswith("!!") else "subtitles" if "-->" in text else "auto"
     with pytest.raises(ValueError, match=re.escape(message)) as caught:
-        Storyboard.parse(text, source="x", format="subtitles" if "-->" in text else "auto")
+        Storyboard.parse(text, source="x", format=format)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 400
 
@@ -181,6 +188,111 @@ def test_subtitles_are_read_by_suffix_and_by_content(tmp_path, text):
         assert Storyboard.load(tmp_path / name).shots == CUES
 
 
+def test_cues_are_sorted_by_their_start(tmp_path):
+    blocks = SRT.strip().split("\n\n")
+    (tmp_path / "a.srt").write_text("\n\n".join(reversed(blocks)))
+    assert Storyboard.load(tmp_path / "a.srt").shots == CUES
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        "{prompt: a, start_time: 0, end_time: 3}", "{description: a, start: 0, end: 3}",
+        "{sentence: a, timestamp: [0, 3]}", "{caption: a, segment: ['0:00', 3 s]}",
+        "{text: a, timestamp: [0:00, 0:03]}",
+    ],
+)  # fmt: skip
+def test_fields_of_data_sets_are_read(item):
+    assert Storyboard.parse(f"- {item}").shots == (Shot("a", 0, 3),)
+
+
+def test_segments_of_a_transcript_are_shots():
+    segments = [
+        {"id": 0, "seek": 0, "start": 0.0, "end": 3.0, "text": " a fox", "tokens": [1, 2, 3, 4], "temperature": 0.0},
+        {"id": 1, "seek": 0, "start": 3.0, "end": 6.5, "text": " a hen at 3s", "words": [{"word": "a"}]},
+    ]
+    text = json.dumps({"text": "a fox a hen", "segments": segments, "language": "en"}, indent=1)
+    expected = (Shot("a fox", 0, 3), Shot("a hen at 3s", 3, 6.5))
+    assert Storyboard.parse(text).shots == Storyboard.parse(text, format="yaml").shots == expected
+    assert Storyboard.parse("segments:\n- {text: a, start: 0, no_speech_prob: 0.1}").shots == (Shot("a", 0),)
+
+
+@pytest.mark.parametrize(
+    ("text", "prompt"),
+    [
+        (r'"a \ud83d\ude00 b"', "a \U0001f600 b"), (r'"\uD83E\uDD8A\ud83d\ude00"', "\U0001f98a\U0001f600"),
+        (r'"a \\ud83d\\ude00"', r"a \ud83d\ude00"), (r'"\u00e9"', "é"),
+    ],
+)  # fmt: skip
+def test_yaml_reads_characters_as_json_escapes_them(tmp_path, text, prompt):
+    assert json.loads(text) == prompt
+    (tmp_path / "a.yaml").write_text(f"- {text}\n")
+    assert Storyboard.load(tmp_path / "a.yaml").shots == (Shot(prompt),)
+
+
+def test_half_a_pair_in_yaml_is_one_line():
+    with pytest.raises(ValueError, match="line 1"):
+        Storyboard.parse(r'- "a \ud83d b"', format="yaml")
+
+
+@pytest.mark.parametrize("head", ["", "\n\n", "# mine\n", "title: t\n", "---\n"])
+@pytest.mark.parametrize("key", ["shots", "captions", "prompts"])
+def test_yaml_in_a_text_file_is_read_as_such(tmp_path, head, key):
+    (tmp_path / "a.txt").write_text(f"{head}{key}:\n  - a\n  - b\n")
+    assert Storyboard.load(tmp_path / "a.txt").shots == (Shot("a"), Shot("b"))
+    (tmp_path / "a.txt").write_text(f"{key}: a fox\nb\n")
+    assert Storyboard.load(tmp_path / "a.txt").shots[1] == Shot("b")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.txt", b"%PDF-1.7\nx", "is a PDF, not a storyboard"),
+        ("a", b"{\\rtf1\\ansi a fox}", "is rich text"),
+        ("a.txt", b"PK\x03\x04abc", "is a ZIP archive"),
+        ("a.txt", b"<!DOCTYPE html>\n<p>a", "is a web page"),
+        ("a.csv", b"start,end,prompt\n0,3,a\n", ".csv files are not read; expected .yaml"),
+        ("a.TOML", b"[[shots]]\nprompt = 'a'\n", ".toml files are not read"),
+        ("a.md", b"# a\n", ".md files are not read"),
+        ("a.docx", b"PK\x03\x04", ".docx files are not read"),
+        ("a.bin", b"a\0\0b", "not a text file in UTF-8"),
+        ("a.txt", b"a\0\0b\nc", "not a text file in UTF-8"),
+    ],
+)
+def test_files_of_other_formats_are_named(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=re.escape(f"{tmp_path / name}: {message}")) as caught:
+        Storyboard.load(tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
+def test_pipes_are_read_and_waited_for_a_while_only(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "LONGEST_WAIT", 0.2)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(ValueError, match=r"pipe: nothing came from it in 0\.2 s"):
+        Storyboard.load(pipe)
+    for text, delay in (("- a\n- b\n", 0.0), ("- a\n" * 50_000, 0.0), ("- a\n- b\n", 0.1)):
+        reading, writing = os.pipe()
+        writer = threading.Thread(target=_write, args=(writing, text, delay))
+        writer.start()
+        try:
+            assert len(Storyboard.load(f"/dev/fd/{reading}").shots) == text.count("\n")
+        finally:
+            os.close(reading)
+            writer.join()
+    with pytest.raises(ValueError, match="storyboard is empty"):
+        Storyboard.load("/dev/null")
+    with pytest.raises(ValueError, match="is longer than 64 MiB"):
+        Storyboard.load("/dev/zero")
+
+
+def _write(descriptor, text, delay):
+    time.sleep(delay)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+
+
 @pytest.mark.parametrize("name", ["prompt", "caption", "text"])
 @pytest.mark.parametrize("wrap", ["{}", '{{"captions": {}, "video": {{"a": [], "a": []}}}}', '"captions": {}'])
 def test_lists_of_start_end_and_caption(tmp_path, name, wrap):
@@ -217,6 +329,17 @@ SIZE = 300_000
         ("text", "3 - " * (SIZE // 4)),
         ("text", "(3s ;" * (SIZE // 5)),
         ("text", "from " * (SIZE // 6) + "0:00"),
+        ("text", "a (0 " + "- 0" * (SIZE // 3)),
+        ("text", "between 0s and 3s" * (SIZE // 17) + " a"),
+        ("text", "between 0s and 3s" + "." * SIZE + "a 1"),
+        ("text", "." * SIZE + "a 1"),
+        ("text", "(0'" * (SIZE // 3)),
+        ("text", "(frames 0-" * (SIZE // 10)),
+        ("text", "start: 0s ." * (SIZE // 11) + "a"),
+        ("text", "title: a\n" * (SIZE // 9)),
+        ("json", json.dumps(["\u200b" * SIZE + "a"] * 3)),
+        ("yaml", "- &a '" + "\u200b" * (SIZE // 2) + "a'\n" + "- *a\n" * (SIZE // 10)),
+        ("yaml", '- "' + "\\\\" * (SIZE // 2) + '"'),
         ("text", "1m1s" * (SIZE // 4)),
         ("text", "".join(f"a ({n}s - {n + 1}s)\n" for n in range(SIZE // 18))),
         ("subtitles", "".join(f"{n // 60}:{n % 60:02d} --> {n // 60}:{n % 60:02d}.5\na\n\n" for n in range(12_000))),

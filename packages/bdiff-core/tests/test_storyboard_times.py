@@ -32,9 +32,12 @@ a fox runs (0 min - 0.05 min)
 a fox runs (0 seconds – 3 seconds).
 a fox runs (0:00-0:03)…
 a fox runs, 0s - 3s
-a fox runs 00:00 - 00:03
-a fox runs from 0:00 to 0:03
-a fox runs 0-3s
+a fox runs: 00:00 - 00:03
+a fox runs, from 0:00 to 0:03
+a fox runs | 0-3s
+a fox runs; 0s through 3s
+a fox runs — 0:00 - 0:03
+a fox runs (0s thru 3s)
 0-3s: a fox runs
 (from 0s to 3s) a fox runs
 *0:00 - 0:03* a fox runs
@@ -45,7 +48,7 @@ a fox runs (0s‑3s)
 0秒到3秒 a fox runs
 a fox runs (0:00.0 - 0:03s)
 (0ms - 3000ms): a fox runs
-(a fox runs 0s - 3s)
+(a fox runs, 0s - 3s)
 “a fox runs (0s - 3s)”
 a fox runs (0S ~ 3S)
 a fox runs (0s ... 3s)
@@ -59,6 +62,46 @@ def test_what_is_plainly_a_range_is_read(line):
     assert (shot.prompt.strip(".…“”"), shot.start, shot.end) == ("a fox runs", 0, 3)
     assert Storyboard.parse(json.dumps([line])).shots == (shot,)
     assert Storyboard.from_prompts([line]).shots == (shot,)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "A digital watch counts from 00:00 to 00:10", "The stopwatch goes from 0s to 10s", "Cells divide over 0h - 24h",
+        "The timer goes 0:00 ... 0:59", "a fox runs 0-3s", "a fox runs 00:00 - 00:03",
+        "a fox runs from 0:00 to 0:03.", "A street, open 9:00 to 17:00",
+    ],
+)  # fmt: skip
+def test_no_range_without_brackets_ends_a_sentence(text):
+    for before in (None, Before(0, 0)):
+        with pytest.raises(ValueError, match="put it in brackets") as caught:
+            timed_prompt(text, before)
+    written = str(caught.value).split("'")[1]
+    found = timed_prompt(text.strip("().").removesuffix(written) + f"({written})")
+    assert found.start is not None
+    board = Storyboard.parse(json.dumps([{"prompt": text, "start": 0, "end": 3}]))
+    assert board.shots == (Shot(text, 0, 3),)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "the clock shows 10:00 - 11:00", "a (3s -)", "a [3s]", "3s: a fox", "t=0s", "a (0 - 3)",
+        "a street 9:00 to 17:00",
+        "a fox (0s - 3s) runs", "The timer goes 0:00 ... 0:59", "a (3s - 2s)", "between 0s and 3s a fox runs",
+    ],
+)  # fmt: skip
+def test_beside_start_and_end_what_cannot_be_read_is_prose(text):
+    expected = (Shot(text, 0, 3), Shot(text, 3, 6))
+    items = [{"prompt": text, "start": 0, "end": 3}, {"prompt": text, "start": 3, "end": 6}]
+    assert Storyboard.parse(json.dumps(items)).shots == expected
+    cues = f"0:00 --> 0:03\n{text}\n\n0:03 --> 0:06\n{text}\n"
+    assert Storyboard.parse(cues, format="subtitles").shots == expected
+    with pytest.raises(ValueError, match="or has start and end of its own"):
+        Storyboard.from_prompts([text])
+    # A prompt that is refused alone stays refused after it was prose elsewhere.
+    with pytest.raises(ValueError, match="shot 2"):
+        Storyboard.parse(json.dumps([items[0], {"prompt": text}]))
 
 
 @pytest.mark.parametrize(
@@ -135,7 +178,43 @@ a (10m - 20m)
 a street from 9:00 to 17:00
 a pause of 3-5 s then more
 0-3: a fox
-a fox (1h30 - 2h)"""
+a fox (1h30 - 2h)
+between 0s and 3s a fox
+a fox between 0s and 3s
+a fox between 0:00 and 0:03.
+a (+0s - +3s)
+a (0.s - 3.s)
+a (start: 0s, end: 3s)
+(start: 0, end: 3) a
+start: 0s, end: 3s, a fox
+start=0 end=3 a fox
+a fox start = 0s
+t=0s a fox
+a fox (t = 3)
+T+0s a fox
+a fox (T+00:03)
+a fox (duration: 3s)
+a fox (duration 3 s)
+a fox, duration: 3s
+0s a fox
+3s a fox
+0.5s a fox
+1m30s a fox
+a fox, 3s
+a fox, 0:03.
+a fox (frames 0-24)
+frames 0-24: a fox
+a fox (0f - 24f)
+a fox [0 – 24 frames]
+a fox (0% - 50%)
+a fox (0-50%)
+a fox (0'00" - 0'03")
+a fox (0" - 3")
+a fox (0″ – 3″)
+Kickoff (15:30)
+(a fox runs 0s - 3s)
+(30s) a man talks
+a man talks (45s)."""
 
 
 @pytest.mark.parametrize("line", REFUSED.split("\n"))
@@ -182,6 +261,22 @@ score 2:1 - 3:1
 10 - 20 foxes: many
 a 5 to 10 minute walk
 a timelapse (2 hours) of clouds
+90s music video
+a 3s exposure
+10s of thousands of birds
+3s later, the fox sleeps
+3s exposure of a fox
+A man (30s) and a woman (40s) talk
+Kickoff (15:30) in the stadium
+a fox (3.5 s) waits
+between 3 and 5 foxes
+a party between the 1990s and the 2000s
+between 1990s and 2000s style
+a fox at 50% - 60% opacity
+a man (5'10") walks
+an E=mc2 blackboard
+the start: three foxes
+a stadium (frames of 24 pictures)
 a fox ‹running›, then (slowly) waiting…"""
 
 
@@ -195,7 +290,7 @@ def test_numbers_in_prose_stay(line):
 
 
 def test_what_follows_a_timed_shot_is_read_without_brackets():
-    board = Storyboard.parse("a 0-10s\nb 10-20s\nc 20s - 30s\nd from 30s to 1:00\n", format="text")
+    board = Storyboard.parse("0-10s a\n10-20s b\n20s - 30s c\n(30s to 1:00) d\n", format="text")
     assert [(shot.prompt, shot.start, shot.end) for shot in board.shots] == [
         ("a", 0, 10), ("b", 10, 20), ("c", 20, 30), ("d", 30, 60),
     ]  # fmt: skip
@@ -237,7 +332,29 @@ def test_any_dash_and_any_bracket(pair, dash, brackets, at_end):
 
 @settings(deadline=None, max_examples=300)
 @given(
-    st.lists(st.sampled_from([*"()[]<>-–:|@,. 0359sm\n", "to", "0:03", "3s", "fox", "sec", "1990s", "->"]), max_size=12)
+    st.lists(
+        st.sampled_from(
+            [
+                *"()[]<>-–:|@,. 0359sm\n",
+                "to",
+                "0:03",
+                "3s",
+                "fox",
+                "t=",
+                "between",
+                "and",
+                "frames",
+                "%",
+                "+",
+                '"',
+                "through",
+                "sec",
+                "1990s",
+                "->",
+            ]
+        ),
+        max_size=12,
+    )
 )
 def test_no_text_takes_more_than_a_line_to_refuse_and_what_is_left_holds_no_time(parts):
     text = "".join(parts)

@@ -52,7 +52,17 @@ def test_ranges_are_read_as_people_write_them(tmp_path, written):
 
 
 @pytest.mark.parametrize(
-    "line", ["0:00-0:03: a swan", "00:00 - 00:03 a swan", "a swan 0s - 3s", "[0s-3s: a swan]", "0-3s: a swan"]
+    "line",
+    [
+        "0:00-0:03: a swan",
+        "00:00 - 00:03 a swan",
+        "a swan, 0s - 3s",
+        "a swan: 0:00 - 0:03",
+        "a swan | 0-3s",
+        "a swan – 0s to 3s",
+        "[0s-3s: a swan]",
+        "0-3s: a swan",
+    ],
 )
 def test_ranges_without_brackets_of_their_own(tmp_path, line):
     chunks = read(tmp_path, "a.txt", f"{line}\nit dips (3s - 4s)")
@@ -122,7 +132,9 @@ def test_other_text_is_the_caption_of_the_whole_video(tmp_path, text):
     ["a (00:00:61 - 00:00:70)", "a (3s -)", "a [3s]", "[3s] a", "a @3s", "a (0s - 3s) runs", "a 0s - 3s runs",
      "a (0s - 3s", "a (3s - end)", "(3s+) a", "a (0 - 3)", "a (0:3 - 0:6)", "a (00:00:00:00 - 00:00:03:00)",
      "Shot 1 (0s - 3s): a fox",
-     "0:00 a fox", "3s: a fox", "a fox - 3s", "a (1,000s - 2,000s)", "a (10m - 20m)", "a (start - 3s)"],
+     "0:00 a fox", "3s: a fox", "a fox - 3s", "a (1,000s - 2,000s)", "a (10m - 20m)", "a (start - 3s)",
+     "A watch counts from 00:00 to 00:10", "The stopwatch goes from 0s to 10s",
+     "The timer goes 0:00 ... 0:59", "Cells divide over 0h - 24h", "a fox 0s - 3s"],
 )  # fmt: skip
 def test_what_looks_like_a_range_is_not_left_in_a_caption(tmp_path, text):
     with pytest.raises(ValueError, match=r"a\.txt.* looks like a range of times") as caught:
@@ -138,6 +150,7 @@ def test_what_looks_like_a_range_is_not_left_in_a_caption(tmp_path, text):
         ("a.txt", b"caf\xe9", "a.txt: not a text file in UTF-8"),
         ("a.txt", "a\x07b", "a.txt: the caption holds the character U+0007; take it out"),
         ("a.txt", "a (0s - 3s)\nb", "a.txt, line 2: 'b' does not end with a range"),
+        ("a.json", '["A watch counts from 00:00 to 00:10"]', "does not end with a range"),
         ("a.txt", "a (3s - 2s)", "a.txt, line 1: the range 3 to 2 seconds is empty"),
         ("a.txt", "(0s-3s) a (3s-6s)", "a.txt, line 1: has a second range"),
         ("a.json", "", "a.json, line 1: expected a list in brackets"),

@@ -117,12 +117,20 @@ def timed_caption(text: str, *, strict: bool = False) -> Timed | None:
         whole = not bracketed and plain.lstrip()[:1] in ("(", "<") and plain.rstrip()[-1:] in (")", ">")
         if not (whole or bracketed) and (match["open"] or match["close"]):
             continue
+        if match.at_end and not (bracketed or whole or _is_separated(text[: match.start()])):
+            continue
         if not _is_range(match, bracketed=bracketed or whole, strict=strict):
             continue
         start, end = _values(match["start"], match["end"])
         if start is not None and end is not None:
             return Timed(_rest(text, match, whole=whole), start, end)
     return None
+
+
+def _is_separated(before: str) -> bool:
+    """Whether a comma, colon, semicolon, bar, dash or line break stands before a range without brackets."""
+    stripped = before.rstrip()
+    return "\n" in before[len(stripped) :] or stripped[-1:].translate(_PLAIN) in (",", ":", ";", "|", "-", "~")
 
 
 def _is_range(match: "_Match", *, bracketed: bool, strict: bool) -> bool:

@@ -2,10 +2,14 @@
 
 import codecs
 import re
+import unicodedata
+from functools import lru_cache
 
 # Control characters (C0 but tab and newline, DEL, C1), line and paragraph separators, marks that turn the direction of
 # all text after them, halves of surrogate pairs, and two codes that no XML file may hold.
 _FORBIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+# Fillers and variation selectors show nothing, though Unicode counts them as letters, signs or marks.
+_UNSEEN = "\u115f\u1160\u2800\u3164\uffa0" + "".join(map(chr, range(0xFE00, 0xFE10)))
 # UTF-32 first: its little-endian mark begins with that of UTF-16.
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -25,6 +29,22 @@ def forbidden(text: str) -> str | None:
     if 0xD800 <= code <= 0xDFFF:
         return f"half of a surrogate pair, U+{code:04X}"
     return f"the {'control' if code < 0xA0 else 'invisible'} character U+{code:04X}"
+
+
+def check_prompt(text: str, name: str) -> None:
+    """Check a text that a model is shown and that is no shot, such as a negative prompt; it may be empty.
+
+    Raises:
+        ValueError: If it holds a character that no prompt may hold; `name` says there what it is.
+    """
+    if sign := forbidden(unified(text)):
+        raise ValueError(f"{name} holds {sign}; take it out")
+
+
+@lru_cache(maxsize=8)
+def is_blank(text: str) -> bool:
+    """Whether a text shows nothing: it is empty, or all spaces and invisible characters."""
+    return all(sign in _UNSEEN or unicodedata.category(sign) in ("Zs", "Zl", "Zp", "Cc", "Cf") for sign in text)
 
 
 def decoded(content: bytes) -> str:

@@ -1,22 +1,40 @@
 """What a storyboard file holds, whatever its format."""
 
+import os
 import re
+import select
+import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-from .characters import decoded, one_line, unified
-from .shots import Item
+from .characters import decoded, one_line, shown, unified
+from .shots import FIELDS, Fields, Item
 
 Format = Literal["auto", "yaml", "json", "captions", "text", "subtitles"]
 
 LISTS = ("shots", "captions", "prompts")
+SEGMENTS = "segments"
 MOST_BYTES = 64 * 2**20
+LONGEST_WAIT = 5.0
+"""Seconds without a byte after which a pipe is given up."""
 _SUFFIXES: dict[str, Format] = {
     ".yaml": "yaml", ".yml": "yaml", ".json": "json", ".txt": "text", ".srt": "subtitles", ".vtt": "subtitles",
 }  # fmt: skip
+_OTHER_SUFFIXES = (
+    ".csv", ".tsv", ".toml", ".ini", ".md", ".rst", ".xml", ".html", ".htm", ".pdf", ".rtf", ".doc", ".docx", ".odt",
+    ".xlsx", ".ods", ".jsonl", ".ass", ".ssa", ".py",
+)  # fmt: skip
+_BEGINNINGS = (
+    (b"%PDF", "a PDF"), (b"{\\rtf", "rich text (RTF)"), (b"PK\x03\x04", "a ZIP archive, as .docx and .odt are"),
+    (b"<!doctype", "a web page"), (b"<html", "a web page"), (b"<?xml", "XML"),
+)  # fmt: skip
+_YAML = re.compile(
+    r"(?:(?:[ \t]*+(?:#[^\n]*+)?|---[ \t]*+|(?:title|seconds):[^\n]*+)\n)*+"
+    rf"(?:{'|'.join((*LISTS, SEGMENTS))}):[ \t]*+(?:#|\n|$)"
+)
 _CUE = re.compile(r"(?:[0-9]++\s*\n)?\s*[0-9:.,]++[ \t]*+--+>[ \t]*+[0-9:.,]++[ \t]*+(?:\n|$)")
 
 
@@ -35,18 +53,64 @@ def read(path: Path) -> tuple[str, Format]:
     Raises:
         ValueError: If it cannot be read, is no text, or is far too long for a storyboard.
     """
+    suffix = path.suffix.lower()
     try:
-        with path.open("rb") as file:
-            content = file.read(MOST_BYTES + 1)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        if suffix in _OTHER_SUFFIXES and path.exists():
+            raise ValueError(f"{path}: {suffix} files are not read; expected {', '.join(_SUFFIXES)}")
+        content = _content(path)
+    except OSError as error:
+        reason = error.strerror or str(error)
         raise ValueError(f"{path}: cannot read the storyboard: {reason.lower()}") from None
     if len(content) > MOST_BYTES:
         raise ValueError(f"{path}: is longer than {MOST_BYTES // 2**20} MiB; expected a storyboard")
+    begin = content[:16].lower()
+    if other := next((name for mark, name in _BEGINNINGS if begin.startswith(mark.lower())), None):
+        raise ValueError(f"{path}: is {other}, not a storyboard; expected {', '.join(_SUFFIXES)}")
     try:
-        return decoded(content), _SUFFIXES.get(path.suffix.lower(), "auto")
+        text = decoded(content)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+    if "\0" in text:
+        raise ValueError(f"{path}: not a text file in UTF-8: it holds null characters")
+    return text, _SUFFIXES.get(suffix, "auto")
+
+
+def _content(path: Path) -> bytes:
+    """The bytes of a file, and one more than a storyboard may have where there are more."""
+    if "\0" in str(path):
+        raise ValueError(f"{shown(str(path))}: cannot read the storyboard: its name holds a null character")
+    mode = path.stat().st_mode
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+        with path.open("rb") as file:
+            return file.read(MOST_BYTES + 1)
+    # Opening a pipe that nobody writes to would wait for ever.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        return _piped(descriptor, path)
+    finally:
+        os.close(descriptor)
+
+
+def _piped(descriptor: int, path: Path) -> bytes:
+    content = bytearray()
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    waited = False
+    while len(content) <= MOST_BYTES:
+        try:
+            part = os.read(descriptor, 2**16)
+        except BlockingIOError:
+            part = None  # a writer is there and has not written
+        if part:
+            content += part
+            continue
+        ended = part is not None
+        if ended and (content or waited):
+            break
+        if not poll.poll(1000 * LONGEST_WAIT):
+            raise ValueError(f"{path}: nothing came from it in {LONGEST_WAIT:g} s; expected a storyboard")
+        waited = ended
+    return bytes(content)
 
 
 def contents(text: str, format: Format, source: str) -> Contents:
@@ -82,12 +146,14 @@ def _guess(text: str, format: Format) -> Format:
     if begin.startswith("WEBVTT") or _CUE.match(begin):
         return "subtitles"
     opening = re.match(r'[\[{]\s*(["{\[\]}]|$)', begin)
+    if format == "text" and _YAML.match(begin):
+        return "yaml"
     if format == "text":
         return "json" if opening and opening[1] in ('"', "{") else "text"
     first = next(islice((line for line in begin.split("\n", 1)), 1)).rstrip()
     if begin[0] == "{" or (begin[0] == "[" and not re.match(r"\[\s*[0-9]", begin)):
         return "json"
-    if first.startswith("- ") or first.split(":")[0] in (*LISTS, "title", "seconds"):
+    if first.startswith("- ") or first.split(":")[0] in (*LISTS, SEGMENTS, "title", "seconds"):
         return "yaml"
     return "text"
 
@@ -98,13 +164,21 @@ def list_key(fields: dict[Any, Any], source: str) -> tuple[str, dict[str, Any]]:
     Raises:
         ValueError: If there is none, more than one, or a field that nobody knows.
     """
-    present = [key for key in LISTS if key in fields]
+    present = [key for key in (*LISTS, SEGMENTS) if key in fields]
     if len(present) != 1:
         raise ValueError(f"{source}: expected exactly one of {', '.join(LISTS)}, got {present or 'none of them'}")
     rest = {key: fields[key] for key in ("title", "seconds") if key in fields}
     unknown = [str(key) for key in fields if key not in (*present, *rest)]
-    # Data set entries say captions and carry fields of their own; our two words promise a file written for us.
-    if unknown and present != ["captions"]:
+    # Data set entries say captions, transcripts segments, and carry fields of their own; our two words promise a file
+    # written for us.
+    if unknown and present not in (["captions"], [SEGMENTS]):
         field = one_line(unknown[0], 40)
         raise ValueError(f"{source}: unknown field {field!r}; known are {', '.join(LISTS)}, title and seconds")
     return present[0], rest
+
+
+def known_fields(key: str | None, item: object) -> object:
+    """A shot of a list; those of transcripts carry fields of their own, which are left out."""
+    if key != SEGMENTS or not isinstance(item, Fields):
+        return item
+    return Fields(tuple(pair for pair in item.pairs if pair[0] in FIELDS))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .characters import one_line, shown
-from .files import LISTS, Contents, list_key
+from .files import LISTS, Contents, known_fields, list_key
 from .shots import Fields, Item, kind
 
 _GAP = re.compile(r"[ \t\n]*+")
@@ -33,19 +33,21 @@ def read_json(text: str, source: str) -> Contents:
     except RecursionError:
         raise ValueError(f"{source}: not a storyboard: its brackets are nested too deeply") from None
     rest: dict[str, Any] = {}
+    key = None
     begin = _GAP.match(text, 0).end()
     if isinstance(value, Fields):
         places: dict[str, int] = {}
-        for key, line, position in _members(text, begin):
-            if key in places:
-                raise ValueError(f"{source}, line {line}: {shown(key)} is given twice; leave one of them out")
-            places[key] = position
+        for name, line, position in _members(text, begin):
+            if name in places:
+                raise ValueError(f"{source}, line {line}: {shown(name)} is given twice; leave one of them out")
+            places[name] = position
         fields = dict(value.pairs)
         key, rest = list_key(fields, source)
         value, begin = fields[key], places[key]
     if not isinstance(value, list):
         raise ValueError(f"{source}: expected a list of prompts, got {kind(value)}")
-    return Contents([Item(item, line) for item, line in zip(value, _lines(text, begin), strict=True)], **rest)
+    lines = zip(value, _lines(text, begin), strict=True)
+    return Contents([Item(known_fields(key, item), line) for item, line in lines], **rest)
 
 
 def _members(text: str, position: int) -> Iterator[tuple[str, int, int]]:

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .characters import shown
-from .times import UNDERSTOOD, Range, Time, Token, is_joining, range_from, time_at, tokens_of
+from .lone import Place, lone_problem
+from .odd import odd_time
+from .times import UNDERSTOOD, Range, Token, range_from, time_at, tokens_of
 
 _QUOTES = "\"'“”„‟‘’«»‹›「」『』"
 _KEPT = f".!?。！？…{_QUOTES}"
@@ -30,28 +32,6 @@ class TimedPrompt:
     end: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where a time or range stands in a prompt."""
-
-    first: int
-    """Index of its first token, a bracket or `from` included."""
-    last: int
-    """Index of the token after it, brackets included."""
-    opens: bool
-    closes: bool
-    at_start: bool
-    at_end: bool
-
-    @property
-    def bracketed(self) -> bool:
-        return self.opens and self.closes
-
-    @property
-    def at_edge(self) -> bool:
-        return self.at_start or self.at_end
-
-
 def timed_prompt(text: str, before: Before | None = None) -> TimedPrompt:
     """Take the range from the start or the end of a prompt.
 
@@ -59,13 +39,15 @@ def timed_prompt(text: str, before: Before | None = None) -> TimedPrompt:
     (`3s`, `2 min`, `1m30s`); one of the two may be a bare number, which has the unit of the other.
 
     - In brackets of any kind, at the start or the end of a prompt, it is read.
-    - Without brackets it is read at the start of a prompt if both times have a colon or unit, or a colon or comma
-      follows; and at the start or the end if it begins at 0, stands behind a comma, colon, bar or dash, or begins no
-      earlier than the shot before it ends.
+    - Without brackets it is read at the start of a prompt if both times have a colon or unit, if it begins at 0 or no
+      earlier than the shot before it ends, or if a colon or comma follows; at the end only behind a comma, colon,
+      semicolon, bar, dash or line break.
     - Anything else that looks like a time range is refused: in the middle of a prompt, with an open bracket, with
-      impossible minutes, `(3s -)`, `[3s]`, `@3s`, `0:03 text`, bare numbers from 0 in brackets, `(0 - 3)`.
+      impossible minutes, `(3s -)`, `[3s]` at the start or the end, `@3s`, `0:03 text`, `3s text`, `text, 3s`, bare
+      numbers from 0 in brackets, `(0 - 3)`, and the forms of the module `odd`.
     - What stays in the prompt: bare numbers (`2-3 people`), durations in words (`waits 3-5 seconds`), decades and ages
-      (`the 1990s - 2000s`), ratios, lengths in m, one time of day in a sentence (`at 10:30`, `9:00 am - 5:00 pm`).
+      (`the 1990s - 2000s`), ratios, lengths in m, one time of day in a sentence (`at 10:30`, `9:00 am - 5:00 pm`), one
+      time in brackets between words (`a man (30s) talks`).
 
     Args:
         text: The prompt.
@@ -87,6 +69,8 @@ def timed_prompt(text: str, before: Before | None = None) -> TimedPrompt:
         found = _Scan(text, tokens, before).result()
     if found.start is not None and _whole(found.prompt, tokens_of(found.prompt)).start is not None:
         raise ValueError(f"has more than one range in {shown(text)}; {UNDERSTOOD}")
+    if odd := odd_time(found.prompt):
+        raise ValueError(f"{shown(odd)} looks like a time and is not read; {UNDERSTOOD}")
     return found
 
 
@@ -140,18 +124,20 @@ class _Scan:
                     found = self._without(span, place)
                 last = span.end.last
             else:
-                self._check_lone(time, self._place(index, time.last))
+                place = self._place(index, time.last)
+                if reason := lone_problem(self.tokens, time, place):
+                    raise self._refused(place, reason)
                 last = time.last
         return found or TimedPrompt(self.text.strip())
 
-    def _place(self, first: int, last: int) -> _Place:
+    def _place(self, first: int, last: int) -> Place:
         start, stop = first, last
         while first and self.tokens[first - 1].text in ("(", "<", "from"):
             first -= 1
         opens = sum(token.kind == "open" for token in self.tokens[first:start])
         while last < len(self.tokens) and self.tokens[last].text in (")", ">") and last - stop < max(1, opens):
             last += 1
-        return _Place(
+        return Place(
             first,
             last if opens else stop,
             opens=opens > 0,
@@ -160,7 +146,7 @@ class _Scan:
             at_end=self.last_content < last,
         )
 
-    def _is_read(self, span: Range, place: _Place) -> bool:
+    def _is_read(self, span: Range, place: Place) -> bool:
         """Whether a range is read; False: it is prose.
 
         Raises:
@@ -192,7 +178,7 @@ class _Scan:
             return False
         raise self._refused(place, "put it in brackets")
 
-    def _is_prose(self, span: Range, place: _Place) -> bool:
+    def _is_prose(self, span: Range, place: Place) -> bool:
         """Whether it is rather decades, ages, a ratio, or lengths."""
         if span.decades and (self.before is None or self._word_before(place)):
             first = span.start.value
@@ -202,28 +188,27 @@ class _Scan:
             return not place.bracketed
         return all(time.metres for time in span.timed) and not (place.bracketed and place.at_edge)
 
-    def _is_plain(self, span: Range, place: _Place, start: float) -> bool:
+    def _is_plain(self, span: Range, place: Place, start: float) -> bool:
         """Whether a range without brackets at an edge is unmistakable."""
-        if start == 0 or (self.before and start >= (self.before.end or self.before.start)):
-            return True
         if place.at_start:
-            return len(span.timed) == 2 or self._separated_after(place)
-        previous = self.tokens[place.first - 1]
-        return previous.text in _SEPARATING or previous.kind == "join"
+            later = self.before is not None and start >= (self.before.end or self.before.start)
+            return start == 0 or later or len(span.timed) == 2 or self._separated_after(place)
+        previous, first = self.tokens[place.first - 1], self.tokens[place.first]
+        return previous.text in _SEPARATING or previous.text[0] in "-~" or "\n" in self.text[previous.end : first.start]
 
-    def _word_before(self, place: _Place) -> bool:
+    def _word_before(self, place: Place) -> bool:
         """`in her 20s - 30s` goes on a sentence."""
         words = ("the", "her", "his", "their", "in", "early", "mid", "late", "my", "its", "our", "your")
         return place.first > 0 and self.tokens[place.first - 1].text in words
 
-    def _separated_after(self, place: _Place) -> bool:
+    def _separated_after(self, place: Place) -> bool:
         if place.last >= len(self.tokens):
             return False
         following = self.tokens[place.last]
         gap = self.text[self.tokens[place.last - 1].end : following.start]
         return following.text in _SEPARATING or following.kind in ("join", "close") or "\n" in gap
 
-    def _check_bare(self, span: Range, place: _Place) -> None:
+    def _check_bare(self, span: Range, place: Place) -> None:
         """Two bare numbers are prose, unless they begin at 0 in brackets, or a unit stands before them."""
         before = self.tokens[place.first - 1] if place.first else None
         named = before is not None and before.text in ("sec", "secs", "seconds", "min", "mins", "minutes")
@@ -234,58 +219,10 @@ class _Scan:
         if rising and not span.chained and (named or equals or (zero and marked)):
             raise self._refused(place, "its numbers have no unit")
 
-    def _follows(self, place: _Place, signs: str) -> bool:
+    def _follows(self, place: Place, signs: str) -> bool:
         return place.last < len(self.tokens) and self.tokens[place.last].text in signs
 
-    def _check_lone(self, time: Time, place: _Place) -> None:
-        """Refuse one time in brackets, or before a dash or colon."""
-        if time.form == "bare" or time.metres or time.value is None:
-            return
-        before = self.tokens[place.first - 1] if place.first else None
-        after = self.tokens[time.last] if time.last < len(self.tokens) else None
-        year = time.decade and 1000 <= time.value <= 2100
-        if before is not None and before.text == "@":
-            raise self._refused(place, "it is a single time")
-        if year:
-            return
-        if place.bracketed and (place.at_edge or not time.spelled):
-            raise self._refused(place, "it is a single time")
-        if place.opens and not place.closes and after is not None and (is_joining(after) or self._ends_soon(time.last)):
-            raise self._refused(place, "it is half a range")
-        if before is not None and place.closes and self._half(place.first - 1):
-            raise self._refused(place, "it is half a range")
-        if self._marks_start(time, place, after) or self._marks_end(place, before, after):
-            raise self._refused(place, "it is a single time")
-
-    def _ends_soon(self, index: int) -> bool:
-        """`(0s / 3s)`, `(3s+)`: another time or nothing, and the closing bracket, follow at once."""
-        while index < len(self.tokens) and self.tokens[index].kind == "other":
-            index += 1
-        other = time_at(self.tokens, index) if index < len(self.tokens) else None
-        index = other.last if other else index
-        return index < len(self.tokens) and self.tokens[index].kind == "close"
-
-    def _half(self, index: int) -> bool:
-        """`(- 3s)`, `(start - 3s)`: a dash before a time that a bracket closes."""
-        return self.tokens[index].kind == "join" and index > 0 and self.tokens[index - 1].end < self.tokens[index].end
-
-    def _marks_start(self, time: Time, place: _Place, after: Token | None) -> bool:
-        """`0:03 a fox`, `3s: a fox`, `3s - a fox`."""
-        if not place.at_start or place.opens or after is None:
-            return False
-        number = self.tokens[place.first].text
-        stopwatch = time.form == "clock" and (number[0] == "0" or number.count(":") > 1)
-        gap = after.start > self.tokens[time.last - 1].end
-        return stopwatch or after.text in (":", "|") or after.kind == "close" or (after.kind == "join" and gap)
-
-    def _marks_end(self, place: _Place, before: Token | None, after: Token | None) -> bool:
-        """`a fox - 3s`, `a fox | 3s`, `a fox 0:03 -`."""
-        if not place.at_end or place.opens or before is None:
-            return False
-        gap = place.first > 1 and before.start > self.tokens[place.first - 2].end
-        return before.text == "|" or (before.kind == "join" and gap) or (after is not None and after.kind == "join")
-
-    def _without(self, span: Range, place: _Place) -> TimedPrompt:
+    def _without(self, span: Range, place: Place) -> TimedPrompt:
         """The prompt without a range at one of its edges."""
         start, end = span.seconds()
         before, after = self.text[: self.tokens[place.first].start], self.text[self.tokens[place.last - 1].end :]
@@ -296,7 +233,7 @@ class _Scan:
             prompt = before + "".join(sign for sign in after if sign in _KEPT)
         return TimedPrompt(prompt.strip(), start, end)
 
-    def _refused(self, place: _Place, reason: str) -> ValueError:
+    def _refused(self, place: Place, reason: str) -> ValueError:
         first, last = self.tokens[place.first].start, self.tokens[place.last - 1].end
         return ValueError(
             f"{shown(self.text[first:last])} looks like a time range and is not read ({reason}); {UNDERSTOOD}"

@@ -3,12 +3,14 @@
 from dataclasses import dataclass
 from typing import Any
 
-from .characters import forbidden, shown, unified
+from .characters import forbidden, is_blank, shown, unified
 from .ranges import Before, TimedPrompt, timed_prompt
 from .times import seconds_of
 
-TEXTS = ("prompt", "caption", "text")
-FIELDS = (*TEXTS, "start", "end")
+TEXTS = ("prompt", "caption", "text", "description", "sentence")
+TIMES = {"start": ("start", "start_time"), "end": ("end", "end_time")}
+PAIRS = ("timestamp", "segment")
+FIELDS = (*TEXTS, *TIMES["start"], *TIMES["end"], *PAIRS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ class Checker:
     """Makes shots of items, and remembers prompts: a file may refer to one long prompt many times."""
 
     def __init__(self) -> None:
-        self._prompts: dict[str, TimedPrompt] = {}
+        self._prompts: dict[tuple[str, bool], TimedPrompt] = {}
 
     def shot(self, value: object, previous: Shot | None) -> Shot:
         """The shot that a file's text or mapping stands for.
@@ -77,25 +79,33 @@ class Checker:
         if not isinstance(value, str):
             raise ValueError(f"prompt is {kind(value)}; expected a string")
         before = None
-        if start is None and end is None and previous is not None and previous.start is not None:
+        apart = start is not None or end is not None
+        if not apart and previous is not None and previous.start is not None:
             before = Before(previous.start, previous.end)
-        found = self._timed(value, before)
-        if found.start is None or start is found.start is None:
+        found = self._timed(value, before, apart=apart)
+        if found.start is None:
             return Shot(found.prompt, start, end)
-        if start is None and end is None:
+        if not apart:
             return Shot(found.prompt, found.start, found.end)
         if (start, end) != (found.start, found.end):
             raise ValueError("has a range in its prompt beside start and end; leave one of them out")
         return Shot(found.prompt, start, end)
 
-    def _timed(self, prompt: str, before: Before | None) -> TimedPrompt:
-        found = self._prompts.get(prompt) if before is None else None
+    def _timed(self, prompt: str, before: Before | None, *, apart: bool) -> TimedPrompt:
+        """A prompt and its range; where its times stand apart, what cannot be read as a range is prose."""
+        found = self._prompts.get((prompt, apart)) if before is None else None
         if found is None:
-            if problem := forbidden(unified(prompt)):
+            text = unified(prompt)
+            if problem := forbidden(text):
                 raise ValueError(f"the prompt holds {problem}; take it out")
-            found = timed_prompt(unified(prompt), before)
+            try:
+                found = timed_prompt(text, before)
+            except ValueError:
+                if not apart:
+                    raise
+                found = TimedPrompt(text.strip())
         if before is None:
-            self._prompts[prompt] = found
+            self._prompts[prompt, apart] = found
         return found
 
 
@@ -103,16 +113,31 @@ def _fields(value: dict[Any, Any]) -> tuple[object, float | int | None, float | 
     """Prompt, start and end of a mapping."""
     unknown = [key for key in value if key not in FIELDS]
     if unknown:
+        advice = f"known are {', '.join((*TEXTS[:3], *TIMES))}"
         if len(value) == 1 and isinstance(unknown[0], str) and isinstance(value[unknown[0]], str):
-            joined = f"{unknown[0]}: {value[unknown[0]]}"
             if _is_range(unknown[0]):
-                return joined, None, None
-        raise ValueError(f"unknown field {shown(unknown[0])}; put a prompt that contains a colon in quotes")
-    texts = [name for name in TEXTS if name in value]
-    if len(texts) > 1:
-        raise ValueError(f"has {texts[0]} and {texts[1]}; leave one of them out")
-    start, end = (_seconds(name, value.get(name)) for name in ("start", "end"))
-    return value[texts[0]] if texts else None, start, end
+                return f"{unknown[0]}: {value[unknown[0]]}", None, None
+            advice = "put a prompt that contains a colon in quotes"
+        raise ValueError(f"unknown field {shown(unknown[0])}; {advice}")
+    texts = _one_of(value, TEXTS)
+    if pair := _one_of(value, PAIRS):
+        given = value[pair]
+        if others := [name for name in (*TIMES["start"], *TIMES["end"]) if name in value]:
+            raise ValueError(f"has {pair} and {others[0]}; leave one of them out")
+        if not isinstance(given, list) or len(given) != 2:
+            raise ValueError(f"{pair} is {kind(given)}; expected start and end, as in [0, 3]")
+        start, end = (_seconds(name, time) for name, time in zip(TIMES, given, strict=True))
+    else:
+        start, end = (_seconds(name, value.get(_one_of(value, names) or name)) for name, names in TIMES.items())
+    return value[texts] if texts else None, start, end
+
+
+def _one_of(value: dict[Any, Any], names: tuple[str, ...]) -> str | None:
+    """Which of some names for one thing a mapping has."""
+    present = [name for name in names if name in value]
+    if len(present) > 1:
+        raise ValueError(f"has {present[0]} and {present[1]}; leave one of them out")
+    return present[0] if present else None
 
 
 def _is_range(text: str) -> bool:
@@ -139,7 +164,7 @@ def problem_of(shot: Shot, previous: Shot | None) -> str | None:
     """What is wrong with a shot after another, or None."""
     if not isinstance(shot.prompt, str):
         return f"prompt is {kind(shot.prompt)}; expected a string"
-    if not shot.prompt or shot.prompt.isspace():
+    if is_blank(shot.prompt):
         return "prompt is empty"
     for name, value in (("start", shot.start), ("end", shot.end)):
         if value is not None and (not is_number(value) or value < 0):

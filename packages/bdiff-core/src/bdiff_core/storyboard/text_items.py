@@ -24,19 +24,21 @@ def read_subtitles(text: str, source: str) -> Contents:
     Raises:
         ValueError: Naming the line of times that cannot be read.
     """
-    items: list[Item] = []
+    cues: list[tuple[float, Item]] = []
     block: list[tuple[int, str]] = []
     for number, line in [*enumerate(text.split("\n"), 1), (0, "")]:
         if line.strip():
             block.append((number, line.strip()))
         elif block:
             if not block[0][1].startswith(_BLOCKS) or any(_ARROW.search(line) for _, line in block[:2]):
-                items.append(_cue(block, source))
+                cues.append(_cue(block, source))
             block = []
-    return Contents(items)
+    # Players show cues by their times, in whatever order they stand.
+    return Contents([item for _, item in sorted(cues, key=lambda cue: cue[0])])
 
 
-def _cue(block: list[tuple[int, str]], source: str) -> Item:
+def _cue(block: list[tuple[int, str]], source: str) -> tuple[float, Item]:
+    """The start of a cue, and its shot."""
     position = next((index for index, (_, line) in enumerate(block[:2]) if _ARROW.search(line)), None)
     if position is None:
         number, line = block[0]
@@ -44,8 +46,8 @@ def _cue(block: list[tuple[int, str]], source: str) -> Item:
     number, line = block[position]
     start, rest = _ARROW.split(line, maxsplit=1)
     words = rest.split(maxsplit=1)
-    times = seconds_of(start.strip()), seconds_of(words[0]) if words else None
-    if None in times or ":" not in start:
+    begin, end = seconds_of(start.strip()), seconds_of(words[0]) if words else None
+    if begin is None or end is None or ":" not in start:
         raise ValueError(f"{source}, line {number}: expected 00:00:00,000 --> 00:00:03,000, got {shown(line)}")
     prompt = " ".join(_MARKUP.sub("", line) for _, line in block[position + 1 :])
-    return Item(Fields((("prompt", prompt), ("start", times[0]), ("end", times[1]))), number)
+    return begin, Item(Fields((("prompt", prompt), ("start", begin), ("end", end))), number)

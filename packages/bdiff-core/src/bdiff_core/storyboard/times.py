@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 UNDERSTOOD = (
     "times are read as in (00:00:03 - 00:00:06), (1:02.5 - 1:04), (3s - 6s) or (1m30s - 2 min), "
-    "at the start or the end of a prompt; what is no time is written in words"
+    "at the start or the end of a prompt; what is no time is written in words, or has start and end of its own"
 )
 
 _UNITS: dict[str, float] = {
@@ -19,7 +19,7 @@ _UNITS: dict[str, float] = {
     **dict.fromkeys(("h", "hr", "hrs", "hour", "hours", "時", "时"), 3600.0),
 }
 _SPELLED = ("second", "seconds", "minute", "minutes", "hour", "hours")
-_JOINING = ("to", "until", "till")
+_JOINING = ("to", "until", "till", "through", "thru")
 _WRONG = {
     "clock": "after a colon come two digits, 00 to 59, and no frames",
     "units": "write a fraction with a point, and no unit twice",
@@ -156,10 +156,14 @@ def _plain_character(character: str) -> str:
 _PLAIN = _Plain()
 
 
+def plain_text(text: str) -> str:
+    """A prompt with the plain sign for any dash, bracket, digit or full-width sign, character for character."""
+    return text.translate(_PLAIN)
+
+
 def tokens_of(text: str) -> list[Token]:
-    """The tokens of a prompt; any dash, bracket, digit or full-width sign counts as the plain one."""
-    plain = text.translate(_PLAIN)
-    return [Token(match.lastgroup or "", match[0], *match.span()) for match in _TOKEN.finditer(plain)]
+    """The tokens of a prompt."""
+    return [Token(match.lastgroup or "", match[0], *match.span()) for match in _TOKEN.finditer(plain_text(text))]
 
 
 def is_joining(token: Token) -> bool:

@@ -10,7 +10,7 @@ import yaml
 from yaml import events
 
 from .characters import forbidden, one_line, shown
-from .files import Contents, list_key
+from .files import Contents, known_fields, list_key
 from .shots import Fields, Item, Unread, kind
 
 # The parser of libyaml is ten times as fast; where PyYAML was built without it, its own does the same.
@@ -18,6 +18,8 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _RESOLVER = yaml.resolver.Resolver()
 _PREFIX = "tag:yaml.org,2002:"
 _DEEPEST = 50
+# Backslashes in pairs come first: of `\\\\ud83d` the second is no escape.
+_PAIR = re.compile(r"\\\\|\\u(d[89ab][0-9a-f]{2})\\u(d[c-f][0-9a-f]{2})", re.IGNORECASE)
 _DECIMAL = re.compile(r"[-+]?(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++)(?:e[-+]?[0-9]++)?", re.IGNORECASE)
 
 
@@ -52,23 +54,36 @@ def read_yaml(text: str, source: str) -> Contents:
         line = next(number for number, line in enumerate(text.split("\n"), 1) if forbidden(line))
         raise ValueError(f"{source}, line {line}: holds {sign}; take it out")
     try:
-        node = _composed(yaml.parse(text, Loader=_LOADER), source)
+        node = _composed(yaml.parse(_PAIR.sub(_joined, text), Loader=_LOADER), source)
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ValueError(f"{source}{line}: not valid YAML: {one_line(str(error.problem))}") from None
     except yaml.YAMLError as error:
         raise ValueError(f"{source}: not valid YAML: {one_line(str(error))}") from None
     rest: dict[str, Any] = {}
+    key = None
+    if isinstance(node, _Collection) and node.tag:
+        raise _strange(node, source)
     if isinstance(node, _Collection) and not node.is_list:
         fields = _mapping(node, source)
         key, beside = list_key(fields, source)
         rest = {name: _value(child, source) for name, child in beside.items()}
         node = fields[key]
+    if isinstance(node, _Collection) and node.tag:
+        raise _strange(node, source)
     if not isinstance(node, _Collection) or not node.is_list:
         raise ValueError(
             f"{source}: expected a list of prompts, got {kind(_value(node, source)) if node else 'nothing'}"
         )
-    return Contents((Item(_value(item, source), item.line) for item in node.nodes), **rest)
+    items = (Item(known_fields(key, _value(item, source)), item.line) for item in node.nodes)
+    return Contents(items, **rest)
+
+
+def _joined(match: re.Match[str]) -> str:
+    """One character for two escapes, as JSON writes those beyond U+FFFF."""
+    if not match[1]:
+        return match[0]
+    return chr(0x10000 + ((int(match[1], 16) - 0xD800) << 10) + int(match[2], 16) - 0xDC00)
 
 
 def _composed(stream: Iterator[events.Event], source: str) -> _Node | None:
@@ -148,7 +163,10 @@ def _inner(node: _Node, source: str) -> object:
     """The value of a field of a shot, which is no mapping."""
     if isinstance(node, _Scalar):
         return _scalar(node, source)
-    return [] if node.is_list else Fields(())
+    if not node.is_list:
+        return Fields(())
+    # No field holds more than two values; a third shows that there are too many.
+    return [_scalar(child, source) if isinstance(child, _Scalar) else [] for child in node.nodes[:3]]
 
 
 def _scalar(node: _Scalar, source: str) -> object:

@@ -216,3 +216,17 @@ def test_every_file_has_the_mode_that_the_umask_says(tmp_path, mask, mode):
         bank.close()
     finally:
         os.umask(before)
+
+
+@pytest.mark.parametrize("index", ["0", 0.0, None, True, [0]])
+def test_the_number_of_a_chunk_is_a_whole_number(index):
+    bank = KVBank(policy=Rolling(num_chunks=2))
+    for call in (bank.read, bank.prefetch, lambda number, **rest: bank.write(number, [], **rest)):
+        with pytest.raises(TypeError, match=r"index is .*; expected a whole number, that of a chunk"):
+            call(index, embedding=torch.ones(4))
+
+
+@pytest.mark.parametrize("layers", [None, 3])
+def test_layers_are_some(layers):
+    with pytest.raises(TypeError, match=r"layers are a .*; expected a LayerKV for each layer of the model"):
+        KVBank(policy=Rolling(num_chunks=2)).write(0, layers, embedding=None)

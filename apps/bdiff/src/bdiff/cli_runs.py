@@ -100,7 +100,7 @@ def reroll_command(
 
 @click.command("extend")
 @_RUN
-@click.option("--storyboard", type=PATH, help="YAML, JSON or text file of what comes next.")
+@click.option("--storyboard", type=PATH, help="File of what comes next; its times count from the end of the video.")
 @click.option("--prompt", "prompts", multiple=True, help="Instead of a storyboard; repeat it for more chunks.")
 @LONG_OPTION
 @MEMORY_LIMIT_OPTION

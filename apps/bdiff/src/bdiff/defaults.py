@@ -100,9 +100,8 @@ class Sampling:
         for field in (field for field in fields(self) if field.type in (int, float)):
             value = getattr(self, field.name)
             if isinstance(value, bool) or not isinstance(value, int | field.type) or not math.isfinite(value):
-                raise ValueError(
-                    f"{field.name} is {value!r}; expected {'a whole number' if field.type is int else 'a finite number'}"
-                )
+                kind = "a whole number" if field.type is int else "a finite number"
+                raise ValueError(f"{field.name} is {value!r}; expected {kind}")
             or_none = field.name in _MAY_BE_ZERO
             least = "a number from 0" if or_none else "a number above 0"
             if value > _MOST:

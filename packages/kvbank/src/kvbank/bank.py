@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kvbank.folder import BankFolder, Fsync
 from kvbank.index import ExactIndex, Index
-from kvbank.inputs import check_floats, is_finite
+from kvbank.inputs import check_floats, check_index, is_finite
 from kvbank.past import Past, RecallPolicy, ask, check_policy, shown_chunks
 from kvbank.policies import Policy
 from kvbank.quantization import Quantization, StoredLayer
@@ -147,6 +147,9 @@ class KVBank:
             DamageError: If a chunk that a rewind makes recent again comes damaged from the folder. It has the new chunk
                 then, and the bank is closed: mend the file, then load it.
         """
+        check_index(index)
+        if not isinstance(layers, Iterable):
+            raise TypeError(f"layers are a {type(layers).__name__}; expected a LayerKV for each layer of the model")
         if not 0 <= index <= self.next_index:
             raise ValueError(f"chunk {index} cannot be written now; the next is {self.next_index}, in order from 0")
         self._check_embedding(embedding)
@@ -216,6 +219,7 @@ class KVBank:
             ValueError: If it cannot read yet, sees a chunk that was let go, or is shown more than the budget.
             DamageError: If a chunk comes damaged from disk.
         """
+        check_index(index)
         if not 0 <= index <= self.next_index:
             raise ValueError(f"chunk {index} cannot read yet; the chunks before {self.next_index} are written")
         past = self.past(index, embedding=embedding)
@@ -242,6 +246,7 @@ class KVBank:
 
         A policy that answers layer by layer is asked once all chunks before `index` are written, not sooner.
         """
+        check_index(index)
         past = self.past(index, embedding=embedding)
         if index > self.next_index and isinstance(self.policy, RecallPolicy):
             return

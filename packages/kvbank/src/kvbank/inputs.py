@@ -1,5 +1,6 @@
 """What a caller hands over, looked at before it is used: tensors, of finite numbers."""
 
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -22,9 +23,21 @@ def check_tensor(given: Any, name: str) -> None:
     known = {"numpy": "torch.from_numpy({})", "builtins": "torch.tensor({})"}.get(
         kind.__module__, "torch.as_tensor({})"
     )
+    if given is None:
+        raise TypeError(f"{name} is missing (None); expected a torch.Tensor")
     full = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     word = name.split()[0]
     raise TypeError(f"{name} is a {full}; expected a torch.Tensor: {known.format(word)} makes one")
+
+
+def check_index(index: Any) -> None:
+    """Refuse what is no number of a chunk.
+
+    Raises:
+        TypeError: If it is none.
+    """
+    if isinstance(index, bool) or not isinstance(index, Integral):
+        raise TypeError(f"index is {index!r}, a {type(index).__name__}; expected a whole number, that of a chunk")
 
 
 def check_floats(given: Any, name: str) -> None:

@@ -204,6 +204,9 @@ a fox, 3s
 a fox, 0:03.
 a fox (frames 0-24)
 frames 0-24: a fox
+a fox (Frame 0 – Frame 24)
+Psalm 23:1-6
+John 3:16-18 is read
 a fox (0f - 24f)
 a fox [0 – 24 frames]
 a fox (0% - 50%)
@@ -268,6 +271,7 @@ a 3s exposure
 3s exposure of a fox
 A man (30s) and a woman (40s) talk
 Kickoff (15:30) in the stadium
+a monk reads Psalm 23:1-6 aloud
 a fox (3.5 s) waits
 between 3 and 5 foxes
 a party between the 1990s and the 2000s

@@ -22,7 +22,7 @@ _ODD = re.compile(
     rf"|[(] ?[0-9]++\. ?{_UNIT}{_JOIN}[0-9]"
     rf"|\A\W*+between {_TIME} and {_TIME}"
     rf"|(?<![a-z0-9_])between {_TIME} and {_TIME}(?=\W*+\Z)"
-    rf"|(?:[(]|\A\W*+) ?frames? ?[0-9]++{_JOIN}[0-9]++"
+    rf"|(?:[(]|\A\W*+) ?frames? ?[0-9]++{_JOIN}(?:frames? ?)?[0-9]++"
     rf"|[(] ?[0-9]++ ?{_FRAMES}?{_JOIN}[0-9]++ ?{_FRAMES} ?[)]"
     rf"|[(] ?0[0.,]*+ ?%?{_JOIN}[0-9][0-9.,]*+ ?% ?[)]"
     rf"|[(] ?0[0-9.,{_MARK}]*+{_JOIN}[0-9][0-9.,]*+ ?[{_MARK}][0-9.,{_MARK}]*+ ?[)]"

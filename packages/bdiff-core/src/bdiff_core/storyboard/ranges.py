@@ -184,6 +184,8 @@ class _Scan:
             first = span.start.value
             if not place.bracketed or (first is not None and 1000 <= first <= 2100):
                 return True
+        if span.start.ratio and span.end.form == "bare" and not place.at_edge and not place.bracketed:
+            return True  # a verse: Psalm 23:1-6
         if all(time.ratio for time in (span.start, span.end)):
             return not place.bracketed
         return all(time.metres for time in span.timed) and not (place.bracketed and place.at_edge)

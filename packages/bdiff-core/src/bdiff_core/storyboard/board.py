@@ -69,7 +69,8 @@ class Storyboard:
     def load(cls, path: str | Path) -> "Storyboard":
         """Reads a storyboard file; its suffix (.yaml, .yml, .json, .txt, .srt, .vtt) names the format.
 
-        Without one of these it is guessed; suffixes of other formats are refused. The text is UTF-8, or UTF-16 or UTF-32 with a byte order mark.
+        Without one of these it is guessed; suffixes of other formats are refused.
+        The text is UTF-8, or UTF-16 or UTF-32 with a byte order mark.
         """
         path = Path(path)
         text, format = read(path)
@@ -82,10 +83,10 @@ class Storyboard:
         Args:
             text: YAML or JSON holding a list of shots (strings, or mappings with `prompt`, `start`, `end`; `caption`
                 and `text` are other names for `prompt`), alone or under `shots`, `captions` or `prompts` beside `title`
-                and `seconds` (of each shot), or the `segments` of a transcript; a list `"captions": [...]` as printed in the paper's appendix A.7; plain
-                text, a prompt a line, `#` for comments; or subtitles. A prompt may begin or end with its range, as in
-                `(00s - 03s)`, `[0:00 - 0:03]` or `0:00-0:03: a fox runs`; what looks like a range and cannot be read is
-                refused.
+                and `seconds` (of each shot), or the `segments` of a transcript; a list `"captions": [...]` as printed
+                in the paper's appendix A.7; plain text, a prompt a line, `#` for comments; or subtitles. A prompt may
+                begin or end with its range, as in `(00s - 03s)`, `[0:00 - 0:03]` or `0:00-0:03: a fox runs`; what looks
+                like a range and cannot be read is refused, unless the shot has `start` or `end`.
             format: `auto` guesses.
             source: where the text comes from, named in errors.
         """

@@ -177,3 +177,11 @@ def test_command_lines_at_random_end_in_one_line(tmp_path):
     wrong, codes, _ = fuzz_options.fuzz(150, 0, tmp_path)
     assert not wrong
     assert set(codes) == {0, 2}
+
+
+@pytest.mark.parametrize("name", ["a\x07b", "a\nb", "\u202eab"])
+def test_lines_about_a_file_hold_no_control_characters(name, capsys, tmp_path, tiny_model):
+    code, out, err = run(["convert", tiny_model / "transformer", tmp_path / name], capsys)
+    assert (code, out, err.count("\n")) == (0, "", 1)
+    assert err.rstrip("\n").isprintable()
+    assert (tmp_path / name).is_dir()

@@ -19,7 +19,7 @@ from bdiff.cli_runs import (
     require_memory,
 )
 from bdiff.cli_train import train_group
-from bdiff.terminal import NAME, PATH, Positive, free_folder, output_folder
+from bdiff.terminal import NAME, PATH, Positive, free_folder, output_folder, say
 from vde_metrics.command_line import run
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def sample_command(out: Path, overwrite: bool, memory_limit: int | None, as_json
 
     parts = load_parts(script, folder)
     with output_folder(folder):
-        click.echo(line(plan), err=True)
+        say(line(plan))
         _say_given(script)
         make_video(parts, fresh=True, memory_limit=limit, as_json=as_json)
 
@@ -198,7 +198,7 @@ def _say_given(script: "Script") -> None:
     if script.init_video is not None:
         from bdiff.init_video import told
 
-        click.echo(told(script.init_video, script.sampling), err=True)
+        say(told(script.init_video, script.sampling))
 
 
 @cli.command("convert")
@@ -226,7 +226,7 @@ def convert_command(source: str, target: Path, max_file_gb: float | None, **opti
     from bdiff.checkpoints import convert
 
     convert(source, target, max_file_bytes=max_file_gb and max(1, round(max_file_gb * 1e9)), **options)
-    click.echo(f"{target} holds the transformer of {source}", err=True)
+    say(f"{target} holds the transformer of {source}")
 
 
 @cli.command("inspect")

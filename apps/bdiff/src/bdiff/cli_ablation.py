@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from bdiff import defaults
-from bdiff.terminal import PATH, WORKERS, Positive, given, num_chunks, output_folder, show_figures
+from bdiff.terminal import PATH, WORKERS, Positive, given, num_chunks, output_folder, say, show_figures
 
 _TRAINING = {
     "steps": "steps",
@@ -70,7 +70,7 @@ def bench_ablation_command(tiny: bool, sweep: bool, **options: Any) -> None:
     config = tiny_config(config) if tiny else config
     check(config)
     with output_folder(config.out):
-        summary, left = bench_ablation(config, say=lambda line: click.echo(line, err=True))
+        summary, left = bench_ablation(config, say=lambda line: say(line))
     if left:
-        click.echo(f"time is over; left to do: {left}. The same command goes on", err=True)
+        say(f"time is over; left to do: {left}. The same command goes on")
     show_figures(summary, page=config.out / "page.md")

@@ -12,7 +12,7 @@ from bdiff.cli_peers import bench_peers_command
 from bdiff.cli_runs import MEMORY_LIMIT_OPTION, check_device
 from bdiff.cli_step import bench_step_command
 from bdiff.idle import refuse_idle
-from bdiff.terminal import PATH, WORKERS, Positive, given, num_chunks, output_folder, show_figures
+from bdiff.terminal import PATH, WORKERS, Positive, given, num_chunks, output_folder, say, show_figures
 from vde_metrics.cli import command as drift_command
 from vde_metrics.cli import split_models
 
@@ -99,7 +99,7 @@ def bench_memory_command(arms: tuple[str, ...], modes: tuple[str, ...], device: 
     config = MemoryBenchConfig(device=device, **given(options | chosen))
     check(config)
     with output_folder(config.out):
-        summary = bench_memory(config, on_film=lambda done, total: click.echo(f"film {done}/{total}", err=True))
+        summary = bench_memory(config, on_film=lambda done, total: say(f"film {done}/{total}"))
     show_figures(summary, page=config.out / "page.md")
 
 
@@ -127,7 +127,7 @@ def bench_lvbench_command(metrics: tuple[str, ...], plain: tuple[str, ...], **op
     )
     find_videos(config)
     with output_folder(config.out):
-        summary = bench_lvbench(config, on_video=lambda done, total: click.echo(f"video {done}/{total}", err=True))
+        summary = bench_lvbench(config, on_video=lambda done, total: say(f"video {done}/{total}"))
     show_figures(summary, page=config.out / "page.md")
 
 
@@ -144,7 +144,7 @@ def bench_sensitivity_command(clips: tuple[str, ...], **options: Any) -> None:
 
     config = SensitivityConfig(**given(options | {"clips": clips or None}))
     with output_folder(config.out):
-        summary = bench_sensitivity(config, on_job=lambda done, total: click.echo(f"film {done}/{total}", err=True))
+        summary = bench_sensitivity(config, on_job=lambda done, total: say(f"film {done}/{total}"))
     show_figures(summary, page=config.out / "page.md")
 
 
@@ -162,7 +162,7 @@ def bench_meter_command(**options: Any) -> None:
 
     config = MeterBenchConfig(**given(options))
     with output_folder(config.out):
-        figures = bench_meter(config, on_step=lambda step: click.echo(step, err=True))
+        figures = bench_meter(config, on_step=lambda step: say(step))
     show_figures(figures, page=config.out / "page.md")
 
 

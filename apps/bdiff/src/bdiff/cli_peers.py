@@ -6,7 +6,7 @@ import click
 
 from bdiff.cli_runs import check_device
 from bdiff.idle import refuse_idle
-from bdiff.terminal import PATH, Positive, given, num_chunks, output_folder, show_figures
+from bdiff.terminal import PATH, Positive, given, num_chunks, output_folder, say, show_figures
 
 
 @click.command("peers")
@@ -47,7 +47,7 @@ def bench_peers_command(device: str, compile_: bool, **options: Any) -> None:
 
     def show(line: dict[str, Any]) -> None:
         took = f" {line['arrivals'][-1]:.1f} s" if "arrivals" in line else ""
-        click.echo(f"{line['shape']}, round {line['round']}: {line['contestant']}{took}", err=True)
+        say(f"{line['shape']}, round {line['round']}: {line['contestant']}{took}")
 
     check_device(device)
     from bdiff.bench.peers import PeersConfig, bench_peers, check

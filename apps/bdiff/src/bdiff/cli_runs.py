@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bdiff.defaults import MEMORY_LIMIT
-from bdiff.terminal import PATH, beside, free_folder, output_folder, progress_bar
+from bdiff.terminal import PATH, beside, free_folder, output_folder, progress_bar, say
 
 if TYPE_CHECKING:
     from bdiff.parts import Parts
@@ -49,9 +49,9 @@ def resume_command(run: Path, memory_limit: int | None, as_json: bool) -> None:
 
         lacking = lacks(run)
         if lacking is None:
-            click.echo(f"{run / 'video.mp4'} is complete: {len(script.takes)} chunks", err=True)
+            say(f"{run / 'video.mp4'} is complete: {len(script.takes)} chunks")
             return
-        click.echo(f"{run}: {lacking}; all files are written again from the finished chunks", err=True)
+        say(f"{run}: {lacking}; all files are written again from the finished chunks")
     limit = memory_bytes(memory_limit, script)
     parts = _parts(script, run, state, num_made=state.num_chunks)
     make_video(parts, fresh=False, memory_limit=limit, as_json=as_json)
@@ -153,7 +153,7 @@ def make_video(parts: "Parts", *, fresh: bool, memory_limit: int, as_json: bool)
         with progress_bar(len(parts.plan)) as show:
             record = sample(parts, fresh=fresh, memory_limit=memory_limit, on_chunk=show, command=command)
     except KeyboardInterrupt:
-        click.echo(f"bdiff: stopped; bdiff resume {shlex.quote(str(folder))} goes on", err=True)
+        say(f"bdiff: stopped; bdiff resume {shlex.quote(str(folder))} goes on")
         sys.exit(130)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
@@ -228,9 +228,8 @@ def _parts(script: "Script", folder: Path, state: "RunState", *, num_made: int) 
 def _say(record: dict[str, Any], folder: Path) -> None:
     video, timing, drift = record["video"], record["timing"], record["drift"]
     errors = "" if drift is None else ", VDE " + ", ".join(f"{k} {v:.3f}" for k, v in drift["vde_normalized"].items())
-    click.echo(
+    say(
         f"{folder / 'video.mp4'}: {video['seconds']:.1f} s in {video['chunks']} chunks, "
         f"made in {timing['generate_seconds']:.0f} s{errors}",
-        err=True,
     )
-    click.echo(f"{folder / 'sheet.png'} shows every chunk and what it remembered", err=True)
+    say(f"{folder / 'sheet.png'} shows every chunk and what it remembered")

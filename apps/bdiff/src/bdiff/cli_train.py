@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bdiff import defaults
-from bdiff.terminal import PATH, NamedPath, Positive, given, num_chunks, output_folder
+from bdiff.terminal import PATH, NamedPath, Positive, given, num_chunks, output_folder, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -157,4 +157,4 @@ def train_model_command(recipe: str, **options: Any) -> None:
 
 def _report(figures: dict[str, float], written: Path) -> None:
     shown = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
-    click.echo(f"{written}{': ' if shown else ''}{shown}", err=True)
+    say(f"{written}{': ' if shown else ''}{shown}")

@@ -43,7 +43,7 @@ def _check_length(
     if length > most:
         way_out = "shorten it" if long else "shorten it, or allow up to 30 days with --long"
         hint = "; its times are read as seconds" if seconds is None and storyboard.is_timed else ""
-        told, allowed = f"{length / 3600:.4g} hours", f"{most // 3600} hours"
-        if told == allowed:
-            told, allowed = f"{length:.9g} s", f"{most} s"
-        raise ValueError(f"this is {told} of video; expected at most {allowed}: {way_out}{hint}")
+        found, allowed = f"{length / 3600:.4g} hours", f"{most // 3600} hours"
+        if found == allowed:
+            found, allowed = f"{length:.9g} s", f"{most} s"
+        raise ValueError(f"this is {found} of video; expected at most {allowed}: {way_out}{hint}")

@@ -20,6 +20,7 @@ from bdiff.record import digests
 from bdiff.script import Script, Take
 from bdiff_core import ChunkCondition, ChunkDiT, ModelConfig, Storyboard, TextEncoder, plan_chunks
 from bdiff_core.backends import choose_attention
+from bdiff_core.storyboard import check_prompt
 from bdiff_core.wan import ImageCondition
 from kvbank import KVBank
 
@@ -119,6 +120,8 @@ def write_script(config: SampleConfig) -> Script:
     """The chunks that a storyboard comes to, and with what they are made."""
     source = Source(folder=config.model, dtype=getattr(torch, config.dtype), device=config.device)
     sampling = _sampling(config, source)
+    if sampling.negative is not None:
+        check_prompt(sampling.negative, "the negative prompt")
     check_effect(config, sampling)
     check_picture(config, sampling, source.config)
     video = given_video(config, sampling)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vde_metrics.command_line import one_line
+
 if TYPE_CHECKING:
     from bdiff.sample import Progress
 
@@ -67,6 +69,11 @@ NAME = Name()
 """Type of what may be a repository instead of a path."""
 PATH = NamedPath()
 """Type of every other option and argument that names a file or a folder."""
+
+
+def say(text: str) -> None:
+    """A line on stderr; names of files may hold anything, and are shown with escapes."""
+    click.echo(one_line(text), err=True)
 
 
 def num_chunks(least: int) -> click.IntRange:
@@ -133,10 +140,9 @@ def progress_bar(total: int) -> "Iterator[Callable[[Progress], None]]":
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield lambda state: click.echo(
+        yield lambda state: say(
             f"chunk {state.done}/{state.total}, {_clock(state.seconds_left)} left, "
-            f"memory {state.memory_bytes / 1e6:.1f} MB: {state.prompt}",
-            err=True,
+            f"memory {state.memory_bytes / 1e6:.1f} MB: {state.prompt}"
         )
         return
     columns = (
@@ -169,5 +175,5 @@ def given(options: dict[str, Any]) -> dict[str, Any]:
 def show_figures(figures: Mapping[str, Any], *, page: Path | None = None) -> None:
     """What a bench measured, as JSON on stdout; on stderr, where a page of it is."""
     if page is not None:
-        click.echo(f"{page} shows the figures", err=True)
+        say(f"{page} shows the figures")
     click.echo(json.dumps(figures, indent=2))

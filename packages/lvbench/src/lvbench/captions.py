@@ -170,7 +170,7 @@ def _whole(text: str, where: str) -> CaptionedChunk:
     text = " ".join(text.split("\n")).strip()
     if left := range_left(text):
         raise ValueError(
-            f"{where}: {shown(left)} looks like a range of times; write it at the end of a line of its own"
+            f"{where}: {shown(left)} looks like a range of times; write it in brackets at the end of a line of its own"
         )
     chunk = CaptionedChunk(start=0, end=math.inf, caption=text)
     check_order([chunk], where=where)

@@ -70,7 +70,7 @@ def bench_ablation_command(tiny: bool, sweep: bool, **options: Any) -> None:
     config = tiny_config(config) if tiny else config
     check(config)
     with output_folder(config.out):
-        summary, left = bench_ablation(config, say=lambda line: say(line))
+        summary, left = bench_ablation(config, say=say)
     if left:
         say(f"time is over; left to do: {left}. The same command goes on")
     show_figures(summary, page=config.out / "page.md")

@@ -162,7 +162,7 @@ def bench_meter_command(**options: Any) -> None:
 
     config = MeterBenchConfig(**given(options))
     with output_folder(config.out):
-        figures = bench_meter(config, on_step=lambda step: say(step))
+        figures = bench_meter(config, on_step=say)
     show_figures(figures, page=config.out / "page.md")
 
 

@@ -27,8 +27,10 @@ def load_reports(path: str | Path) -> list[DriftReport]:
         reports = [report_from(one) for one in (found if isinstance(found, list) else [found])]
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path}: is no JSON ({error})") from error
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"{path}: is no drift report ({error!r}); expected what `vde --json` writes") from error
+    except KeyError as error:
+        raise ValueError(f"{path}: is no drift report, it has no {error}; expected what `vde --json` writes") from error
+    except (TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"{path}: is no drift report; expected what `vde --json` writes") from error
     if not reports:
         raise ValueError(f"{path}: holds no reports")
     return reports

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from bdiff.cli import main
 from bdiff_core import CausalVAE, ChunkDiT, ModelConfig, VAEConfig, save_transformer, save_vae
 
 
@@ -17,3 +18,17 @@ def tiny_model(tmp_path_factory):
     widths = {"encoder_widths": (8, 8), "decoder_widths": (8, 8, 8)}
     save_vae(CausalVAE(VAEConfig(**widths, encoder_blocks=(1, 1), decoder_blocks=(1, 1, 1))), folder)
     return folder
+
+
+@pytest.fixture
+def run(capsys, tmp_path, monkeypatch):
+    """Runs `bdiff` in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        with pytest.raises(SystemExit) as stopped:
+            main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return stopped.value.code, captured.out, captured.err
+
+    return call

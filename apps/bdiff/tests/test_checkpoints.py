@@ -8,24 +8,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from bdiff.cli import cli, main
+from bdiff.cli import cli
 from bdiff_core import load_transformer
 from bdiff_core.checkpoint import Format, open_checkpoint
 from bdiff_core.config import NativeMode
-
-
-@pytest.fixture
-def run(capsys, tmp_path, monkeypatch):
-    """Runs `bdiff` in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        with pytest.raises(SystemExit) as stopped:
-            main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return stopped.value.code, captured.out, captured.err
-
-    return call
 
 
 def same(first, second):

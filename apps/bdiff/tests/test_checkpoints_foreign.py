@@ -14,22 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from bdiff.cli import main
 from bdiff_core import load_transformer, save_transformer
-
-
-@pytest.fixture
-def run(capsys, tmp_path, monkeypatch):
-    """Runs `bdiff` in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        with pytest.raises(SystemExit) as stopped:
-            main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return stopped.value.code, captured.out, captured.err
-
-    return call
 
 
 def written(write):

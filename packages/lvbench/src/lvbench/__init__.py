@@ -12,7 +12,7 @@ from importlib.metadata import version
 from lvbench import storyworld
 from lvbench.captions import CaptionedChunk, read_captions
 from lvbench.manifest import Manifest, ManifestEntry, Split, read_release
-from lvbench.storyworld import StoryVideo, Truth
+from storyworld import StoryVideo, Truth
 
 __all__ = [  # noqa: RUF022 (grouped by use)
     # manifests

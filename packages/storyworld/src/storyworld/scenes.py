@@ -5,13 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from lvbench.storyworld.cast import Look, draw_look
-from lvbench.storyworld.landmarks import put_landmarks
-from lvbench.storyworld.layers import Layer, stack, stack_regions
-from lvbench.storyworld.motion import BASELINE
-from lvbench.storyworld.paint import Array
-from lvbench.storyworld.palettes import Palette, draw_palette
-from lvbench.storyworld.stages import Stage
+from storyworld.cast import Look, draw_look
+from storyworld.landmarks import put_landmarks
+from storyworld.layers import Layer, stack, stack_regions
+from storyworld.motion import BASELINE
+from storyworld.paint import Array
+from storyworld.palettes import Palette, draw_palette
+from storyworld.stages import Stage
 
 COMPANION_SCALE = 0.7
 """Size of an inhabitant, which stands as far behind the protagonist as makes it so much smaller."""

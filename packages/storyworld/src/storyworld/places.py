@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lvbench.storyworld.paint import Array, blend, box, convex, coverage, ellipse, segment
+from storyworld.paint import Array, blend, box, convex, coverage, ellipse, segment
 
 SIZE = 64
 """Height and width of the picture in pixels."""

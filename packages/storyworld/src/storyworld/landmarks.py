@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from lvbench.storyworld import props
-from lvbench.storyworld.layers import LANDMARK
-from lvbench.storyworld.paint import box, ellipse
-from lvbench.storyworld.palettes import mix, tones, water
-from lvbench.storyworld.stages import Stage
+from storyworld import props
+from storyworld.layers import LANDMARK
+from storyworld.paint import box, ellipse
+from storyworld.palettes import mix, tones, water
+from storyworld.stages import Stage
 
 
 def put_landmarks(stage: Stage) -> None:

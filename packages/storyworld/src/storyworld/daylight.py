@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lvbench.storyworld.paint import Array
+from storyworld.paint import Array
 
 _DAY_SECONDS = 60.0, 100.0
 _DUSK = np.array([0.17, 0.13, 0.03])  # share of each colour that dusk takes

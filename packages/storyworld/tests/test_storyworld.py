@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lvbench import storyworld
-from lvbench.storyworld import plot
+import storyworld
+from storyworld import plot
 
 COLOURS = re.compile(r"\b(red|green|blue|yellow|orange|purple|pink|brown|black|white|grey|gray|colou?r)\b")
 SEEDS = st.integers(0, 10**7)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from lvbench.storyworld.paint import Array, coverage
+from storyworld.paint import Array, coverage
 
 SIZE = 64
 """Height and width of the picture in pixels."""

@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lvbench.storyworld.paint import Array
-from lvbench.storyworld.plot import LEFTMOST, RIGHTMOST, Beat
+from storyworld.paint import Array
+from storyworld.plot import LEFTMOST, RIGHTMOST, Beat
 
 BASELINE = 55.0
 """Row of the protagonist's feet."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from lvbench.storyworld.paint import Array
+from storyworld.paint import Array
 
 _SUNLIGHT = np.array([1.0, 0.95, 0.84], dtype=np.float32)
 _DUSK = np.array([0.36, 0.36, 0.52], dtype=np.float32)  # what shade tends to: blue, not black

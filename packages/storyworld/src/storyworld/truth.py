@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from lvbench.storyworld.paint import Array
-from lvbench.storyworld.scenes import Scene
+from storyworld.paint import Array
+from storyworld.scenes import Scene
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from lvbench.storyworld.actors import ACCENT, BODY, FEET, INK, PATCH, SHAPES
-from lvbench.storyworld.paint import Array, coverage, ellipse
-from lvbench.storyworld.palettes import draw_vivid, mix, oklch, tones
+from storyworld.actors import ACCENT, BODY, FEET, INK, PATCH, SHAPES
+from storyworld.paint import Array, coverage, ellipse
+from storyworld.palettes import draw_vivid, mix, oklch, tones
 
 PATTERNS = ("stripes", "spots", "patch")
 

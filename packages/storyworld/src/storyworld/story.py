@@ -3,10 +3,10 @@
 import numpy as np
 import torch
 
-from lvbench.storyworld.film import draw_film
-from lvbench.storyworld.plain import draw_plain
-from lvbench.storyworld.plot import write_plot
-from lvbench.storyworld.truth import StoryVideo, Truth
+from storyworld.film import draw_film
+from storyworld.plain import draw_plain
+from storyworld.plot import write_plot
+from storyworld.truth import StoryVideo, Truth
 
 FPS = 8
 """Frames per second of every story."""

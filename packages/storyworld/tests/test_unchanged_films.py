@@ -8,7 +8,7 @@ import hashlib
 import pytest
 import torch
 
-from lvbench import storyworld
+import storyworld
 
 TRUTH = (
     "place", "direction", "arrives", "chunk_of_frame", "position", "subject", "visible", "subject_colours", "sky",

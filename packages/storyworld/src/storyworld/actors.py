@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from lvbench.storyworld.paint import Array, box, convex, coverage, ellipse, segment
+from storyworld.paint import Array, box, convex, coverage, ellipse, segment
 
 PATCH = 32
 """Side of the square around the protagonist in which it is drawn, in pixels."""

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lvbench import storyworld
+import storyworld
 
 
 @pytest.fixture(scope="module", params=[1, 2])

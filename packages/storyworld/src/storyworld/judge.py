@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lvbench.storyworld.truth import StoryVideo, Truth
+from storyworld.truth import StoryVideo, Truth
 
 WINDOW = (31, 31)
 """Rows and columns that hold a protagonist."""

@@ -7,14 +7,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lvbench.storyworld.cast import Look, Pose, draw_look, lay, lay_shadow, paint_actor
-from lvbench.storyworld.daylight import draw_daylight
-from lvbench.storyworld.motion import BASELINE, Motion, follow, move
-from lvbench.storyworld.paint import Array
-from lvbench.storyworld.palettes import Palette
-from lvbench.storyworld.plot import Plot
-from lvbench.storyworld.scenes import COMPANION_SCALE, Inhabitant, Scene, draw_scene
-from lvbench.storyworld.truth import signed
+from storyworld.cast import Look, Pose, draw_look, lay, lay_shadow, paint_actor
+from storyworld.daylight import draw_daylight
+from storyworld.motion import BASELINE, Motion, follow, move
+from storyworld.paint import Array
+from storyworld.palettes import Palette
+from storyworld.plot import Plot
+from storyworld.scenes import COMPANION_SCALE, Inhabitant, Scene, draw_scene
+from storyworld.truth import signed
 
 _BREATH_SECONDS = 2.5
 _BREATH = 0.03  # of its height

@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lvbench import storyworld
-from lvbench.storyworld import plot
-from lvbench.storyworld.cast import lay_shadow
-from lvbench.storyworld.layers import Canvas, stack
-from lvbench.storyworld.palettes import oklch, tones
+import storyworld
+from storyworld import plot
+from storyworld.cast import lay_shadow
+from storyworld.layers import Canvas, stack
+from storyworld.palettes import oklch, tones
 
 SEEDS = st.integers(0, 10**7)
 

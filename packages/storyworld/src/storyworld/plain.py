@@ -7,12 +7,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lvbench.storyworld.actors import FEET, PATCH, draw_actor
-from lvbench.storyworld.motion import Motion, move
-from lvbench.storyworld.paint import Array
-from lvbench.storyworld.places import SIZE, draw_colour, draw_distinct, draw_place
-from lvbench.storyworld.plot import Plot
-from lvbench.storyworld.truth import signed
+from storyworld.actors import FEET, PATCH, draw_actor
+from storyworld.motion import Motion, move
+from storyworld.paint import Array
+from storyworld.places import SIZE, draw_colour, draw_distinct, draw_place
+from storyworld.plot import Plot
+from storyworld.truth import signed
 
 
 def draw_plain(

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from lvbench.storyworld.layers import GROUND, MARGIN, OTHER, SIZE, SKY, Canvas, Layer
-from lvbench.storyworld.motion import BASELINE
-from lvbench.storyworld.paint import Array, convex, ellipse, segment
-from lvbench.storyworld.palettes import Palette, mix, tones
+from storyworld.layers import GROUND, MARGIN, OTHER, SIZE, SKY, Canvas, Layer
+from storyworld.motion import BASELINE
+from storyworld.paint import Array, convex, ellipse, segment
+from storyworld.palettes import Palette, mix, tones
 
 _SKY_RATE, _FAR_RATE, _BACK_RATE, _HORIZON_RATE = 0.1, 0.25, 0.45, 0.6
 _DEPTHS = {"beach": 11.0, "harbor": 6.0, "desert": 4.0}  # rows below the horizon on which the landmark stands

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from lvbench.storyworld.layers import LANDMARK, OTHER, Canvas
-from lvbench.storyworld.paint import Array, box, convex, ellipse, segment
-from lvbench.storyworld.palettes import mix, tones
-from lvbench.storyworld.stages import Stage
+from storyworld.layers import LANDMARK, OTHER, Canvas
+from storyworld.paint import Array, box, convex, ellipse, segment
+from storyworld.palettes import mix, tones
+from storyworld.stages import Stage
 
 
 def put_conifer(

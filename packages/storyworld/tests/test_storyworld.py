@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import storyworld
-from storyworld import plot
+from storyworld import plan
 
 COLOURS = re.compile(r"\b(red|green|blue|yellow|orange|purple|pink|brown|black|white|grey|gray|colou?r)\b")
 SEEDS = st.integers(0, 10**7)
@@ -56,8 +56,8 @@ def test_flat_worlds_have_two_colours_and_a_horizon():
 @settings(max_examples=40, deadline=None)
 @given(SEEDS)
 def test_captions_tell_actor_place_and_direction_but_no_colour(seed):
-    written = plot.write_plot(seed, 25, companions=seed % 2 == 1)
-    for beat in written.beats:
+    written = plan.plan_story(seed, 25, companions=seed % 2 == 1)
+    for beat in written.chunks:
         assert written.species in beat.caption
         assert written.places[beat.place] in beat.caption
         assert ("right" in beat.caption) == (beat.direction == 1)
@@ -69,8 +69,8 @@ def test_captions_tell_actor_place_and_direction_but_no_colour(seed):
 @given(SEEDS)
 def test_the_protagonist_walks_as_told_and_stays_in_the_picture(seed):
     position = None
-    for beat in plot.write_plot(seed, 25).beats:
-        assert plot.LEFTMOST <= min(beat.start, beat.end) <= max(beat.start, beat.end) <= plot.RIGHTMOST
+    for beat in plan.plan_story(seed, 25).chunks:
+        assert plan.LEFTMOST <= min(beat.start, beat.end) <= max(beat.start, beat.end) <= plan.RIGHTMOST
         if beat.direction:
             assert (beat.end - beat.start) * beat.direction >= 16
         else:
@@ -83,7 +83,7 @@ def test_the_protagonist_walks_as_told_and_stays_in_the_picture(seed):
 def test_places_are_left_and_visited_again_after_long_absences():
     gaps = []
     for seed in range(40):
-        places = [beat.place for beat in plot.write_plot(seed, 25).beats]
+        places = [beat.place for beat in plan.plan_story(seed, 25).chunks]
         for chunk in range(1, 25):
             if places[chunk] in places[: chunk - 1] and places[chunk] != places[chunk - 1]:
                 gaps.append(chunk - max(c for c in range(chunk) if places[c] == places[chunk]))

@@ -9,8 +9,8 @@ Example:
 
 from importlib.metadata import PackageNotFoundError, version
 
-from storyworld.judge import Verdict, judge
-from storyworld.plot import ACTIONS, PLACES, SPECIES, Plot, write_plot
+from storyworld.evaluation import Evaluation, evaluate
+from storyworld.plan import ACTIONS, PLACES, SPECIES, ChunkPlan, StoryPlan, plan_story
 from storyworld.story import FPS, render
 from storyworld.truth import StoryVideo, Truth
 
@@ -20,17 +20,25 @@ __all__ = [  # noqa: RUF022 (grouped by use)
     "StoryVideo",
     "Truth",
     # only its plan and captions
-    "write_plot",
-    "Plot",
+    "plan_story",
+    "StoryPlan",
+    "ChunkPlan",
     # evaluate a video against the truth
-    "judge",
-    "Verdict",
+    "evaluate",
+    "Evaluation",
     # what there is in the world
     "ACTIONS",
     "FPS",
     "PLACES",
     "SPECIES",
+    # old names
+    "Plot",
+    "Verdict",
+    "judge",
+    "write_plot",
 ]
+
+Plot, Verdict, judge, write_plot = StoryPlan, Evaluation, evaluate, plan_story
 
 try:
     __version__ = version("storyworld")

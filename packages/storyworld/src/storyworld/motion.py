@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from storyworld.paint import Array
-from storyworld.plot import LEFTMOST, RIGHTMOST, Beat
+from storyworld.plan import LEFTMOST, RIGHTMOST, ChunkPlan
 
 BASELINE = 55.0
 """Row of the protagonist's feet."""
@@ -33,11 +33,11 @@ class Motion:
     """[t] how far the camera has moved to the right, in pixels of the ground that the protagonist walks on."""
 
 
-def move(beats: tuple[Beat, ...], lengths: list[int]) -> Motion:
-    """What the beats say, seen by a camera that stands still."""
+def move(chunks: tuple[ChunkPlan, ...], lengths: list[int]) -> Motion:
+    """What the chunks say, seen by a camera that stands still."""
     parts: list[dict[str, Array]] = []
-    facing, phase = float(beats[0].direction or 1), 0.0
-    for beat, length in zip(beats, lengths, strict=True):
+    facing, phase = float(chunks[0].direction or 1), 0.0
+    for beat, length in zip(chunks, lengths, strict=True):
         done = np.arange(1, length + 1, dtype=np.float32) / length
         facing = float(beat.direction) if beat.direction else facing
         x = beat.start + (beat.end - beat.start) * done

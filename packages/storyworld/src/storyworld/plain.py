@@ -7,16 +7,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from storyworld.actors import FEET, PATCH, draw_actor
+from storyworld.characters import FEET, PATCH, draw_character
 from storyworld.motion import Motion, move
 from storyworld.paint import Array
 from storyworld.places import SIZE, draw_colour, draw_distinct, draw_place
-from storyworld.plot import Plot
+from storyworld.plan import StoryPlan
 from storyworld.truth import signed
 
 
 def draw_plain(
-    seed: int, plot: Plot, lengths: list[int], *, richness: int
+    seed: int, plan: StoryPlan, lengths: list[int], *, richness: int
 ) -> tuple[Float[Tensor, "3 t h w"], dict[str, Any]]:
     """Draw every frame of a story.
 
@@ -29,13 +29,13 @@ def draw_plain(
     ink = np.full(3, 0.15, dtype=np.float32)
     places = [
         draw_place(name, np.random.default_rng([seed, 3, i]), avoid=[body, accent], richness=richness)
-        for i, name in enumerate(plot.places)
+        for i, name in enumerate(plan.places)
     ]
-    motion = move(plot.beats, lengths)
-    backdrop = np.stack([p.picture for p in places])[np.repeat([beat.place for beat in plot.beats], lengths)]
+    motion = move(plan.chunks, lengths)
+    backdrop = np.stack([p.picture for p in places])[np.repeat([beat.place for beat in plan.chunks], lengths)]
     colours = np.stack([body, accent if richness else body, ink])
-    paint, alpha = draw_actor(
-        plot.species, colours=colours, facing=motion.facing, gait=motion.gait, offset=_subpixel(motion)
+    paint, alpha = draw_character(
+        plan.species, colours=colours, facing=motion.facing, gait=motion.gait, offset=_subpixel(motion)
     )
     frames, subject = _composite(backdrop, paint, alpha, motion)
     num_frames = len(frames)

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from storyworld.cast import Look, draw_look
+from storyworld.shaded_characters import Look, draw_look
 from storyworld.landmarks import put_landmarks
 from storyworld.layers import Layer, stack, stack_regions
 from storyworld.motion import BASELINE
 from storyworld.paint import Array
 from storyworld.palettes import Palette, draw_palette
-from storyworld.stages import Stage
+from storyworld.scenery import Scenery
 
 COMPANION_SCALE = 0.7
 """Size of an inhabitant, which stands as far behind the protagonist as makes it so much smaller."""
@@ -67,21 +67,21 @@ def draw_scene(
     body = protagonist.colours[:1]
     palette = draw_palette(rng, avoid=body[0], others=others, mirror=name == "beach")
     horizon = float(rng.uniform(28.0, 36.0))
-    stage = Stage(palette, rng, horizon=horizon, sun=sun, name=name)
-    stage.paint_sky(clear=bool(rng.random() < 0.6))
-    put_landmarks(stage)
+    scenery = Scenery(palette, rng, horizon=horizon, sun=sun, name=name)
+    scenery.paint_sky(clear=bool(rng.random() < 0.6))
+    put_landmarks(scenery)
     look = draw_look(companion, rng, taken=np.concatenate([body, palette.colours]), distance=0.3)
     side = rng.choice([-1.0, 1.0])
     foot = horizon + COMPANION_SCALE * (BASELINE - horizon)
     return Scene(
         name=name,
         palette=palette,
-        layers=stage.layers(),
+        layers=scenery.layers(),
         inhabitant=Inhabitant(
             look=look,
             x=float(32.0 + side * rng.uniform(16.0, 20.0)),
             y=foot,
-            rate=float(stage.rate(foot)),
+            rate=float(scenery.rate(foot)),
             facing=-float(side),
         ),
     )

@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
-from storyworld.film import draw_film
+from storyworld.shaded import draw_shaded
 from storyworld.plain import draw_plain
-from storyworld.plot import write_plot
+from storyworld.plan import plan_story
 from storyworld.truth import StoryVideo, Truth
 
 FPS = 8
@@ -35,27 +35,27 @@ def render(
         ValueError: If an argument is out of range.
     """
     _check(seed, num_chunks, first_chunk_frames, chunk_frames, richness)
-    plot = write_plot(seed, num_chunks, companions=richness == 2)
+    plan = plan_story(seed, num_chunks, companions=richness == 2)
     lengths = [first_chunk_frames] + [chunk_frames] * (num_chunks - 1)
     if richness == 2:
-        frames, seen = draw_film(seed, plot, lengths, fps=FPS)
+        frames, seen = draw_shaded(seed, plan, lengths, fps=FPS)
     else:
-        frames, seen = draw_plain(seed, plot, lengths, richness=richness)
+        frames, seen = draw_plain(seed, plan, lengths, richness=richness)
     return StoryVideo(
         frames=frames,
-        captions=tuple(beat.caption for beat in plot.beats),
+        captions=tuple(beat.caption for beat in plan.chunks),
         chunk_frames=tuple(lengths),
         fps=FPS,
         truth=Truth(
-            species=plot.species,
-            places=plot.places,
-            place=torch.tensor([beat.place for beat in plot.beats]),
-            direction=torch.tensor([beat.direction for beat in plot.beats]),
-            arrives=torch.tensor([beat.arrives for beat in plot.beats]),
-            actions=tuple(beat.action for beat in plot.beats),
+            species=plan.species,
+            places=plan.places,
+            place=torch.tensor([beat.place for beat in plan.chunks]),
+            direction=torch.tensor([beat.direction for beat in plan.chunks]),
+            arrives=torch.tensor([beat.arrives for beat in plan.chunks]),
+            actions=tuple(beat.action for beat in plan.chunks),
             chunk_of_frame=torch.from_numpy(np.repeat(np.arange(num_chunks), lengths)),
             visible=seen["subject"].sum((1, 2)) >= _LEAST_SUBJECT,
-            companion=tuple(beat.companion for beat in plot.beats),
+            companion=tuple(beat.companion for beat in plan.chunks),
             **seen,
         ),
     )

@@ -26,7 +26,7 @@ _PAN = 0.6  # pixels that landmarks shift for one of camera
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Verdict:
+class Evaluation:
     """What a generated story got right."""
 
     visible: Bool[Tensor, " t"]
@@ -56,7 +56,7 @@ class Verdict:
         return (self.place == self.true_place)[returns].float().mean().item()
 
 
-def judge(frames: Float[Tensor, "3 t h w"], story: StoryVideo) -> Verdict:
+def evaluate(frames: Float[Tensor, "3 t h w"], story: StoryVideo) -> Evaluation:
     """Compare a video with the story it should tell.
 
     Args:
@@ -75,7 +75,7 @@ def judge(frames: Float[Tensor, "3 t h w"], story: StoryVideo) -> Verdict:
     count, centre = _find(frames, truth)
     found = (count >= _SHARES[0] * usual) & (count <= _SHARES[1] * usual)
     place = _places(frames, truth)
-    return Verdict(
+    return Evaluation(
         visible=found,
         should_be_visible=truth.visible,
         direction=_directions(centre, found, truth),

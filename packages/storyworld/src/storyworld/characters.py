@@ -18,7 +18,7 @@ Shape = tuple[Array, int]
 BODY, ACCENT, INK = 0, 1, 2
 
 
-def draw_actor(species: str, *, colours: Array, facing: Array, gait: Array, offset: Array) -> tuple[Array, Array]:
+def draw_character(species: str, *, colours: Array, facing: Array, gait: Array, offset: Array) -> tuple[Array, Array]:
     """Draw the protagonist in every frame of a video.
 
     Args:

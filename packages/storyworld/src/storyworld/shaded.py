@@ -7,12 +7,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from storyworld.cast import Look, Pose, draw_look, lay, lay_shadow, paint_actor
+from storyworld.shaded_characters import Look, Pose, draw_look, paste, paste_shadow, paint_character
 from storyworld.daylight import draw_daylight
 from storyworld.motion import BASELINE, Motion, follow, move
 from storyworld.paint import Array
 from storyworld.palettes import Palette
-from storyworld.plot import Plot
+from storyworld.plan import StoryPlan
 from storyworld.scenes import COMPANION_SCALE, Inhabitant, Scene, draw_scene
 from storyworld.truth import signed
 
@@ -20,8 +20,8 @@ _BREATH_SECONDS = 2.5
 _BREATH = 0.03  # of its height
 
 
-def draw_film(
-    seed: int, plot: Plot, lengths: list[int], *, fps: int
+def draw_shaded(
+    seed: int, plan: StoryPlan, lengths: list[int], *, fps: int
 ) -> tuple[Float[Tensor, "3 t h w"], dict[str, Any]]:
     """Draw every frame of a story.
 
@@ -29,14 +29,14 @@ def draw_film(
         Frames in [-1, 1], and the fields of the truth about what is seen.
     """
     rng = np.random.default_rng([seed, 6])
-    hero = draw_look(plot.species, rng, taken=np.ones((1, 3), dtype=np.float32), distance=0.0)
+    hero = draw_look(plan.species, rng, taken=np.ones((1, 3), dtype=np.float32), distance=0.0)
     sun = int(rng.choice([-1, 1]))
-    scenes = _draw_scenes(seed, plot, hero, sun)
-    motion = follow(move(plot.beats, lengths), np.random.default_rng([seed, 8]), fps=fps)
+    scenes = _draw_scenes(seed, plan, hero, sun)
+    motion = follow(move(plan.chunks, lengths), np.random.default_rng([seed, 8]), fps=fps)
     light = draw_daylight(np.random.default_rng([seed, 9]), sum(lengths), fps=fps)
     pictures, subjects, companions = [], [], []
     first = 0
-    for beat, length in zip(plot.beats, lengths, strict=True):
+    for beat, length in zip(plan.chunks, lengths, strict=True):
         part = slice(first, first + length)
         first += length
         scene = scenes[beat.place]
@@ -55,10 +55,10 @@ def draw_film(
     return frames, _seen(hero, scenes, motion, light) | {name: torch.from_numpy(mask) for name, mask in masks.items()}
 
 
-def _draw_scenes(seed: int, plot: Plot, hero: Look, sun: int) -> tuple[Scene, ...]:
+def _draw_scenes(seed: int, plan: StoryPlan, hero: Look, sun: int) -> tuple[Scene, ...]:
     scenes: list[Scene] = []
     palettes: list[Palette] = []
-    for i, (name, companion) in enumerate(zip(plot.places, plot.inhabitants, strict=True)):
+    for i, (name, companion) in enumerate(zip(plan.places, plan.inhabitants, strict=True)):
         rng = np.random.default_rng([seed, 7, i])
         scenes.append(draw_scene(name, rng, protagonist=hero, companion=companion, others=palettes, sun=sun))
         palettes.append(scenes[-1].palette)
@@ -74,8 +74,8 @@ def _place_hero(picture: Array, hero: Look, motion: Motion, part: slice, sun: in
         gait=motion.gait[part],
         tall=np.ones_like(motion.x[part]),
     )
-    lay_shadow(picture, x=pose.x, row=BASELINE, lift=BASELINE - pose.y, sun=sun)
-    return lay(picture, paint_actor(hero, pose, sun=sun), pose)
+    paste_shadow(picture, x=pose.x, row=BASELINE, lift=BASELINE - pose.y, sun=sun)
+    return paste(picture, paint_character(hero, pose, sun=sun), pose)
 
 
 def _place_companion(picture: Array, one: Inhabitant, camera: Array, seconds: Array, sun: int) -> Array:
@@ -89,8 +89,8 @@ def _place_companion(picture: Array, one: Inhabitant, camera: Array, seconds: Ar
         gait=still,
         tall=1.0 + np.float32(_BREATH) * np.sin(seconds * np.float32(2.0 * np.pi / _BREATH_SECONDS)),
     )
-    lay_shadow(picture, x=x, row=one.y, lift=still, sun=sun, scale=COMPANION_SCALE)
-    return lay(picture, paint_actor(one.look, pose, sun=sun, scale=COMPANION_SCALE), pose, scale=COMPANION_SCALE)
+    paste_shadow(picture, x=x, row=one.y, lift=still, sun=sun, scale=COMPANION_SCALE)
+    return paste(picture, paint_character(one.look, pose, sun=sun, scale=COMPANION_SCALE), pose, scale=COMPANION_SCALE)
 
 
 def _seen(hero: Look, scenes: tuple[Scene, ...], motion: Motion, light: Array) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The stage of a place: sky, far hills and ground, on which ``landmarks`` puts what the place is known by."""
+"""The scenery of a place: sky, far hills and ground, on which ``landmarks`` puts what the place is known by."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ _SKY_RATE, _FAR_RATE, _BACK_RATE, _HORIZON_RATE = 0.1, 0.25, 0.45, 0.6
 _DEPTHS = {"beach": 11.0, "harbor": 6.0, "desert": 4.0}  # rows below the horizon on which the landmark stands
 
 
-class Stage:
+class Scenery:
     """The layers of a place while they are painted.
 
     Args:

@@ -1,4 +1,4 @@
-"""The plot of a story: who travels where, chunk by chunk, and the words that say so.
+"""The plan of a story: who travels where, chunk by chunk, and the words that say so.
 
 Everything is a pure function of (seed, chunk): the first chunks of a long story are the shorter story.
 """
@@ -22,7 +22,7 @@ _COMPANY = 0.45  # share of the stays on which somebody is met
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Beat:
+class ChunkPlan:
     """What happens in one chunk."""
 
     place: int
@@ -44,17 +44,22 @@ class Beat:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Plot:
+class StoryPlan:
     """A protagonist, the places of its world and what happens in each chunk."""
 
     species: str
     places: tuple[str, ...]
-    beats: tuple[Beat, ...]
+    chunks: tuple[ChunkPlan, ...]
     inhabitants: tuple[str, ...] = ()
     """Species of who may be met at each place, no two alike; empty in a story without companions."""
 
+    @property
+    def beats(self) -> tuple[ChunkPlan, ...]:
+        """Old name of ``chunks``."""
+        return self.chunks
 
-def write_plot(seed: int, num_chunks: int, *, companions: bool = False) -> Plot:
+
+def plan_story(seed: int, num_chunks: int, *, companions: bool = False) -> StoryPlan:
     """Draw a story of ``num_chunks`` chunks in which places are left and, after a while, visited again.
 
     Args:
@@ -65,7 +70,7 @@ def write_plot(seed: int, num_chunks: int, *, companions: bool = False) -> Plot:
     rng = np.random.default_rng([seed, 0])
     species = SPECIES[rng.integers(len(SPECIES))]
     places = tuple(PLACES[i] for i in rng.permutation(len(PLACES))[: rng.integers(3, 6)])
-    beats: list[Beat] = []
+    chunks: list[ChunkPlan] = []
     visited = [0]
     stay = int(rng.integers(1, 4))
     position = float(rng.uniform(16.0, 48.0))
@@ -78,26 +83,26 @@ def write_plot(seed: int, num_chunks: int, *, companions: bool = False) -> Plot:
         stay -= 1
         beat = _beat(rng, place=place, arrives=arrives, position=position, first=chunk == 0)
         caption = _caption(rng, beat, species=species, place=places[place], known=arrives and place in visited)
-        beats.append(replace(beat, caption=caption))
+        chunks.append(replace(beat, caption=caption))
         position = beat.end
         visited.append(place)
-    plot = Plot(species=species, places=places, beats=tuple(beats))
-    return _with_companions(plot, seed) if companions else plot
+    plan = StoryPlan(species=species, places=places, chunks=tuple(chunks))
+    return _with_companions(plan, seed) if companions else plan
 
 
-def _with_companions(plot: Plot, seed: int) -> Plot:
+def _with_companions(plan: StoryPlan, seed: int) -> StoryPlan:
     """The same story with company on some stays, for the whole of a stay."""
-    others = [species for species in SPECIES if species != plot.species]
+    others = [species for species in SPECIES if species != plan.species]
     order = np.random.default_rng([seed, 4]).permutation(len(others))
-    inhabitants = tuple(others[i] for i in order[: len(plot.places)])
-    beats, met = [], False
-    for chunk, beat in enumerate(plot.beats):
+    inhabitants = tuple(others[i] for i in order[: len(plan.places)])
+    chunks, met = [], False
+    for chunk, beat in enumerate(plan.chunks):
         rng = np.random.default_rng([seed, 5, chunk])
         fresh = bool(rng.random() < _COMPANY)
         met = fresh if beat.arrives or chunk == 0 else met
         clause = _MEETINGS[rng.integers(len(_MEETINGS))].format(inhabitants[beat.place])
-        beats.append(replace(beat, caption=beat.caption + clause, companion=inhabitants[beat.place]) if met else beat)
-    return replace(plot, beats=tuple(beats), inhabitants=inhabitants)
+        chunks.append(replace(beat, caption=beat.caption + clause, companion=inhabitants[beat.place]) if met else beat)
+    return replace(plan, chunks=tuple(chunks), inhabitants=inhabitants)
 
 
 def _next_place(rng: np.random.Generator, visited: list[int], num_places: int) -> int:
@@ -109,30 +114,30 @@ def _next_place(rng: np.random.Generator, visited: list[int], num_places: int) -
     return int(rng.choice(others, p=weights / weights.sum()))
 
 
-def _beat(rng: np.random.Generator, *, place: int, arrives: bool, position: float, first: bool) -> Beat:
+def _beat(rng: np.random.Generator, *, place: int, arrives: bool, position: float, first: bool) -> ChunkPlan:
     middle = (LEFTMOST + RIGHTMOST) / 2
     if arrives:  # leaves over the nearer edge, enters over the opposite one, and walks on
         direction = 1 if position >= middle else -1
         entry = rng.uniform(LEFTMOST, LEFTMOST + 4.0)
         start = entry if direction == 1 else LEFTMOST + RIGHTMOST - entry
         end = start + direction * rng.uniform(16.0, 28.0)
-        return Beat(
+        return ChunkPlan(
             place=place, action="walk", direction=direction, arrives=True, start=start, end=float(end), caption=""
         )
     action = ACTIONS[rng.choice(3, p=(0.7, 0.15, 0.15))]
     if action != "walk" and not first:
-        return Beat(place=place, action=action, direction=0, arrives=False, start=position, end=position, caption="")
+        return ChunkPlan(place=place, action=action, direction=0, arrives=False, start=position, end=position, caption="")
     room = {1: RIGHTMOST - position, -1: position - LEFTMOST}
     possible = [d for d in (1, -1) if room[d] >= 16.0]
     direction = int(rng.choice(possible))
     distance = rng.uniform(16.0, min(28.0, room[direction]))
     end = position + direction * distance
-    return Beat(
+    return ChunkPlan(
         place=place, action="walk", direction=direction, arrives=False, start=position, end=float(end), caption=""
     )
 
 
-def _caption(rng: np.random.Generator, beat: Beat, *, species: str, place: str, known: bool) -> str:
+def _caption(rng: np.random.Generator, beat: ChunkPlan, *, species: str, place: str, known: bool) -> str:
     def pick(words: tuple[str, ...]) -> str:
         return words[rng.integers(len(words))]
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from storyworld.actors import ACCENT, BODY, FEET, INK, PATCH, SHAPES
+from storyworld.characters import ACCENT, BODY, FEET, INK, PATCH, SHAPES
 from storyworld.paint import Array, coverage, ellipse
 from storyworld.palettes import draw_vivid, mix, oklch, tones
 
@@ -71,7 +71,7 @@ def draw_look(species: str, rng: np.random.Generator, *, taken: Array, distance:
     )
 
 
-def paint_actor(look: Look, pose: Pose, *, sun: int, scale: float = 1.0) -> Float[np.ndarray, "t rows 4 columns"]:
+def paint_character(look: Look, pose: Pose, *, sun: int, scale: float = 1.0) -> Float[np.ndarray, "t rows 4 columns"]:
     """Paint an actor in a square around it, in every frame.
 
     Args:
@@ -118,7 +118,7 @@ def feet(scale: float) -> float:
     return float(np.rint(FEET * scale))
 
 
-def lay(picture: Array, patch: Array, pose: Pose, *, scale: float = 1.0) -> Float[np.ndarray, "t h w"]:
+def paste(picture: Array, patch: Array, pose: Pose, *, scale: float = 1.0) -> Float[np.ndarray, "t h w"]:
     """Lay an actor over a picture [t, h, 3, w], in place.
 
     Returns:
@@ -139,7 +139,7 @@ def lay(picture: Array, patch: Array, pose: Pose, *, scale: float = 1.0) -> Floa
     return covered
 
 
-def lay_shadow(picture: Array, *, x: Array, row: float, lift: Array, sun: int, scale: float = 1.0) -> None:
+def paste_shadow(picture: Array, *, x: Array, row: float, lift: Array, sun: int, scale: float = 1.0) -> None:
     """Darken the ground under an actor in a picture [t, h, 3, w], in place: softly, and less when it is in the air.
 
     Args:

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import storyworld
-from storyworld import plot
-from storyworld.cast import lay_shadow
+from storyworld import plan
+from storyworld.shaded_characters import paste_shadow
 from storyworld.layers import Canvas, stack
 from storyworld.palettes import oklch, tones
 
@@ -176,9 +176,9 @@ def test_whoever_is_met_is_named_and_seen_for_the_whole_stay():
 @settings(max_examples=30, deadline=None)
 @given(SEEDS)
 def test_companions_change_nothing_else_in_a_story(seed):
-    alone, met = plot.write_plot(seed, 12), plot.write_plot(seed, 12, companions=True)
+    alone, met = plan.plan_story(seed, 12), plan.plan_story(seed, 12, companions=True)
     assert len(set(met.inhabitants)) == len(met.places)
-    for one, other in zip(alone.beats, met.beats, strict=True):
+    for one, other in zip(alone.chunks, met.chunks, strict=True):
         assert other.caption.startswith(one.caption)
         assert (other.caption == one.caption) == (other.companion is None)
         assert (one.place, one.start, one.end, one.action) == (other.place, other.start, other.end, other.action)
@@ -187,7 +187,7 @@ def test_companions_change_nothing_else_in_a_story(seed):
 
 def test_a_shadow_darkens_softly_and_less_from_the_air():
     white = np.ones((2, 64, 3, 64), dtype=np.float32)
-    lay_shadow(white, x=np.full(2, 32.0), row=55.0, lift=np.array([0.0, 9.0]), sun=1)
+    paste_shadow(white, x=np.full(2, 32.0), row=55.0, lift=np.array([0.0, 9.0]), sun=1)
     assert white.max() == 1.0
     assert 0.4 < white[0].min() < white[1].min() < 0.9
     assert np.abs(np.diff(white[0, 55, 0])).max() < 0.15

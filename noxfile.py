@@ -7,8 +7,9 @@ from pathlib import Path
 
 import nox
 
-PACKAGES = ("noisesched", "kvbank", "bdiff-core", "forcing-losses", "vde-metrics", "lvbench")
-FOLDERS = (*(f"packages/{package}" for package in PACKAGES), "apps/bdiff")
+PACKAGES = ("noisesched", "kvbank", "bdiff-core", "forcing-losses", "vde-metrics", "lvbench", "storyworld")
+APPS = ("bdiff", "bdiff-train", "bdiff-bench")
+FOLDERS = (*(f"packages/{package}" for package in PACKAGES), *(f"apps/{app}" for app in APPS))
 EDITABLE = tuple(f"--editable={folder}" for folder in FOLDERS)
 REQUIREMENTS = ("constraints.txt", "pyproject.toml", *(f"{folder}/pyproject.toml" for folder in FOLDERS))
 TOOLS = nox.project.load_toml("pyproject.toml")["dependency-groups"]
@@ -87,7 +88,7 @@ def tests(session, package):
 @nox.session(venv_backend="none")
 def integration(session):
     """The packages wired together, and what needs diffusers or transformers; without the hook that checks shapes."""
-    folders = ("apps/bdiff/tests", "packages/bdiff-core/tests", "packages/vde-metrics/tests/test_encoders.py")
+    folders = (*(f"apps/{app}/tests" for app in APPS), "studies/tests", "packages/bdiff-core/tests", "packages/vde-metrics/tests/test_encoders.py")
     pytest(session, workspace(session), "integration", *folders, "-m", "not gpu")
 
 

@@ -10,7 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 HEAVY = {"diffusers", "transformers", "sentence_transformers", "faiss", "cv2", "av"}
-WORKSPACE = {"noisesched", "kvbank", "bdiff_core", "forcing_losses", "vde_metrics", "lvbench", "bdiff"}
+WORKSPACE = {"noisesched", "kvbank", "bdiff_core", "forcing_losses", "vde_metrics", "lvbench", "storyworld"}
+WORKSPACE |= {"bdiff", "bdiff_train", "bdiff_bench"}
 # Torch in an environment without numpy says so when it is imported; the packages that do not need numpy do not care.
 LIST_MODULES = "import sys, warnings; warnings.simplefilter('ignore'); import {}; print(*sys.modules)"
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+import storyworld
 from forcing_losses import block_forcing_objective, semantic_reference, velocity
-from lvbench import storyworld
 
 story = storyworld.render(11, 12, richness=0)
 chunks = list(story.frames[None].split(list(story.chunk_frames), dim=2))

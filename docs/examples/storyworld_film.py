@@ -1,6 +1,6 @@
 """lvbench: a film of which everything is known."""
 
-from lvbench import storyworld
+import storyworld
 
 story = storyworld.render(7, 4)
 print("frames:", tuple(story.frames.shape))

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from bdiff import defaults
-from bdiff.cli import main
-from bdiff.parts import SampleConfig, load_parts, write_script
-from bdiff.script import Script
+from bdiff.cli.main import main
+from bdiff.run.loading import SampleConfig, load_parts, write_script
+from bdiff.run.spec import Script
 from bdiff_core import Storyboard, backends
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from bdiff.cli import cli
+from bdiff.cli.main import cli
 from bdiff_core import load_transformer
 from bdiff_core.checkpoint import Format, open_checkpoint
 from bdiff_core.config import NativeMode
@@ -108,7 +108,8 @@ def test_the_options_offer_what_the_package_knows():
 
 def test_help_imports_nothing_heavy():
     program = (
-        "import sys; from bdiff.cli import cli; cli(['convert', '--help'], standalone_mode=False); print(*sys.modules)"
+        "import sys; from bdiff.cli.main import cli; cli(['convert', '--help'], standalone_mode=False); "
+        "print(*sys.modules)"
     )
     shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert not {"torch", "numpy", "bdiff_core", "safetensors"} & set(shown.splitlines()[-1].split())

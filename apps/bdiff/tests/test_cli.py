@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save_file
 
 from bdiff import __version__
-from bdiff.cli import main
+from bdiff.cli.main import main
 
 
 def run(arguments, capsys):

@@ -7,7 +7,7 @@ import pytest
 from bdiff import defaults
 from bdiff_core import SentenceTextEncoder, Storyboard
 from kvbank import SemanticSparse
-from lvbench.storyworld.plot import PLACES, write_plot
+from storyworld import PLACES, write_plot
 
 PROMPTS = [shot.prompt for shot in Storyboard.load(defaults.STORYBOARD).shots]
 PLACE = [next(place for place in PLACES if place in prompt) for prompt in PROMPTS]

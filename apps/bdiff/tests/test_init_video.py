@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from bdiff.cli import main
-from bdiff.init_video import GivenChunks, measure_video
-from bdiff.models import load_model
-from bdiff.parts import SampleConfig, build, load_parts, write_script
-from bdiff.plan import plan_run
-from bdiff.run_state import RunState
-from bdiff.sample import generate_chunks, sample
-from bdiff.video import VideoWriter, to_uint8
+from bdiff.cli.main import main
+from bdiff.output.video import VideoWriter, to_uint8
+from bdiff.run.given_video import GivenChunks, measure_video
+from bdiff.run.loading import SampleConfig, build, load_parts, write_script
+from bdiff.run.models import load_model
+from bdiff.run.plan import plan_run
+from bdiff.run.sample import generate_chunks, sample
+from bdiff.run.state import RunState
 from bdiff_core import Storyboard
 
 PROMPTS = ["a fox at home", "a fox at sea", "a fox at home"]
@@ -141,7 +141,7 @@ def test_one_chunk_of_pixels_is_held_at_a_time(config, clip, tiny_model):
 def test_a_video_of_our_own_comes_back_pixel_by_pixel():
     from PIL import Image
 
-    from bdiff.picture import to_pixels
+    from bdiff.run.given_picture import to_pixels
 
     small = to_uint8(pixels(1))[0].numpy()
     large = np.kron(small, np.ones((4, 4, 1), np.uint8))

@@ -18,10 +18,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from bdiff.cli import main
-from bdiff.parts import SampleConfig, build, load_parts
-from bdiff.run_state import RunState
-from bdiff.sample import sample
+from bdiff.cli.main import main
+from bdiff.run.loading import SampleConfig, build, load_parts
+from bdiff.run.sample import sample
+from bdiff.run.state import RunState
 from bdiff_core import Storyboard
 
 KILLS = int(os.environ.get("BDIFF_KILLS", "3"))
@@ -54,7 +54,7 @@ def processes():
     context = multiprocessing.get_context("forkserver")
     # Imports that a run makes when it needs them take ten times as long as the film.
     late = ["sentence_transformers", "transformers.models.bert.modeling_bert", "av", "PIL.Image"]
-    context.set_forkserver_preload(["bdiff.sample", "bdiff_core", "vde_metrics", *late])
+    context.set_forkserver_preload(["bdiff.run.sample", "bdiff_core", "vde_metrics", *late])
     return context
 
 
@@ -140,7 +140,7 @@ def small_disk(tmp_path):
 
 
 def bdiff(*arguments):
-    command = [sys.executable, "-c", "from bdiff.cli import main; main()", *map(str, arguments)]
+    command = [sys.executable, "-c", "from bdiff.cli.main import main; main()", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bdiff.markdown import markdown_table
+from bdiff.output.markdown import markdown_table
 
 
 @pytest.mark.parametrize(("align", "rule"), [("left", "|---|---|---|"), ("right", "|---|---:|---:|")])

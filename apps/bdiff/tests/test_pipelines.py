@@ -9,11 +9,11 @@ import av
 import pytest
 import torch
 
-from bdiff.cli import main
-from bdiff.parts import SampleConfig, build
-from bdiff.run_state import RunState
-from bdiff.sample import sample
-from bdiff.video import VideoWriter
+from bdiff.cli.main import main
+from bdiff.output.video import VideoWriter
+from bdiff.run.loading import SampleConfig, build
+from bdiff.run.sample import sample
+from bdiff.run.state import RunState
 from bdiff_core import Storyboard
 
 diffusers = pytest.importorskip("diffusers", reason="pipelines are those of diffusers")
@@ -256,7 +256,7 @@ def test_with_offload_the_encoders_are_gone_before_the_transformer_is_loaded(
     of_pictures, picture, tmp_path, monkeypatch
 ):
     """One part after the other, and the same film as with all of them at once."""
-    from bdiff import models
+    from bdiff.run import models
 
     alive, seen, load_transformer = [], [], models.load_transformer
 
@@ -289,7 +289,7 @@ def test_with_offload_the_encoders_are_gone_before_the_transformer_is_loaded(
 
 
 def test_an_autoencoder_on_demand_is_on_the_device_only_while_it_codes():
-    from bdiff.offload import OnDemand
+    from bdiff.run.offload import OnDemand
 
     class Watched:
         latent_channels, spatial_stride, moves = 4, 8, []
@@ -316,8 +316,8 @@ def test_an_autoencoder_on_demand_is_on_the_device_only_while_it_codes():
 
 
 def test_a_plan_counts_the_numbers_of_a_pipelines_parts(of_pictures, picture):
-    from bdiff.parts import write_script
-    from bdiff.plan import plan_run
+    from bdiff.run.loading import write_script
+    from bdiff.run.plan import plan_run
 
     board = Storyboard.from_prompts(["a cat at sea"])
     config = SampleConfig(storyboard=board, model=of_pictures["wan"], image=picture, offload=False, dtype="bfloat16")
@@ -347,7 +347,7 @@ def test_more_frames_than_a_model_was_trained_with_are_called_an_extrapolation(
 def test_a_repository_of_the_hub_is_fetched_with_what_a_pipeline_needs(wan, tmp_path, monkeypatch):
     import huggingface_hub
 
-    from bdiff.models import local_folder
+    from bdiff.run.models import local_folder
 
     asked = []
 

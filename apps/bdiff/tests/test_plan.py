@@ -5,11 +5,11 @@ import json
 import pytest
 import torch
 
-from bdiff import plan as planning
-from bdiff.cli import main
-from bdiff.parts import SampleConfig, load_parts, write_script
-from bdiff.plan import lines, plan_run, refusal
-from bdiff.sample import generate_chunks
+from bdiff.cli.main import main
+from bdiff.run import plan as planning
+from bdiff.run.loading import SampleConfig, load_parts, write_script
+from bdiff.run.plan import lines, plan_run, refusal
+from bdiff.run.sample import generate_chunks
 from bdiff_core import Storyboard
 
 PROMPTS = [f"a fox {where}" for where in ("at home", "at sea", "in a wood", "at sea", "at home", "in a wood")]

@@ -11,12 +11,12 @@ import pytest
 import torch
 from PIL import Image
 
-from bdiff.checked_files import RunStateError
-from bdiff.cli import main
-from bdiff.files import sha256
-from bdiff.parts import SampleConfig, build, load_parts, write_script
-from bdiff.run_state import RunState
-from bdiff.sample import sample
+from bdiff.cli.main import main
+from bdiff.files.checked import RunStateError
+from bdiff.files.whole import sha256
+from bdiff.run.loading import SampleConfig, build, load_parts, write_script
+from bdiff.run.sample import sample
+from bdiff.run.state import RunState
 from bdiff_core import Storyboard
 
 PROMPTS = [f"a fox {where}" for where in ("at home", "at sea", "in a wood", "at sea", "at home", "in a wood")]
@@ -316,11 +316,11 @@ def test_a_run_has_ended_only_when_all_is_told(config, whole, tmp_path, monkeypa
 
     run = tmp_path / "film"
     with monkeypatch.context() as patched:
-        patched.setattr("bdiff.sample.write_drift", interrupted)
+        patched.setattr("bdiff.run.sample.write_drift", interrupted)
         with pytest.raises(KeyboardInterrupt):
             sample(build(replace(config, out=run)))
     assert not (run / "run.json").exists()
-    monkeypatch.setattr("bdiff.sample.generate", None)
+    monkeypatch.setattr("bdiff.run.sample.generate", None)
     with pytest.raises(SystemExit) as ended:
         main(["resume", str(run)])
     assert (ended.value.code, "is complete" in capsys.readouterr().err) == (0, False)
@@ -573,7 +573,7 @@ def test_a_film_is_made_longer_up_to_a_day(whole, tmp_path, capsys, monkeypatch,
     def stop(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bdiff.parts.load_parts", stop)  # what would make a day of video
+    monkeypatch.setattr("bdiff.run.loading.load_parts", stop)  # what would make a day of video
     with pytest.raises(SystemExit) as stopped:
         main(["extend", str(whole), *words])
     err = capsys.readouterr().err

@@ -9,10 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from bdiff import sample as sampling_module
-from bdiff.cli import main
-from bdiff.parts import SampleConfig, build
-from bdiff.sample import sample
+from bdiff.cli.main import main
+from bdiff.run import sample as sampling_module
+from bdiff.run.loading import SampleConfig, build
+from bdiff.run.sample import sample
 from bdiff_core import Storyboard
 
 WHERE = ("in the meadow", "at the beach", "in the forest", "in a port", "at the beach")

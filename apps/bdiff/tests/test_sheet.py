@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import ImageColor
 
-from bdiff.sheet import Cell, draw_sheet, thumbnail
+from bdiff.output.contact_sheet import Cell, draw_sheet, thumbnail
 
 
 def cell(index, *, recall=(), prompt="the fox walks right through the meadow", size=(64, 64)):

@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from bdiff.trace import draw_trace, trace_table, write_trace
+from bdiff.output.trace import draw_trace, trace_table, write_trace
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from bdiff.video import VideoWriter, to_uint8
+from bdiff.output.video import VideoWriter, to_uint8
 
 LENGTHS = (17, 20, 20)
 

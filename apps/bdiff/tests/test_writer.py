@@ -1,4 +1,4 @@
-"""Films are written under any name, with any PyAV. Needs numpy and av alone, as `bdiff.video` does."""
+"""Films are written under any name, with any PyAV. Needs numpy and av alone, as `bdiff.output.video` does."""
 
 import hashlib
 import os
@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 
-from bdiff.video import VideoWriter
+from bdiff.output.video import VideoWriter
 
 
 class Frames:
@@ -73,5 +73,5 @@ def test_a_full_disk_is_named_with_the_file(tmp_path):
 
 def test_the_module_needs_no_torch():
     """What is said above: sessions with another Python count on it."""
-    without = "import sys; sys.modules['torch'] = None; import bdiff.video"
+    without = "import sys; sys.modules['torch'] = None; import bdiff.output.video"
     subprocess.run([sys.executable, "-c", without], check=True)

@@ -1,5 +1,8 @@
-"""The bdiff command: sample, train and measure long videos made by block diffusion."""
+"""The bdiff command: minute-long videos from storyboards, made by block diffusion with a memory."""
 
 from importlib.metadata import version
 
+from bdiff import defaults
+
+__all__ = ["defaults"]
 __version__ = version("bdiff")

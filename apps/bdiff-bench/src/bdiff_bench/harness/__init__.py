@@ -1,0 +1,1 @@
+"""What benches share: jobs, processes, machine, provenance, plots."""

@@ -1,0 +1,95 @@
+"""`bdiff bench page`: one page of what several benches measured."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from bdiff.output.markdown import markdown_table
+from bdiff_bench.harness.result_page import write_page
+from bdiff_bench.memory.page import PICTURES, memory_parts
+from bdiff_bench.peers.page import peers_parts
+from bdiff_bench.peers.plots import draw
+from bdiff_bench.world import world_table
+
+
+def write_bench_page(
+    path: Path,
+    *,
+    title: str,
+    world: Path | None = None,
+    speed: Path | None = None,
+    memory: Path | None = None,
+    peers: Path | None = None,
+    note: str = "",
+) -> None:
+    """Write a Markdown page of what `bdiff bench world`, `speed`, `memory` and `peers` measured.
+
+    Args:
+        path: The page.
+        title: Its heading.
+        world: ``summary.json`` of the first.
+        speed: The JSON of the second.
+        memory: ``summary.json`` of the third; the page links to the pictures beside it.
+        peers: ``figures.json`` of the fourth; its plots are drawn beside the page.
+        note: A paragraph under the heading.
+
+    Raises:
+        ValueError: If none is given, or a file is not what the bench wrote.
+    """
+    if all(file is None for file in (world, speed, memory, peers)):
+        raise ValueError("nothing to show: give the figures of bench world, speed, memory or peers")
+
+    def memory_section(summary: dict[str, Any]) -> list[str]:
+        assert memory is not None
+        return memory_parts(summary, pictures=_pictures(memory.parent, path.parent))
+
+    def peers_section(figures: dict[str, Any]) -> list[str]:
+        return ["## Beside diffusers", *peers_parts(figures, pictures=draw(path, figures))]
+
+    sections = ((world, _world_parts), (speed, _speed_parts), (memory, memory_section), (peers, peers_section))
+    write_page(path, sections, title=title, note=note)
+
+
+def _pictures(folder: Path, page_folder: Path) -> dict[str, str]:
+    """The pictures in a folder of `bdiff bench memory`, and how a page in another folder links to them."""
+    there = (name for name in PICTURES if (folder / name).exists())
+    return {name: Path(os.path.relpath(folder / name, page_folder)).as_posix() for name in there}
+
+
+def _world_parts(summary: dict[str, Any]) -> list[str]:
+    config = summary["config"]
+    memory = f"seniority {config['seniority']}, " if "seniority" in config else ""
+    if config.get("num_sink", "0") != "0":
+        memory += f"the first {config['num_sink']} in view of all, "
+    setting = (
+        f"{summary['stories']} held-out stories of {config['num_chunks']} chunks at richness {config['richness']}, the "
+        f"first chunk given; {config['num_steps']} steps, guidance {config['guidance']}, {memory}"
+        f"seed {config['seed']} (each story has a noise of its own). Intervals are bootstraps over stories."
+    )
+    return ["## Stories told and judged", setting, world_table(summary).rstrip()]
+
+
+def _speed_parts(figures: dict[str, Any]) -> list[str]:
+    machine, config = figures["machine"], figures["config"]
+    setting = (
+        f"{machine['processor']}, {machine['threads']} threads, Python {machine['python']}, torch {machine['torch']}, "
+        f"bdiff {machine['bdiff']}; a video of {config['num_chunks']} chunks, sampled and decoded. Early is chunk "
+        f"{config['early']}, late chunk {config['late']}, each the median over {config['neighbours']} neighbours."
+    )
+    heads = ["memory", "s a chunk (quartiles)", "times real time", "late / early", "resident early, late, peak", "held"]
+    rows = [_speed_row(name, row) for name, row in figures["policies"].items()]
+    return ["## Time and memory", setting, markdown_table(heads, rows)]
+
+
+def _speed_row(name: str, row: dict[str, Any]) -> list[str]:
+    low, high = row["seconds_a_chunk"]["quartiles"]
+    resident = ", ".join(f"{row['resident_bytes'][when] / 1e6:.0f}" for when in ("early", "late", "peak"))
+    held = ", ".join(f"{row['bank_bytes'][when] / 1e6:.1f}" for when in ("early", "late"))
+    return [
+        name,
+        f"{row['seconds_a_chunk']['median']:.2f} ({low:.2f} to {high:.2f})",
+        f"{row['times_real_time']:.1f}",
+        f"{row['late_over_early']:.2f}",
+        f"{resident} MB",
+        f"{held} MB",
+    ]

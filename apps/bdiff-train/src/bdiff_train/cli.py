@@ -1,0 +1,160 @@
+"""Commands that train: `bdiff train ...`."""
+
+import math
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bdiff import defaults
+from bdiff.cli.terminal import PATH, NamedPath, Positive, given, num_chunks, output_folder, say
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+RECIPES = (
+    "default",
+    "stage1",
+    "stage2",
+    "stage3",
+    "sink",
+    "anchor",
+    "block-forcing",
+    "self-forcing",
+    "block-self-forcing",
+    "distill",
+)
+"""Names of `bdiff_train.transformer.recipes.RECIPES`, which takes seconds to import; a test compares."""
+
+
+@click.group("train")
+def train_group() -> None:
+    """Train the autoencoder, then the transformer, on rendered stories or on videos.
+
+    A run that is stopped goes on where it was when it is started again with the same --out.
+    """
+
+
+def _training_options(command: "Callable") -> "Callable":
+    """What both trainers take; an option left out is the trainer's own default."""
+    for option in (
+        click.option("--width", type=click.IntRange(16), help="Of pictures of --videos; 64 unless given."),
+        click.option("--height", type=click.IntRange(16), help="Of pictures of --videos; 64 unless given."),
+        click.option("--fps", type=click.IntRange(1), help="Frames a second of --videos; 8 unless given."),
+        click.option(
+            "--videos",
+            "source",
+            type=NamedPath(exists=True),
+            help="Train on these, not on stories: a manifest (.jsonl), or a folder of videos and captions, or of tars.",
+        ),
+        click.option("--learning-rate", type=Positive(10)),
+        click.option("--richness", type=click.IntRange(0, 2), help="Stories: 0 flat, 1 landmarks, 2 light and camera."),
+        click.option("--num-stories", type=click.IntRange(1), help="Stories to train on."),
+        click.option("--seed", type=click.IntRange(0)),
+        click.option("--max-steps", type=click.IntRange(1), help="Stop after so many steps, however long they take."),
+        click.option(
+            "--minutes",
+            type=Positive(),
+            help="Stop after so much training, resumed parts together. Default: the recipe's, or no limit with "
+            "--max-steps.",
+        ),
+        click.option("--out", type=PATH, required=True, help="Folder of weights, checkpoint, log and curve."),
+    ):
+        command = option(command)
+    return command
+
+
+def _settings(options: dict[str, Any], *, unused: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The options that were given, those of videos as one; a number of steps alone is the only end.
+
+    `unused` are options that do nothing beside --videos.
+    """
+    found = given(options)
+    if "max_steps" in found:
+        found.setdefault("minutes", math.inf)
+    names = ("source", "fps", "height", "width")
+    of_videos = {name: found.pop(name) for name in names if name in found}
+    if not of_videos:
+        return found
+    if "source" not in of_videos:
+        raise ValueError(f"--{next(iter(of_videos))} is a setting of --videos: give both")
+    for name in ("richness", *unused):
+        if name in found:
+            option = f"--{name.replace('_', '-')}"
+            raise ValueError(f"{option} is a setting of rendered stories, which --videos takes the place of")
+    from bdiff_train.data.videos import VideoConfig
+
+    return {**found, "videos": VideoConfig(**of_videos)}
+
+
+@train_group.command("vae")
+@_training_options
+@click.option("--batch-size", type=click.IntRange(1), help="Clips a step.")
+@click.option("--chunks-per-story", type=num_chunks(1), help="Length of the stories, or of takes of --videos.")
+def train_vae_command(**options: Any) -> None:
+    """Train the autoencoder; ends with vae.safetensors."""
+    from bdiff_train.autoencoder import VAETrainConfig, train_vae
+    from bdiff_train.engine.distributed import require_one_process
+    from bdiff_train.engine.folder import check_free, held
+
+    require_one_process("the autoencoder")
+    config = VAETrainConfig(**_settings(options))
+    check_free(config.out, "vae.safetensors")
+    with output_folder(config.out), held(config.out):
+        _report(train_vae(config).evaluation, config.out / "vae.safetensors")
+
+
+@train_group.command("model")
+@_training_options
+@click.option(
+    "--recipe",
+    type=click.Choice(RECIPES),
+    default="default",
+    show_default=True,
+    help="Whole settings to begin with (functions in bdiff/train/recipes.py); the other options change them.",
+)
+@click.option("--vae", type=PATH, required=True, help="What `bdiff train vae` wrote.")
+@click.option("--stories", type=PATH, required=True, help="Folder of encoded films; those missing are made.")
+@click.option("--start-from", type=PATH, help="Transformer folder whose weights to begin with.")
+@click.option("--policy", type=click.Choice(defaults.POLICIES[:-1]), help="Which past chunks a target sees.")
+@click.option("--chunks-per-story", type=num_chunks(2), help="Length of the stories, or of takes of --videos.")
+@click.option("--bfloat16", is_flag=True, default=None, help="Matrix products in bfloat16, for CPUs that have them.")
+@click.option("--micro-batches", type=click.IntRange(1), help="Batches a step, accumulated or divided among ranks.")
+@click.option("--activation-checkpointing", is_flag=True, default=None, help="Less memory for a third more work.")
+@click.option("--tensorboard", is_flag=True, default=None, help="Write TensorBoard's events below --out, too.")
+def train_model_command(recipe: str, **options: Any) -> None:
+    """Train the transformer; --out becomes a model that `bdiff sample --model` takes.
+
+    With several processes the same command runs under torchrun: torchrun --nproc-per-node 2 -m bdiff train model
+    --micro-batches 2 ...
+    """
+    from dataclasses import replace
+
+    from bdiff_core import load_vae
+    from bdiff_train.engine.distributed import check_division, is_first
+    from bdiff_train.engine.folder import check_free, held
+    from bdiff_train.engine.log import require_tensorboard
+    from bdiff_train.transformer import recipes
+    from bdiff_train.transformer.train import train_model
+
+    files = recipes.Files(**{name: options.pop(name) for name in ("out", "vae", "stories", "start_from")})
+    config = replace(recipes.RECIPES[recipe](files), **_settings(options, unused=("num_stories",)))
+    check_division(config.micro_batches)
+    if config.tensorboard:
+        require_tensorboard()
+    check_free(config.out, "transformer")
+    load_vae(config.vae)  # an unreadable file is to be found out now
+    with ExitStack() as folders:
+        if is_first():
+            folders.enter_context(output_folder(config.out))
+            folders.enter_context(held(config.out))
+            folders.enter_context(output_folder(config.stories))
+        result = train_model(config)
+    if is_first():
+        _report(result.evaluation, config.out / "transformer")
+
+
+def _report(figures: dict[str, float], written: Path) -> None:
+    shown = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
+    say(f"{written}{': ' if shown else ''}{shown}")

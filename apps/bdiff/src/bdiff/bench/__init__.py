@@ -1,1 +1,0 @@
-"""Measurements: what a model gets right, story by story."""

@@ -1,7 +1,0 @@
-"""What a memory is worth: the colours of places that a film comes back to, against the world's truth."""
-
-from bdiff.bench.memory.arms import Arm, parse_arm
-from bdiff.bench.memory.config import MemoryBenchConfig
-from bdiff.bench.memory.run import bench_memory, check
-
-__all__ = ["Arm", "MemoryBenchConfig", "bench_memory", "check", "parse_arm"]

@@ -1,5 +1,0 @@
-"""Does the meter measure? Faults of known strength in films, and what each metric of drift makes of them."""
-
-from bdiff.bench.sensitivity.run import SensitivityConfig, bench_sensitivity
-
-__all__ = ["SensitivityConfig", "bench_sensitivity"]

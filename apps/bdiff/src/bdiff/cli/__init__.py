@@ -1,0 +1,32 @@
+"""The command line of `bdiff`: what the commands of other distributions share with its own."""
+
+from bdiff.cli.runs import MEMORY_LIMIT_OPTION, check_device
+from bdiff.cli.terminal import (
+    NAME,
+    PATH,
+    WORKERS,
+    NamedPath,
+    Positive,
+    given,
+    num_chunks,
+    output_folder,
+    say,
+    show_figures,
+)
+from bdiff.idle import refuse_idle
+
+__all__ = [
+    "MEMORY_LIMIT_OPTION",
+    "NAME",
+    "PATH",
+    "WORKERS",
+    "NamedPath",
+    "Positive",
+    "check_device",
+    "given",
+    "num_chunks",
+    "output_folder",
+    "refuse_idle",
+    "say",
+    "show_figures",
+]

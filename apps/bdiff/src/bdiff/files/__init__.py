@@ -1,0 +1,17 @@
+"""Files that are there as a whole or not at all."""
+
+from bdiff.files.checked import RunStateError, flatten, load_checked, save_checked, save_whole, unflatten
+from bdiff.files.whole import missing, sha256, to_json, write_whole
+
+__all__ = [
+    "RunStateError",
+    "flatten",
+    "load_checked",
+    "missing",
+    "save_checked",
+    "save_whole",
+    "sha256",
+    "to_json",
+    "unflatten",
+    "write_whole",
+]

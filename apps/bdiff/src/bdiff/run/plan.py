@@ -1,0 +1,319 @@
+"""What a video will take, before anything is loaded: memory by part, work, and the least time on this machine."""
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bdiff import defaults
+from bdiff.run.models import Source, is_pipeline
+from bdiff.run.spec import Script
+from bdiff_core.checkpoint.places import visible
+from bdiff_core.config import ModelConfig
+from bdiff_core.costs import ChunkShape, kv_bytes, num_parameters, pass_flops, text_flops
+from bdiff_core.file_kinds import weight_kind
+
+_STRIDE = 8  # pixels of a latent, in every family that is read
+_OTHER = 0.4e9
+"""Bytes of Python, torch and the libraries themselves: of the 544 MB of anonymous memory at the peak of a film of 7
+chunks by the shipped model (one thread, 2026-11), 391 MB belong to no other part of a plan."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """What a script comes to."""
+
+    parameters: int
+    """Of the transformer."""
+    chunks: int
+    given: int
+    """Chunks of them that show a given video: they are read, at one pass each, not made."""
+    seconds: float
+    """Of video."""
+    tokens_per_chunk: int
+    context_tokens: int
+    """Of the past that a chunk sees at most, as kept."""
+    frames_in_view: int
+    """Latent frames whose positions a pass tells apart. In the cached mode recalled chunks are counted from the present
+    one, so that it does not grow with the film."""
+    trained_frames: int | None
+    """The most that the model was trained with, where that is known; beyond, it extrapolates."""
+    kv_bytes_per_chunk: int
+    """Keys and values of a chunk, all tokens, all branches."""
+    kept_bytes_per_chunk: int
+    """The same as the memory keeps it, at `share`."""
+    share: float
+    """Of the tokens kept, assumed or measured."""
+    memory: Mapping[str, int]
+    """Bytes by part at the peak."""
+    available: int
+    """Bytes that are free where it is to be computed."""
+    flops_per_chunk: int
+    flops_per_second: float
+    """Measured here, in large matrix products of the same dtype."""
+
+    @property
+    def peak(self) -> int:
+        """Bytes at the peak."""
+        return sum(self.memory.values())
+
+    @property
+    def extrapolates(self) -> bool:
+        """Whether more frames are in view than the model was trained with."""
+        return self.trained_frames is not None and self.frames_in_view > self.trained_frames
+
+    @property
+    def fits(self) -> bool:
+        """Whether the peak is below what is free."""
+        return self.peak <= self.available
+
+    @property
+    def floor_seconds(self) -> float:
+        """The least time that the transformer can take, at the measured rate."""
+        return (self.chunks - self.given) * self.flops_per_chunk / self.flops_per_second
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it, as plain data."""
+        return {
+            **asdict(self),
+            "peak": self.peak,
+            "fits": self.fits,
+            "extrapolates": self.extrapolates,
+            "floor_seconds": self.floor_seconds,
+        }
+
+
+def plan_run(script: Script, *, memory_limit: int, share: float = 1.0) -> Plan:
+    """What a script will take.
+
+    Args:
+        script: The film.
+        memory_limit: Bytes of past keys and values in memory; more are on disk.
+        share: Of a chunk's tokens that the memory keeps; runs report theirs in trace.json. 1 is the safe guess.
+
+    Raises:
+        ValueError: If the model cannot be read, or share is not in (0, 1].
+    """
+    if not 0.0 < share <= 1.0:
+        raise ValueError(f"share is {share}; expected a part of the tokens in (0, 1]")
+    folder, sampling, dtype = Path(script.model), script.sampling, getattr(torch, script.dtype)
+    source = Source(folder=folder, dtype=dtype, device=script.device)
+    config = source.config
+    for name, patch in zip(("height", "width"), config.patch_size[1:], strict=True):
+        if getattr(sampling, name) % (_STRIDE * patch):
+            raise ValueError(f"--{name} is {getattr(sampling, name)}; expected a multiple of {_STRIDE * patch}")
+    cached = sampling.mode == "cached"
+    shape = ChunkShape(
+        frames=sampling.latent_frames if sampling.mode != "whole" else sampling.latent_frames * len(script.takes),
+        height=sampling.height // _STRIDE,
+        width=sampling.width // _STRIDE,
+    )
+    chunks = 1 if sampling.mode == "whole" else len(script.takes)
+    branches = 1 if sampling.guidance == 1.0 else 2
+    tokens = config.num_tokens(shape.frames, shape.height, shape.width)
+    context = round(share * tokens * _context_chunks(script)) if cached else 0
+    dense = branches * kv_bytes(config, tokens, dtype=dtype) if cached else 0
+    kept = round(share * dense)
+    passes = sampling.steps + cached
+    flops = branches * (passes * pass_flops(config, shape, context_tokens=context) + text_flops(config))
+    memory = {
+        "transformer": num_parameters(config) * dtype.itemsize,
+        "context of a chunk": branches * kv_bytes(config, context + tokens, dtype=dtype) if cached else 0,
+        "memory of the past": min(memory_limit, kept * chunks),
+        "activations": _activations(config, branches * tokens, dtype),
+    }
+    memory = _peak(memory, _other_weights(folder, dtype), offload=script.offload)
+    return Plan(
+        parameters=num_parameters(config),
+        chunks=len(script.takes),
+        given=script.num_given,
+        seconds=(len(script.takes) * sampling.frames_per_chunk - 3) / sampling.fps,
+        tokens_per_chunk=tokens,
+        context_tokens=context,
+        frames_in_view=_chunks_in_view(script) * sampling.latent_frames,
+        trained_frames=source.trained_frames,
+        kv_bytes_per_chunk=dense,
+        kept_bytes_per_chunk=kept,
+        share=share,
+        memory=memory,
+        available=free_bytes(script.device),
+        flops_per_chunk=flops * chunks // len(script.takes),
+        flops_per_second=matmul_rate(script.device, dtype, config.dim),
+    )
+
+
+def _chunks_in_view(script: Script) -> int:
+    """Chunks that a pass sees at most."""
+    match script.sampling.mode:
+        case "whole":
+            return len(script.takes)
+        case "overlap":
+            return min(len(script.takes), defaults.WINDOW)
+        case _:
+            return _context_chunks(script) + 1
+
+
+def _context_chunks(script: Script) -> int:
+    """Chunks that a chunk of this film sees at most."""
+    policy = script.make_policy()
+    most = len(script.takes) - 1
+    bound = getattr(policy, "num_chunks", None) or sum(
+        getattr(policy, name, 0) for name in ("top_l", "num_recent", "num_sink")
+    )
+    return min(most, bound) if bound else most
+
+
+def _peak(sampling: dict[str, int], others: dict[str, int], *, offload: bool) -> dict[str, int]:
+    """What is held at once: everything, or with offload that of the largest phase."""
+    program = {"program": round(_OTHER)}
+    if not offload:
+        return sampling | others | program
+    text = {"text encoder": others["text encoder"]}
+    pictures = {name: size for name, size in others.items() if name not in text}
+    decoding = {"autoencoder": others["autoencoder"]}
+    return max((sampling | decoding, text, pictures), key=lambda phase: sum(phase.values())) | program
+
+
+def _other_weights(folder: Path, dtype: torch.dtype) -> dict[str, int]:
+    """Bytes of what is loaded beside the transformer, by the headers of the files.
+
+    Raises:
+        ValueError: If one of them holds no weights.
+    """
+    if not is_pipeline(folder):
+        files = visible(folder, "*.safetensors")
+        for file in files:
+            weight_kind(file)
+        size = sum(file.stat().st_size for file in files)
+        return {"autoencoder": 2 * size, "text encoder": 90_000_000}  # stored in half precision; MiniLM
+    parts = {"autoencoder": "vae", "text encoder": "text_encoder", "image encoder": "image_encoder"}
+    return {
+        name: dtype.itemsize * sum(_stored_numbers(file) for file in visible(folder / part, "*.safetensors"))
+        for name, part in parts.items()
+    }
+
+
+def _stored_numbers(file: Path) -> int:
+    """How many numbers a file holds; of a damaged one, which its loader will name, at most so many."""
+    from safetensors import SafetensorError, safe_open
+
+    weight_kind(file)
+    try:
+        with safe_open(file, framework="pt") as opened:
+            return sum(math.prod(opened.get_slice(name).get_shape()) for name in opened.keys())  # noqa: SIM118
+    except SafetensorError:
+        return file.stat().st_size
+
+
+def _activations(config: ModelConfig, tokens: int, dtype: torch.dtype) -> int:
+    """What is alive at the widest point of a block: the feed-forward's hidden layer beside the residual stream."""
+    return tokens * (2 * config.ffn_dim * dtype.itemsize + 4 * config.dim * 4)
+
+
+def free_bytes(device: str) -> int:
+    """Bytes that can still be taken on a device."""
+    if torch.device(device).type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        import shutil
+
+        return shutil.disk_usage("/").total  # unknown: nothing is refused
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+
+
+@cache
+def matmul_rate(device: str, dtype: torch.dtype, width: int, *, seconds: float = 0.3) -> float:
+    """Operations a second of this machine in matrix products about as large as the model's; measured once."""
+    side = max(512, min(2048, width))
+    left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    synchronize = torch.cuda.synchronize if torch.device(device).type == "cuda" else (lambda: None)
+    left @ right
+    synchronize()
+    best, until = 0.0, time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        started = time.perf_counter()
+        left @ right
+        synchronize()
+        best = max(best, 2 * side**3 / (time.perf_counter() - started))
+    return best
+
+
+def lines(plan: Plan) -> list[str]:
+    """The plan for people."""
+    parts = ", ".join(f"{name} {_bytes(size)}" for name, size in plan.memory.items() if size)
+    return [
+        f"video        {plan.seconds:.1f} s in {plan.chunks} chunks"
+        + (f", {plan.given} of them given" if plan.given else ""),
+        f"transformer  {plan.parameters / 1e6:,.1f} M parameters",
+        f"a chunk      {plan.tokens_per_chunk:,} tokens, up to {plan.context_tokens:,} of the past in view",
+        f"positions    {_frames_in_view(plan)}",
+        f"its memory   {_bytes(plan.kv_bytes_per_chunk)} of keys and values, {_bytes(plan.kept_bytes_per_chunk)} at "
+        f"{plan.share:.0%} of the tokens",
+        f"peak         {_bytes(plan.peak)} of {_bytes(plan.available)} free: {parts}",
+        f"work         {plan.flops_per_chunk / 1e12:.3g} Tflop a chunk",
+        f"time         {_duration(plan.floor_seconds)} at the least, at the {plan.flops_per_second / 1e9:,.0f} Gflop/s "
+        "measured here",
+    ]
+
+
+def _frames_in_view(plan: Plan) -> str:
+    seen = f"{plan.frames_in_view} latent frames in view"
+    if plan.trained_frames is None:
+        return seen
+    return seen + (
+        f", an extrapolation: the model was trained with {plan.trained_frames} at most"
+        if plan.extrapolates
+        else f" of {plan.trained_frames} that the model was trained with"
+    )
+
+
+def line(plan: Plan) -> str:
+    """The plan in one line."""
+    return (
+        f"{plan.seconds:.1f} s of video in {plan.chunks} chunks of {plan.tokens_per_chunk:,} tokens; "
+        f"{plan.parameters / 1e6:,.1f} M parameters; memory about {_bytes(plan.peak)}; "
+        f"at least {_duration(plan.floor_seconds)} of computing"
+        + (f"; {_frames_in_view(plan)}" if plan.extrapolates else "")
+    )
+
+
+def refusal(plan: Plan) -> str | None:
+    """Why it will not fit, and what to change; None if it fits."""
+    if plan.fits:
+        return None
+    largest = max(plan.memory, key=lambda name: plan.memory[name])
+    remedy = {
+        "transformer": "--dtype bfloat16 halves it",
+        "autoencoder": "--dtype bfloat16 halves it",
+        "text encoder": "--offload holds it only while prompts are encoded, --dtype bfloat16 halves it",
+        "image encoder": "--offload holds it only while the picture is encoded, --dtype bfloat16 halves it",
+        "context of a chunk": "a smaller --height and --width, or another --policy",
+        "memory of the past": "a smaller --memory-limit",
+        "activations": "a smaller --height and --width",
+        "program": "free some memory",
+    }[largest]
+    return (
+        f"this needs {_bytes(plan.peak)} of memory and {_bytes(plan.available)} are free; the largest part is the "
+        f"{largest}, {_bytes(plan.memory[largest])}: {remedy}"
+    )
+
+
+def _bytes(size: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:,.1f} GB"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,1 +1,0 @@
-"""Training: the run that every trainer shares, and the trainers."""

@@ -1,0 +1,1 @@
+"""An hour of video: time and memory of every chunk."""

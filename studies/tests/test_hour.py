@@ -1,0 +1,91 @@
+"""The bench of long films, on a short one."""
+
+import json
+import re
+import shutil
+from dataclasses import replace
+
+import pytest
+from PIL import Image
+
+from bdiff.run.loading import SampleConfig, write_script
+from bdiff.run.state import RunState
+from bdiff_core import Storyboard
+from studies.command import run_study, study
+from studies.hour import run as endurance
+from studies.hour.run import EnduranceConfig, bench_endurance, summarize
+
+
+def chunk(number, *, seconds=1.0, anonymous=100):
+    return {"chunk": number, "seconds": seconds, "anonymous_bytes": anonymous, "memory_bytes": 7 * number}
+
+
+def test_growth_is_that_after_the_settled_chunks():
+    sizes = [100] * 10 + [200] * 9 + [900] * 2 + [300] * 9 + [210] * 10
+    chunks = [chunk(n, anonymous=sizes[n], seconds=2.0 if n >= 30 else 1.0) for n in range(40)]
+    found = summarize(chunks, settled=10)
+    assert found["anonymous_growth"] == pytest.approx(10 / 200)
+    assert found["anonymous_bytes"]["most"] == 900
+    assert found["late_over_early"] == 2.0
+    assert found["memory_bytes"] == 7 * 39
+
+
+def test_a_stopped_film_goes_on(tiny_model, tmp_path, monkeypatch):
+    config = EnduranceConfig(out=tmp_path / "film", model=tiny_model, num_chunks=8, settled=2)
+    plain, count = endurance.anonymous_bytes, iter(range(100))
+
+    def stop():
+        if next(count) == 3:
+            raise KeyboardInterrupt
+        return plain()
+
+    monkeypatch.setattr(endurance, "anonymous_bytes", stop)
+    with pytest.raises(KeyboardInterrupt):
+        bench_endurance(config)
+    monkeypatch.setattr(endurance, "anonymous_bytes", plain)
+    summary = bench_endurance(config)
+    assert summary["video"]["chunks"] == 8
+    assert json.loads((config.out / "figures.json").read_text()) == summary
+    assert (config.out / "endurance.png").stat().st_size > 5000
+    page = (config.out / "page.md").read_text()
+    assert f"| growth | **{100 * summary['anonymous_growth']:.1f}%** |" in page
+    for name, size in (("endurance.png", None), ("moments.png", (1024, 256))):
+        assert f"]({name})" in page
+        with Image.open(config.out / name) as picture:
+            assert size in (None, picture.size)
+    assert not (config.out / "drift.json").exists()
+
+
+@pytest.mark.parametrize("change", ["policy", "num_chunks", "model", "weights"])
+def test_another_film_in_the_folder_is_not_told_as_the_one_asked_for(tiny_model, tmp_path, change):
+    model, other = tmp_path / "model", tmp_path / "other"
+    shutil.copytree(tiny_model, model)
+    config = EnduranceConfig(out=tmp_path / "film", model=model, num_chunks=8, settled=2)
+    captions = [f"a fox in place {number}" for number in range(config.num_chunks)]
+    film = SampleConfig(storyboard=Storyboard.from_prompts(captions), out=config.out, model=model)
+    RunState(config.out).begin(write_script(film))
+    changed, said = {
+        "policy": ({"policy": "rolling"}, "a film of policy semantic, not rolling"),
+        "num_chunks": ({"num_chunks": 9}, "a film of num_chunks 8, not 9"),
+        "model": ({"model": other}, f"a film of model {model}, not {other}"),
+        "weights": ({}, "sampling.json has changed since this film began"),
+    }[change]
+    (model / "sampling.json").write_text('{"steps": 1}')
+    with pytest.raises(ValueError, match=re.escape(said)):
+        bench_endurance(replace(config, **changed))
+
+
+def test_a_film_that_another_process_makes_is_refused_in_one_line(tiny_model, tmp_path, capsys):
+    out, board = tmp_path / "film", Storyboard.from_prompts([f"a fox in place {number}" for number in range(202)])
+    RunState(out).begin(write_script(SampleConfig(storyboard=board, out=out, model=tiny_model)))
+    arguments = ["--model", str(tiny_model), "--num-chunks", "202", "--out", str(out)]
+    with RunState(out).held(), pytest.raises(SystemExit) as stopped:
+        run_study(study("hour"), "studies.hour", arguments)
+    error = capsys.readouterr().err
+    assert (stopped.value.code, error.count("\n")) == (2, 1)
+    assert "another process is at work on" in error
+
+
+def test_a_film_too_short_to_judge_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="num_chunks is 100; expected at least 202"):
+        EnduranceConfig(out=tmp_path, num_chunks=100)

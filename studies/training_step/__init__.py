@@ -1,0 +1,1 @@
+"""Time of a training step beside the machine's matrix products."""

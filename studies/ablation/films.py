@@ -15,7 +15,7 @@ from bdiff_bench.harness.jobs import plain_figure
 from bdiff_bench.memory.colours import at_places
 from bdiff_bench.memory.measures import given_chunks, measure, token_shares
 from bdiff_train.transformer.story_sampler import Film, Teller
-from storyworld import StoryVideo, judge
+from storyworld import StoryVideo, evaluate
 from studies.ablation.cells import Cell
 from vde_metrics import Background, Clarity, DriftReport, GivenMasks, Motion, Subject
 from vde_metrics import measure as measure_drift
@@ -180,16 +180,16 @@ def _drift(frames: Tensor, story: StoryVideo) -> DriftReport:
 
 
 def _captions(frames: Tensor, story: StoryVideo) -> dict[str, Any]:
-    verdict, chunk_of_frame = judge(frames, story), story.truth.chunk_of_frame
+    evaluation, chunk_of_frame = evaluate(frames, story), story.truth.chunk_of_frame
     chunks = range(len(story.chunk_frames))
-    wanted = verdict.should_be_visible
-    seen = [verdict.visible[wanted & (chunk_of_frame == c)].float().mean().item() for c in chunks]
+    wanted = evaluation.should_be_visible
+    seen = [evaluation.visible[wanted & (chunk_of_frame == c)].float().mean().item() for c in chunks]
     return {
-        "visible": plain_figure(verdict.visible_share),
-        "direction": plain_figure(verdict.direction_share),
-        "place": plain_figure(verdict.place_share),
+        "visible": plain_figure(evaluation.visible_share),
+        "direction": plain_figure(evaluation.direction_share),
+        "place": plain_figure(evaluation.place_share),
         "visible_by_chunk": [plain_figure(share) for share in seen],
-        "direction_by_chunk": (verdict.direction == verdict.true_direction).int().tolist(),
+        "direction_by_chunk": (evaluation.direction == evaluation.true_direction).int().tolist(),
     }
 
 

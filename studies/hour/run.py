@@ -20,7 +20,7 @@ from bdiff_bench.harness.machine import describe_machine
 from bdiff_bench.speed import STORY, anonymous_bytes
 from bdiff_core import Storyboard
 from bdiff_core.whole_file import whole_file
-from storyworld import write_plot
+from storyworld import plan_story
 
 _MOMENTS = 16
 """Pictures of the film on the page."""
@@ -64,7 +64,7 @@ def bench_endurance(config: EnduranceConfig) -> dict[str, Any]:
     state, log = RunState(config.out), config.out / "chunks.jsonl"
     fresh = not (state.folder / "script.json").exists()
     if fresh:
-        captions = [beat.caption for beat in write_plot(STORY, config.num_chunks).beats]
+        captions = [chunk.caption for chunk in plan_story(STORY, config.num_chunks).chunks]
         board = Storyboard.from_prompts(captions)
         script = write_script(SampleConfig(storyboard=board, out=config.out, model=config.model, policy=config.policy))
         log.unlink(missing_ok=True)

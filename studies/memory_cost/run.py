@@ -13,7 +13,7 @@ from bdiff_bench.harness.machine import describe_machine
 from bdiff_bench.harness.processes import one_process
 from bdiff_bench.speed import STORY
 from bdiff_core import Storyboard
-from storyworld import write_plot
+from storyworld import plan_story
 from studies.memory_cost.exactness import measure_exactness
 from studies.memory_cost.overhead import measure_overhead
 from studies.memory_cost.page import kv_page
@@ -113,6 +113,6 @@ def _measured(part: Part, config: KVBenchConfig, film: Parts | None) -> dict[str
 
 
 def _film(config: KVBenchConfig) -> Parts:
-    captions = [beat.caption for beat in write_plot(STORY, config.num_chunks).beats]
+    captions = [chunk.caption for chunk in plan_story(STORY, config.num_chunks).chunks]
     board = Storyboard.from_prompts(captions)
     return build(SampleConfig(storyboard=board, out=config.out, model=config.model, steps=config.steps))

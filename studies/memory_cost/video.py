@@ -14,7 +14,7 @@ from bdiff_bench.memory.measures import given_chunks, measure
 from bdiff_bench.memory.visits import returns
 from bdiff_bench.world import clarity_curve
 from bdiff_train.transformer.story_sampler import FIRST_STORY, Teller, sampling_of
-from storyworld import write_plot
+from storyworld import plan_story
 from studies.memory_cost.exactness import FORMATS
 
 PLAIN = "plain"
@@ -103,8 +103,8 @@ def check_videos(config: VideoConfig) -> None:
             file holds films of another recipe.
         OSError: If a file cannot be read.
     """
-    plots = (write_plot(story, config.num_chunks) for story in config.stories)
-    if not any(returns([beat.place for beat in plot.beats]) for plot in plots):
+    plans = (plan_story(story, config.num_chunks) for story in config.stories)
+    if not any(returns([chunk.place for chunk in plan.chunks]) for plan in plans):
         raise ValueError(
             f"none of {config.num_stories} stories comes back to a place in {config.num_chunks} chunks; "
             "make longer films, or more of them"

@@ -33,7 +33,7 @@ from bdiff_core import EncodedText, load_transformer, load_vae
 from bdiff_train.transformer import story_sampler as telling
 from bdiff_train.transformer.story_sampler import FIRST_STORY, Teller, sampling_of
 from kvbank import DynamicSparse, Rolling, SemanticSparse
-from storyworld import write_plot
+from storyworld import plan_story
 
 NUM_CHUNKS = 9  # of the first held-out story: 7 and 8 show the place of 0 again
 
@@ -53,7 +53,7 @@ def frames_of(story, chunk):
 
 @pytest.mark.parametrize("seed", range(8))
 def test_every_chunk_is_of_a_first_visit_or_of_a_return(seed):
-    places = [beat.place for beat in write_plot(seed, 25).beats]
+    places = [chunk.place for chunk in plan_story(seed, 25).chunks]
     first = {chunk for visit in first_visits(places).values() for chunk in visit}
     back = returns(places)
     assert sorted([*first, *(r.chunk for r in back)]) == list(range(25))

@@ -7,7 +7,7 @@ import pytest
 from bdiff import defaults
 from bdiff_core import SentenceTextEncoder, Storyboard
 from kvbank import SemanticSparse
-from storyworld import PLACES, write_plot
+from storyworld import PLACES, plan_story
 
 PROMPTS = [shot.prompt for shot in Storyboard.load(defaults.STORYBOARD).shots]
 PLACE = [next(place for place in PLACES if place in prompt) for prompt in PROMPTS]
@@ -16,7 +16,7 @@ SECONDS = 2.5
 
 @pytest.fixture(scope="module")
 def known_words():
-    captions = (beat.caption for seed in range(60) for beat in write_plot(seed, 25).beats)
+    captions = (chunk.caption for seed in range(60) for chunk in plan_story(seed, 25).chunks)
     return {word for caption in captions for word in caption.replace(",", "").split()}
 
 

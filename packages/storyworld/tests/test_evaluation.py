@@ -66,5 +66,7 @@ def test_a_place_that_takes_another_ones_looks_is_found_out(story):
 
 
 def test_another_length_is_refused(story):
-    with pytest.raises(ValueError, match="render alike"):
+    with pytest.raises(
+        ValueError, match=r"shape \(3, 10, 64, 64\), the story \(3, 317, 64, 64\); render the story with"
+    ):
         storyworld.evaluate(story.frames[:, :10], story)

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 import storyworld
 from storyworld import plan
-from storyworld.shaded_characters import paste_shadow
 from storyworld.layers import Canvas, stack
 from storyworld.palettes import oklch, tones
+from storyworld.shaded_characters import paste_shadow
 
 SEEDS = st.integers(0, 10**7)
 

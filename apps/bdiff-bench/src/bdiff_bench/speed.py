@@ -19,7 +19,7 @@ from bdiff.run.sample import generate_chunks
 from bdiff_bench.harness.machine import describe_machine
 from bdiff_bench.harness.processes import one_process
 from bdiff_core import Storyboard
-from storyworld import write_plot
+from storyworld import plan_story
 
 STORY = 3_000_000
 """The story whose captions are told."""
@@ -79,7 +79,7 @@ def _measure_alone(config: SpeedBenchConfig, policy: str) -> dict[str, object]:
 
 
 def _measure(config: SpeedBenchConfig, policy: str) -> dict[str, object]:
-    captions = [beat.caption for beat in write_plot(STORY, config.num_chunks).beats]
+    captions = [chunk.caption for chunk in plan_story(STORY, config.num_chunks).chunks]
     parts = build(
         SampleConfig(
             storyboard=Storyboard.from_prompts(captions),

@@ -27,7 +27,7 @@ from bdiff_core import SentenceTextEncoder, TextEncoder
 from bdiff_train.data.stories import past_similarity
 from bdiff_train.transformer.story_sampler import FIRST_STORY, Teller, sampling_of
 from kvbank import Policy
-from storyworld import write_plot
+from storyworld import plan_story
 from vde_metrics import Clarity
 
 logger = logging.getLogger(__name__)
@@ -242,29 +242,29 @@ def retrieval_share(
     """
     right, returns = 0, 0
     for seed in stories:
-        beats = write_plot(seed, num_chunks, companions=companions).beats
-        embedding = encoder.encode([beat.caption for beat in beats]).embedding
-        for chunk, beat in enumerate(beats):
+        planned = plan_story(seed, num_chunks, companions=companions).chunks
+        embedding = encoder.encode([each.caption for each in planned]).embedding
+        for chunk, each in enumerate(planned):
             seen = policy.select(chunk, past_similarity(embedding[: chunk + 1]))
             older = [c for c in range(chunk) if policy.kind(chunk, c) != "recent"]
-            recent = {beats[c].place for c in range(len(older), chunk)}
-            if beat.place in {beats[c].place for c in older} - recent:
+            recent = {planned[c].place for c in range(len(older), chunk)}
+            if each.place in {planned[c].place for c in older} - recent:
                 returns += 1
-                right += any(beats[c].place == beat.place for c in seen if c in older)
+                right += any(planned[c].place == each.place for c in seen if c in older)
     return {"returns": returns, "share": right / returns if returns else None}
 
 
 def score_story(config: WorldBenchConfig, story_seed: int, teller: Teller) -> StoryScore:
-    """Sample one story and judge it."""
+    """Sample one story and evaluate it."""
     story = teller.story(story_seed, config.num_chunks)
     frames = teller.tell(story, policy=config.policy, seed=config.seed + story_seed).frames
-    verdict = storyworld.judge(frames, story)
+    evaluation = storyworld.evaluate(frames, story)
     made, true = clarity_curve(frames, story), clarity_curve(story.frames, story)
     return StoryScore(
         story=story_seed,
-        visible=verdict.visible_share,
-        direction=verdict.direction_share,
-        place=verdict.place_share,
+        visible=evaluation.visible_share,
+        direction=evaluation.direction_share,
+        place=evaluation.place_share,
         clarity_ratio=statistics.mean(made[-4:]) / statistics.mean(made[1:5]),
         true_clarity_ratio=statistics.mean(true[-4:]) / statistics.mean(true[1:5]),
         clarity_to_truth=statistics.mean(made[1:]) / statistics.mean(true[1:]),

@@ -31,14 +31,7 @@ __all__ = [  # noqa: RUF022 (grouped by use)
     "FPS",
     "PLACES",
     "SPECIES",
-    # old names
-    "Plot",
-    "Verdict",
-    "judge",
-    "write_plot",
 ]
-
-Plot, Verdict, judge, write_plot = StoryPlan, Evaluation, evaluate, plan_story
 
 try:
     __version__ = version("storyworld")

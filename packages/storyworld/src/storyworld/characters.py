@@ -1,4 +1,4 @@
-"""The protagonist: six species drawn from a few shapes, with a gait."""
+"""The shapes of the six species, and the protagonist at richness 0 and 1."""
 
 from collections.abc import Callable, Iterator
 
@@ -7,32 +7,34 @@ import numpy as np
 from storyworld.paint import Array, box, convex, coverage, ellipse, segment
 
 PATCH = 32
-"""Side of the square around the protagonist in which it is drawn, in pixels."""
+"""Side in pixels of the square in which a character is drawn."""
 
 FEET = 28.0
-"""Height of the feet inside the patch, in pixels from its top."""
+"""Row of the feet in that square."""
 
 Shape = tuple[Array, int]
-"""Signed distance and which colour paints it: 0 body, 1 accent, 2 ink."""
+"""Signed distance to a part of a character, and the part's colour: BODY, ACCENT or INK."""
 
 BODY, ACCENT, INK = 0, 1, 2
+"""Rows of a character's colours. Ink paints the eyes."""
 
 
 def draw_character(species: str, *, colours: Array, facing: Array, gait: Array, offset: Array) -> tuple[Array, Array]:
-    """Draw the protagonist in every frame of a video.
+    """Draw the protagonist for every frame of a video.
 
     Args:
         species: One of ``SPECIES``.
         colours: [3, 3] RGB in [0, 1] of body, accent and ink.
         facing: [t] 1 looks right, -1 left.
         gait: [t] phase of the walk in radians; constant while standing.
-        offset: [t, 2] sub-pixel offset (x, y) of the protagonist's feet from the middle column and ``FEET`` row.
+        offset: [t, 2] how far the feet (x, y) are from the square's middle column and its row ``FEET``, less than
+            a pixel.
 
     Returns:
         Premultiplied RGB [t, PATCH, PATCH, 3] and coverage [t, PATCH, PATCH].
     """
     grid = np.arange(PATCH, dtype=np.float32) + 0.5
-    # u points where the protagonist looks, v up from its feet
+    # u grows in the direction in which the protagonist looks, v upwards from its feet
     u = (grid[None, None, :] - PATCH / 2 - offset[:, 0, None, None]) * facing[:, None, None]
     v = FEET - grid[None, :, None] + offset[:, 1, None, None]
     u, v = np.broadcast_arrays(u, v)

@@ -1,9 +1,9 @@
-"""Judging a generated video by the truth of the story it was asked to tell.
+"""Evaluation of a generated video against the truth of the story that it should show.
 
-The judge knows the protagonist's colours (from the story's truth: give the first chunk to the model, so that it knows
-them too), when it should be seen, which way it should move, which place is which, and the light of every hour. It is
-calibrated on the true pictures: how many pixels of its colour the protagonist shows when nothing is wrong. Where the
-camera pans and the light changes, two looks at a place are compared at the shift and the gain that suit them best.
+The truth says which colours the protagonist has, in which frames it is visible, which way it walks, which place each
+chunk shows, and the daylight of each frame. A model can know the protagonist's colours only if it was given the first
+chunk. The expected number of pixels in the protagonist's colour is counted in the true frames. Two pictures of a place
+are compared at the shift and the gain at which they differ least, because the camera pans and the daylight changes.
 """
 
 import math
@@ -17,58 +17,62 @@ from torch import Tensor
 from storyworld.truth import StoryVideo, Truth
 
 WINDOW = (31, 31)
-"""Rows and columns that hold a protagonist."""
+"""Height and width in pixels of the window in which the protagonist is counted."""
 
-_TOLERANCE = 0.36  # distance from the body's colour, pixels in [-1, 1]
-_SHARES = 0.5, 2.0  # of the true number of body pixels: less is a trace of it, more is something else
-_LEAST_WAY = 6.0  # pixels: less is standing
-_PAN = 0.6  # pixels that landmarks shift for one of camera
+_TOLERANCE = 0.36  # largest distance from the body's colour, in RGB in [-1, 1]
+_SHARES = 0.5, 2.0  # of the true number of body pixels: outside of these, the protagonist counts as not found
+_SHORTEST_WALK = 6.0  # pixels in a chunk; less counts as standing
+_PAN = 0.6  # pixels that landmarks shift when the camera moves by one
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluation:
-    """What a generated story got right."""
+    """What a generated video shows, beside what it should show."""
 
     visible: Bool[Tensor, " t"]
-    """Frames in which the protagonist is found."""
+    """Whether the protagonist is found in the frame."""
     should_be_visible: Bool[Tensor, " t"]
+    """Whether the story shows the protagonist in the frame."""
     direction: Int[Tensor, " chunks"]
-    """Seen direction: 1 right, -1 left, 0 on the spot."""
+    """Direction in which the protagonist moves: 1 right, -1 left, 0 on the spot, 2 not found."""
     true_direction: Int[Tensor, " chunks"]
+    """Direction in the story."""
     place: Int[Tensor, " chunks"]
-    """Place whose first showing in this very video looks most like the chunk; -1 on a first visit."""
+    """On a return: the place whose first visit in the same video looks most like the chunk. Else -1."""
     true_place: Int[Tensor, " chunks"]
+    """Place in the story."""
 
     @property
     def visible_share(self) -> float:
-        """Share of the frames that should show the protagonist in which it is found."""
+        """Of the frames that should show the protagonist, the share in which it is found."""
         return self.visible[self.should_be_visible].float().mean().item()
 
     @property
     def direction_share(self) -> float:
-        """Share of the chunks whose direction of motion is as told."""
+        """Share of the chunks with the direction of the story."""
         return (self.direction == self.true_direction).float().mean().item()
 
     @property
     def place_share(self) -> float:
-        """Share of the returns to a place on which the video shows that place again; nan without returns."""
+        """Share of the returns to a place on which the video shows that place again; NaN if there are no returns."""
         returns = self.place >= 0
         return (self.place == self.true_place)[returns].float().mean().item()
 
 
 def evaluate(frames: Float[Tensor, "3 t h w"], story: StoryVideo) -> Evaluation:
-    """Compare a video with the story it should tell.
+    """Compare a generated video with the story that it should show.
 
     Args:
-        frames: The video, in [-1, 1], of the story's size and length.
-        story: The story as rendered, with its truth.
+        frames: The generated video, RGB in [-1, 1], with the shape of the story's frames.
+        story: The rendered story.
 
     Raises:
-        ValueError: If the video has another size than the story.
+        ValueError: If the video has another shape than the story.
     """
     if frames.shape != story.frames.shape:
         raise ValueError(
-            f"the video has shape {tuple(frames.shape)}, the story {tuple(story.frames.shape)}; render alike"
+            f"the video has shape {tuple(frames.shape)}, the story {tuple(story.frames.shape)}; "
+            "render the story with the video's number of chunks and frames per chunk"
         )
     truth = story.truth
     usual = _find(story.frames, truth)[0][truth.visible].median()
@@ -86,7 +90,7 @@ def evaluate(frames: Float[Tensor, "3 t h w"], story: StoryVideo) -> Evaluation:
 
 
 def _find(frames: Tensor, truth: Truth) -> tuple[Float[Tensor, " t"], Float[Tensor, " t"]]:
-    """Most body-coloured pixels in a window, and the mean column of those pixels, per frame."""
+    """Per frame: the number of body-coloured pixels in the window with most of them, and their mean column."""
     body = truth.lit(truth.subject_colours[0], range(frames.shape[1])).T[:, :, None, None]
     near = ((frames - body).square().sum(0).sqrt() < _TOLERANCE).float()
     rows, columns = WINDOW
@@ -102,33 +106,39 @@ def _find(frames: Tensor, truth: Truth) -> tuple[Float[Tensor, " t"], Float[Tens
 
 
 def _directions(centre: Tensor, found: Tensor, truth: Truth) -> Int[Tensor, " chunks"]:
-    """Direction of each chunk from where the protagonist is found; 2 where it is not found."""
+    """Direction of each chunk, from the columns of the protagonist; 2 if it is found in fewer than 4 frames."""
     seen = []
     for chunk in range(len(truth.place)):
         at = centre[(truth.chunk_of_frame == chunk) & found]
-        way = float(at[-2:].mean() - at[:2].mean()) if len(at) >= 4 else float("nan")
-        seen.append(2 if way != way else 0 if abs(way) < _LEAST_WAY else 1 if way > 0 else -1)
+        if len(at) < 4:
+            seen.append(2)
+            continue
+        walked = float(at[-2:].mean() - at[:2].mean())
+        seen.append(0 if abs(walked) < _SHORTEST_WALK else 1 if walked > 0 else -1)
     return torch.tensor(seen)
 
 
 def _places(frames: Tensor, truth: Truth) -> Int[Tensor, " chunks"]:
-    """For every return to a place: the place whose first showing looks most alike."""
-    looks: dict[int, Tensor] = {}
+    """For every return to a place: the place whose first visit looks most like it; -1 for other chunks."""
+    first_views: dict[int, Tensor] = {}
     answers = []
     previous = -1
     pan = math.ceil(_PAN * float(truth.camera.max() - truth.camera.min()))
     most = float((truth.light.amax(0) / truth.light.amin(0)).max())
     for chunk, place in enumerate(truth.place.tolist()):
         still = (frames[:, truth.chunk_of_frame == chunk].median(1).values + 1.0) / 2.0
-        back = place in looks and previous != place
-        answers.append(min(looks, key=lambda p: _unlikeness(looks[p], still, pan, most)) if back else -1)
-        looks.setdefault(place, still)
+        back = place in first_views and previous != place
+        answers.append(min(first_views, key=lambda p: _difference(first_views[p], still, pan, most)) if back else -1)
+        first_views.setdefault(place, still)
         previous = place
     return torch.tensor(answers)
 
 
-def _unlikeness(one: Tensor, other: Tensor, pan: int, most: float) -> float:
-    """Mean difference of two pictures [3, h, w] in [0, 1] at the best shift up to ``pan`` and gains up to ``most``."""
+def _difference(one: Tensor, other: Tensor, pan: int, most: float) -> float:
+    """Mean difference of two pictures [3, h, w] in [0, 1], at the shift up to ``pan`` and the gain that make it least.
+
+    Gains lie between 1 / ``most`` and ``most``.
+    """
     width = one.shape[-1]
     differences = []
     for shift in range(-pan, pan + 1):

@@ -1,4 +1,4 @@
-"""What each place is known by, put on its scenery."""
+"""Hills, ground and landmarks of each place at richness 2."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ from storyworld.scenery import Scenery
 
 
 def put_landmarks(scenery: Scenery) -> None:
-    """Paint hills, ground and landmarks of the place on a scenery that has its sky."""
+    """Paint hills, ground and landmarks of the place; its sky must be painted already."""
     _PLACES[scenery.name](scenery)
 
 
@@ -54,7 +54,9 @@ def _forest(scenery: Scenery) -> None:
     for k in range(4):
         x, height = 6.0 + 17.5 * k + rng.uniform(-4.0, 4.0), rng.uniform(20.0, 27.0)
         scenery.cast_shadow(x, horizon + 3.5, width=0.2 * height, length=0.35 * height)
-        objects.put_conifer(scenery, scenery.middle, x, horizon + 4.0, height=height, colour=palette.main, region=LANDMARK)
+        objects.put_conifer(
+            scenery, scenery.middle, x, horizon + 4.0, height=height, colour=palette.main, region=LANDMARK
+        )
     scenery.paint_tufts(10)
     scenery.paint_mushrooms(6)
 

@@ -1,8 +1,8 @@
 """Layers of scenery that a panning camera shifts at different rates.
 
-A layer is painted wider than the picture and at every eighth of a pixel, so that a view of it is a gather of rows:
-shapes keep their anti-aliased edges wherever the camera is. Arrays go row by row, then colour by colour,
-[..., row, colour, column]: that is what makes the gathers and the blending fast.
+A layer is painted wider than the picture, once for every eighth of a pixel of shift. What the camera sees of it is
+then read from the painted rows, without interpolation, and the shapes keep their anti-aliased edges. The axes of
+pictures are [..., row, colour, column], because rows are read and blended fastest in this order.
 """
 
 from copy import copy
@@ -21,7 +21,7 @@ MARGIN = 13
 """Columns painted beyond each side of the picture."""
 
 SKY, GROUND, LANDMARK, OTHER = 0, 1, 2, 255
-"""What a pixel shows. OTHER: several things, or none of the three (clouds, far hills, shadows, flowers)."""
+"""Numbers of what a pixel shows. OTHER is several things at once, or none of the three (clouds, far hills, shadows)."""
 
 _PHASES = 8  # steps of a pixel in which layers shift
 _WIDTH = SIZE + 2 * MARGIN + 1
@@ -29,7 +29,7 @@ _WIDTH = SIZE + 2 * MARGIN + 1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Layer:
-    """Painted scenery."""
+    """A painted layer."""
 
     top: int
     """Its first row in the picture."""
@@ -38,7 +38,7 @@ class Layer:
     paint: Array
     """[phases, rows, 4, columns] premultiplied RGB in [0, 1], and coverage."""
     region: NDArray[np.uint8]
-    """[phases, rows, columns] what is shown where coverage is full."""
+    """[phases, rows, columns] what each fully covered pixel shows."""
 
     @property
     def rows(self) -> slice:
@@ -46,12 +46,12 @@ class Layer:
         return slice(self.top, self.top + len(self.rates))
 
     def view(self, camera: Array) -> Array:
-        """What the camera [t] sees of it: [t, rows, 4, SIZE]."""
+        """The layer as the camera [t] sees it: [t, rows, 4, SIZE]."""
         phase, column = self._shift(camera)
         return sliding_window_view(self.paint, SIZE, axis=-1)[phase, np.arange(len(self.rates)), :, column]
 
     def view_region(self, camera: Array) -> NDArray[np.uint8]:
-        """What is shown in view of the camera [t]: [t, rows, SIZE]."""
+        """What each pixel of the layer shows, as the camera [t] sees it: [t, rows, SIZE]."""
         phase, column = self._shift(camera)
         return sliding_window_view(self.region, SIZE, axis=-1)[phase, np.arange(len(self.rates)), column]
 
@@ -74,14 +74,17 @@ class Canvas:
         self.rates = np.broadcast_to(np.asarray(rates, dtype=np.float32), (bottom - top,))
         columns = np.arange(_WIDTH, dtype=np.float32) + 0.5 - MARGIN
         self.x = columns + np.arange(_PHASES, dtype=np.float32)[:, None, None] / _PHASES
-        """[phases, 1, columns] where the pixels' middles are when the camera is at 0."""
+        """[phases, 1, columns] column of each pixel's middle when the camera is at 0."""
         self.y = np.arange(top, bottom, dtype=np.float32)[None, :, None] + 0.5
-        """[1, rows, 1]"""
+        """[1, rows, 1] row of each pixel's middle."""
         self._paint = np.zeros((_PHASES, bottom - top, 4, _WIDTH), dtype=np.float32)
         self._region = np.full((_PHASES, bottom - top, _WIDTH), OTHER, dtype=np.uint8)
 
     def around(self, x: float, y: float, reach: float) -> "Canvas":
-        """What of it is at most ``reach`` pixels from a point in either direction: small things paint faster."""
+        """The part of the canvas at most ``reach`` pixels from a point in either direction; painting there is faster.
+
+        It shares its pixels with the whole canvas.
+        """
         part = copy(self)
         across = np.flatnonzero((np.abs(self.x - x) <= reach).any((0, 1)))
         down = np.flatnonzero(np.abs(self.y[0, :, 0] - y) <= reach)
@@ -97,9 +100,9 @@ class Canvas:
         """Paint a shape.
 
         Args:
-            distance: Signed distance to it, broadcastable to [phases, rows, columns].
+            distance: Signed distance to the shape, broadcastable to [phases, rows, columns].
             colour: [3], or [phases, rows, 3, columns] where it varies (see ``ramp``).
-            region: What it is.
+            region: What a pixel shows that the shape covers fully.
             soft: Width of its edge in pixels.
             opacity: From 0 to 1, a number or [1, rows, 1].
         """
@@ -117,7 +120,7 @@ class Canvas:
         self._region[..., part][cover >= 1.0] = region
 
     def ramp(self, dark: Array, light: Array, share: Array) -> Array:
-        """A colour [phases, rows, 3, columns] that goes from dark to light as ``share``, clipped to 0 to 1, says."""
+        """Mix two colours, [phases, rows, 3, columns]: ``dark`` at share 0 and below, ``light`` at 1 and above."""
         share = np.clip(np.broadcast_to(share, self._region.shape), 0.0, 1.0)[:, :, None]
         return dark[:, None] + share * (light - dark)[:, None]
 
@@ -127,7 +130,10 @@ class Canvas:
 
 
 def stack(layers: tuple[Layer, ...], camera: Array) -> Array:
-    """The layers, the farthest first, as the camera [t] sees them: [t, SIZE, 3, SIZE] RGB in [0, 1]."""
+    """The layers over each other as the camera [t] sees them: [t, SIZE, 3, SIZE] RGB in [0, 1].
+
+    Layers are given from the farthest to the nearest.
+    """
     picture = np.zeros((len(camera), SIZE, 3, SIZE), dtype=np.float32)
     for layer in layers:
         seen = layer.view(camera)

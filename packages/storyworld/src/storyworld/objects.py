@@ -1,4 +1,7 @@
-"""What landmarks are made of: trees, houses, towers, boats and mountains, lit from the sun's side."""
+"""Objects that landmarks are made of: trees, houses, towers, boats and mountains, lit from the sun's side.
+
+Each function paints one object at column ``x``, with its foot on row ``foot``.
+"""
 
 import numpy as np
 
@@ -11,7 +14,7 @@ from storyworld.scenery import Scenery
 def put_conifer(
     scenery: Scenery, canvas: Canvas, x: float, foot: float, *, height: float, colour: Array, region: int = OTHER
 ) -> None:
-    """A fir of three tiers."""
+    """Paint a fir of three tiers."""
     canvas = canvas.around(x, foot - 0.5 * height, 0.6 * height + 1.0)
     half, base = 0.3 * height, foot - 0.12 * height
     trunk = mix(tones(tones(colour)[0])[0], scenery.palette.detail, 0.25)
@@ -22,7 +25,7 @@ def put_conifer(
 
 
 def put_tree(scenery: Scenery, x: float, foot: float, *, size: float) -> None:
-    """A trunk and a crown of five balls, the landmark of a place."""
+    """Paint a tree: a trunk, and a crown of five balls."""
     canvas, colour = scenery.middle.around(x, foot - 1.2 * size, 1.6 * size), scenery.palette.main
     bark = mix(tones(tones(colour)[0])[0], scenery.palette.detail, 0.2)
     canvas.fill(segment(canvas.x, canvas.y, ends=((x, foot), (x, foot - 1.1 * size)), radius=0.16 * size), bark)
@@ -36,7 +39,7 @@ def put_tree(scenery: Scenery, x: float, foot: float, *, size: float) -> None:
 
 
 def put_parasol(scenery: Scenery, x: float, foot: float) -> None:
-    """A parasol with two pale stripes."""
+    """Paint a parasol with two pale stripes."""
     canvas, palette = scenery.middle.around(x, foot - 9.0, 14.0), scenery.palette
     canvas.fill(segment(canvas.x, canvas.y, ends=((x, foot), (x, foot - 17.0)), radius=0.6), palette.cloud)
     about, hem = ((x, foot - 13.0), (11.0, 8.0)), canvas.y - (foot - 12.5)
@@ -49,7 +52,7 @@ def put_parasol(scenery: Scenery, x: float, foot: float) -> None:
 
 
 def put_boat(scenery: Scenery, x: float, water: float, *, size: float) -> None:
-    """A boat with one sail, far out."""
+    """Paint a boat with one sail; ``water`` is the row of the waterline."""
     canvas, palette, s = scenery.back.around(x, water - 7.0 * size, 12.0 * size), scenery.palette, size
     mast = ((x, water - 2.5 * s), (x, water - 15.0 * s))
     canvas.fill(segment(canvas.x, canvas.y, ends=mast, radius=0.7 * s), tones(palette.main)[0])
@@ -63,7 +66,7 @@ def put_boat(scenery: Scenery, x: float, water: float, *, size: float) -> None:
 
 
 def put_pyramid(scenery: Scenery, x: float, foot: float, *, half: float) -> None:
-    """Two faces, one in the sun."""
+    """Paint a pyramid with one face in the sun and one in the shade."""
     canvas, colour, sun = scenery.middle, scenery.palette.main, scenery.sun
     scenery.cast_shadow(x - sun * 0.6 * half, foot, width=0.6 * half, length=0.8 * half)
     top, edge = (x, foot - 1.15 * half), (x - sun * 0.28 * half, foot)
@@ -74,7 +77,7 @@ def put_pyramid(scenery: Scenery, x: float, foot: float, *, half: float) -> None
 
 
 def put_cactus(scenery: Scenery, x: float, foot: float) -> None:
-    """A stem with two arms."""
+    """Paint a cactus with two arms."""
     canvas = scenery.middle.around(x, foot - 7.0, 10.0)
     scenery.cast_shadow(x, foot, width=2.0, length=7.0)
     parts = (
@@ -90,7 +93,7 @@ def put_cactus(scenery: Scenery, x: float, foot: float) -> None:
 
 
 def put_house(scenery: Scenery, x: float, foot: float, *, half: float, tall: float) -> None:
-    """A front with door and window, a roof, a chimney."""
+    """Paint a house with door, window, roof and chimney."""
     canvas, palette = scenery.middle.around(x, foot - 0.5 * tall - 3.0, tall + 4.0), scenery.palette
     dark, eaves = tones(palette.main)[0], foot - tall
     scenery.cast_shadow(x, foot, width=half, length=8.0)
@@ -109,8 +112,12 @@ def put_house(scenery: Scenery, x: float, foot: float, *, half: float, tall: flo
 
 
 def put_tower(scenery: Scenery, x: float, foot: float, *, half: float, tall: float) -> None:
-    """A tower with a pointed roof and a window."""
-    canvas, palette, top = scenery.middle.around(x, foot - 0.5 * tall - 4.0, 0.5 * tall + 6.0), scenery.palette, foot - tall
+    """Paint a tower with a pointed roof and a window."""
+    canvas, palette, top = (
+        scenery.middle.around(x, foot - 0.5 * tall - 4.0, 0.5 * tall + 6.0),
+        scenery.palette,
+        foot - tall,
+    )
     body = box(canvas.x, canvas.y, centre=(x, foot - tall / 2), half=(half, tall / 2))
     scenery.wall(canvas, body, palette.main, x=x, half=half, region=LANDMARK)
     wide = half + 1.4
@@ -118,8 +125,10 @@ def put_tower(scenery: Scenery, x: float, foot: float, *, half: float, tall: flo
     canvas.fill(box(canvas.x, canvas.y, centre=(x, top + 4.0), half=(0.9, 1.5)), palette.glow)
 
 
-def put_peak(scenery: Scenery, canvas: Canvas, x: float, *, tall: float, colour: Array, cap: Array | None = None) -> None:
-    """A mountain with a crooked ridge: a landmark with snow if it is given a cap, else one in the mist."""
+def put_peak(
+    scenery: Scenery, canvas: Canvas, x: float, *, tall: float, colour: Array, cap: Array | None = None
+) -> None:
+    """Paint a mountain: a landmark with snow if ``cap`` gives its colour, else a distant one in mist."""
     foot, top, half = scenery.horizon + 2.0, scenery.horizon - tall, 0.95 * tall
     shape = convex(canvas.x, canvas.y, ((x - half, foot), (x, top), (x + half, foot)))
     fall = np.maximum(canvas.y - top, 0.0) / (foot - top)
@@ -136,7 +145,7 @@ def put_peak(scenery: Scenery, canvas: Canvas, x: float, *, tall: float, colour:
 
 
 def put_lighthouse(scenery: Scenery, x: float, foot: float, *, top: float) -> None:
-    """A banded tower with a lamp, on rocks."""
+    """Paint a lighthouse with coloured bands, on rocks; ``top`` is the row of its platform."""
     canvas, palette = scenery.middle, scenery.palette
     scenery.cast_shadow(x, foot + 4.5, width=6.0, length=7.0)
     rock = mix(palette.ground, tones(palette.main)[0], 0.5)

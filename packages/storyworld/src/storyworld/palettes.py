@@ -1,4 +1,7 @@
-"""Soft colours that go together: the palette of a place, drawn in OKLCH, where equal steps look equal."""
+"""The palette of a place: soft colours that go together.
+
+Colours are drawn in OKLCH, a colour space in which equal steps look equal.
+"""
 
 from dataclasses import dataclass, fields, replace
 
@@ -7,54 +10,54 @@ import numpy as np
 from storyworld.paint import Array
 
 _SUNLIGHT = np.array([1.0, 0.95, 0.84], dtype=np.float32)
-_DUSK = np.array([0.36, 0.36, 0.52], dtype=np.float32)  # what shade tends to: blue, not black
+_DUSK = np.array([0.36, 0.36, 0.52], dtype=np.float32)  # shade is bluish, not black
 _DRAWS = 64
-_CLEAR, _CLEAR_GROUND = 0.27, 0.42  # of a protagonist's body from all colours and from the ground: Euclidean, RGB
-_NEW = 0.22  # of one place's sky and ground from another's
+_CLEAR, _CLEAR_GROUND = 0.27, 0.42  # distance of the protagonist's body from all colours and from the ground, in RGB
+_NEW = 0.22  # distance of sky and ground of one place from those of another
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Palette:
-    """Colours of one place, each [3] RGB in [0, 1]."""
+    """The colours of one place, each [3] RGB in [0, 1]."""
 
     sky: Array
-    """At the top of the picture."""
+    """Top of the picture."""
     haze: Array
     """Air above the horizon."""
     hill: Array
-    """Far hills, seen through much air."""
+    """Far hills, paled by the air before them."""
     ground: Array
-    """At the bottom of the picture."""
+    """Ground at the bottom of the picture."""
     meadow: Array
     """Ground at the horizon."""
     main: Array
-    """Of the landmark."""
+    """Main colour of the landmark."""
     detail: Array
-    """Of what adorns the landmark: roofs, flowers, sails."""
+    """Details of the landmark: roofs, flowers, sails."""
     cloud: Array
     glow: Array
     """Sun and windows."""
 
     @property
     def colours(self) -> Array:
-        """[n, 3] the colours and what light and shade make of the solid ones."""
+        """[n, 3] all colours that the place may show: these, their lit and shaded tones, and mixtures of them."""
         solid = [tone for colour in (self.hill, self.ground, self.main, self.detail) for tone in tones(colour)]
         mixed = [mix(self.sky, self.haze, 0.5), mix(self.ground, self.meadow, 0.5), mix(self.hill, self.haze, 0.5)]
         return np.stack([*(getattr(self, field.name) for field in fields(self)), *solid, *mixed])
 
 
 def mix(one: Array, other: Array, share: float) -> Array:
-    """``one`` with a share of ``other``."""
+    """Mix two colours: ``share`` 0 gives ``one``, 1 gives ``other``."""
     return one + np.float32(share) * (other - one)
 
 
 def tones(colour: Array) -> tuple[Array, Array]:
-    """The colour in the shade and in the sun."""
+    """The colour in the shade and the colour in the sun."""
     return mix(colour, _DUSK, 0.34), mix(colour, _SUNLIGHT, 0.3)
 
 
 def water(palette: Palette) -> Array:
-    """The sky as a sea shows it."""
+    """The colour of water: the sky's, somewhat darker."""
     return mix(palette.sky, tones(palette.sky)[0], 0.6)
 
 
@@ -71,27 +74,42 @@ def oklch(lightness: float, chroma: float, hue: float) -> Array:
     ])  # fmt: skip
     linear = np.clip(linear, 0.0, 1.0)
     encoded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    return encoded.astype(np.float32)
+    rgb: Array = encoded.astype(np.float32)
+    return rgb
 
 
 def draw_vivid(rng: np.random.Generator, taken: Array, *, distance: float) -> Array:
-    """A colour for an actor, at least ``distance`` (Euclidean, RGB) from those taken [n, 3] or the farthest drawn."""
+    """Draw a vivid colour for a character that keeps away from other colours.
+
+    Args:
+        rng: Source of the draws.
+        taken: [n, 3] colours to keep away from.
+        distance: Euclidean distance in RGB that is enough. Of 64 draws the first that keeps it is taken, or else the
+            one that is farthest away.
+    """
     draws = np.stack([_vivid(rng) for _ in range(_DRAWS)])
     gaps = np.linalg.norm(draws[:, None] - taken, axis=-1).min(1)
-    return draws[int(np.argmax(np.minimum(gaps, distance)))]
+    drawn: Array = draws[int(np.argmax(np.minimum(gaps, distance)))]
+    return drawn
 
 
 def _vivid(rng: np.random.Generator) -> Array:
     hue = rng.uniform(0.0, 2.0 * np.pi)
-    yellow = np.exp(-(((hue - 1.75) / 0.6) ** 2))  # dark yellow is mud
+    yellow = np.exp(-(((hue - 1.75) / 0.6) ** 2))  # a dark yellow would look brown
     return oklch(rng.uniform(0.6, 0.74) + 0.12 * yellow, rng.uniform(0.13, 0.18), hue)
 
 
 def draw_palette(rng: np.random.Generator, *, avoid: Array, others: list[Palette], mirror: bool = False) -> Palette:
-    """A palette from which ``avoid`` (the protagonist's body, [3]) stands out, with a new pair of sky and ground.
+    """Draw a palette before which the protagonist stands out and that differs from those of the other places.
 
-    Of 64 draws that are unlike the palettes of the film's other places, the first that is clear enough, else the
-    clearest. With ``mirror`` the landmark is water, and has something of the sky.
+    Palettes too close to those of other places are left out of 64 draws. Of the rest, the first before which the
+    protagonist stands out enough is taken, or else the best one.
+
+    Args:
+        rng: Source of the draws.
+        avoid: [3] colour of the protagonist's body.
+        others: Palettes of the story's other places.
+        mirror: The landmark is water and gets a colour like the sky's.
     """
     draws = [_draw(rng) for _ in range(_DRAWS)]
     if mirror:
@@ -103,7 +121,7 @@ def draw_palette(rng: np.random.Generator, *, avoid: Array, others: list[Palette
 
 
 def _clearness(palette: Palette, body: Array) -> float:
-    """How well a body stands out; 1 is enough."""
+    """How well the body's colour stands out before a palette; 1 is enough."""
     everywhere = np.linalg.norm(palette.colours - body, axis=-1).min() / _CLEAR
     walked_on = np.linalg.norm(np.stack([palette.ground, palette.meadow]) - body, axis=-1).min() / _CLEAR_GROUND
     return float(min(everywhere, walked_on))
@@ -133,6 +151,6 @@ def _draw(rng: np.random.Generator) -> Palette:
 
 
 def _unlike(palette: Palette, others: list[Palette]) -> bool:
-    """Whether sky and ground together are far from those of each other palette."""
+    """Whether sky and ground, taken together, are far from those of every other palette."""
     look = np.concatenate([palette.sky, palette.ground])
     return all(np.linalg.norm(look - np.concatenate([other.sky, other.ground])) > _NEW for other in others)

@@ -1,4 +1,4 @@
-"""The places of a world: colours, horizon and landmarks, drawn per video and never named in a caption."""
+"""Places at richness 0 and 1: colours, horizon and landmarks, drawn at random for each video."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,41 +14,68 @@ SIZE = 64
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Place:
-    """One place as this video shows it."""
+    """One place as one video shows it."""
 
     name: str
     sky: Array
-    """[3] RGB in [0, 1], at the top of the picture."""
+    """[3] RGB in [0, 1] at the top of the picture."""
     ground: Array
-    """[3] RGB, at the bottom."""
+    """[3] RGB at the bottom of the picture."""
     landmark: Array
-    """[2, 3] RGB: the landmark's main colour and its detail."""
+    """[2, 3] RGB: main colour of the landmark, and colour of its details."""
     horizon: float
     """Row of the horizon in pixels."""
     picture: Array
-    """[h, w, 3] the place without its visitor, RGB in [0, 1]."""
+    """[h, w, 3] the place without characters, RGB in [0, 1]."""
     region: NDArray[np.uint8]
-    """[h, w] uint8: 0 sky, 1 ground, 2 landmark; 255 where a pixel belongs to several."""
+    """[h, w] 0 sky, 1 ground, 2 landmark; 255 for a pixel that shows several of them."""
 
 
 def draw_colour(rng: np.random.Generator, *, saturation: tuple[float, float], value: tuple[float, float]) -> Array:
-    """A colour of random hue, RGB in [0, 1]."""
+    """Draw a colour of random hue, RGB in [0, 1].
+
+    Args:
+        rng: Source of the draws.
+        saturation: Range of the saturation, in [0, 1].
+        value: Range of the value (brightness), in [0, 1].
+    """
     hue, s, v = rng.uniform(0.0, 6.0), rng.uniform(*saturation), rng.uniform(*value)
     k = (np.array([5.0, 3.0, 1.0]) + hue) % 6.0
     return (v - v * s * np.clip(np.minimum(k, 4.0 - k), 0.0, 1.0)).astype(np.float32)
 
 
 def draw_distinct(
-    rng: np.random.Generator, taken: list[Array], *, distance: float, saturation: tuple[float, float], value: tuple
+    rng: np.random.Generator,
+    taken: list[Array],
+    *,
+    distance: float,
+    saturation: tuple[float, float],
+    value: tuple[float, float],
 ) -> Array:
-    """A colour at least ``distance`` (Euclidean, RGB in [0, 1]) from those taken, or the farthest of 64 draws."""
+    """Draw a colour that keeps away from other colours.
+
+    Args:
+        rng: Source of the draws.
+        taken: Colours to keep away from, RGB in [0, 1].
+        distance: Euclidean distance in RGB that is enough. Of 64 draws the first that keeps it is taken, or else the
+            one that is farthest away.
+        saturation: Range of the saturation, in [0, 1].
+        value: Range of the value (brightness), in [0, 1].
+    """
     draws = [draw_colour(rng, saturation=saturation, value=value) for _ in range(64)]
     gaps = [min((float(np.linalg.norm(d - t)) for t in taken), default=9.0) for d in draws]
     return draws[next((i for i, gap in enumerate(gaps) if gap >= distance), int(np.argmax(gaps)))]
 
 
 def draw_place(name: str, rng: np.random.Generator, *, avoid: list[Array], richness: int) -> Place:
-    """Draw a place whose colours keep away from ``avoid`` (the protagonist's) and paint its picture."""
+    """Draw a place and paint its picture.
+
+    Args:
+        name: One of ``PLACES``.
+        rng: Source of the draws.
+        avoid: Colours of the protagonist, which those of the place keep away from.
+        richness: 0 for flat colours, 1 for gradients and a landmark.
+    """
     sky = draw_distinct(rng, avoid, distance=0.35, saturation=(0.1, 0.45), value=(0.75, 0.95))
     ground = draw_distinct(rng, [*avoid, sky], distance=0.3, saturation=(0.2, 0.55), value=(0.45, 0.8))
     main = draw_distinct(rng, [*avoid, sky, ground], distance=0.25, saturation=(0.2, 0.6), value=(0.4, 0.85))
@@ -69,13 +96,20 @@ def draw_place(name: str, rng: np.random.Generator, *, avoid: list[Array], richn
 
 
 def _paint(
-    name: str, rng: np.random.Generator, *, sky: Array, ground: Array, colours: tuple, horizon: float, richness: int
+    name: str,
+    rng: np.random.Generator,
+    *,
+    sky: Array,
+    ground: Array,
+    colours: tuple[Array, Array],
+    horizon: float,
+    richness: int,
 ) -> tuple[Array, NDArray[np.uint8]]:
     grid = np.arange(SIZE, dtype=np.float32) + 0.5
     x, y = np.broadcast_arrays(grid[None, :], grid[:, None])
     down = np.clip((y - horizon) / (SIZE - horizon), 0.0, 1.0)[..., None] if richness else np.ones((SIZE, SIZE, 1))
     up = np.clip(1.0 - y / horizon, 0.0, 1.0)[..., None] if richness else np.ones((SIZE, SIZE, 1))
-    # the air near the horizon is paler than the zenith, the far ground paler than the near one
+    # the sky is paler near the horizon, and so is the ground
     picture = (sky + (1.0 - up) * 0.5 * (1.0 - sky)).astype(np.float32)
     soil = (ground + (1.0 - down) * 0.25 * (1.0 - ground)).astype(np.float32)
     land = coverage(horizon - y)

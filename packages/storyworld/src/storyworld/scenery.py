@@ -1,4 +1,4 @@
-"""The scenery of a place: sky, far hills and ground, on which ``landmarks`` puts what the place is known by."""
+"""Sky, hills and ground of a place at richness 2, and ways of painting shaded things before them."""
 
 import numpy as np
 
@@ -11,15 +11,22 @@ _SKY_RATE, _FAR_RATE, _BACK_RATE, _HORIZON_RATE = 0.1, 0.25, 0.45, 0.6
 _DEPTHS = {"beach": 11.0, "harbor": 6.0, "desert": 4.0}  # rows below the horizon on which the landmark stands
 
 
+Round = tuple[tuple[float, float], tuple[float, float]]
+"""Centre and radii of an ellipse."""
+
+
 class Scenery:
     """The layers of a place while they are painted.
 
+    There are five, from the farthest to the nearest: ``sky``, ``far``, ``ground``, ``back`` and ``middle``. Landmarks
+    stand on ``middle``.
+
     Args:
-        palette: Of the place.
-        rng: Where all draws for the place come from.
+        palette: Colours of the place.
+        rng: Source of all draws for the place.
         horizon: Row of the horizon in pixels.
-        sun: The side that light comes from: 1 right, -1 left.
-        name: Of the place.
+        sun: Side from which the light comes: 1 right, -1 left.
+        name: Name of the place.
     """
 
     def __init__(self, palette: Palette, rng: np.random.Generator, *, horizon: float, sun: int, name: str) -> None:
@@ -32,16 +39,16 @@ class Scenery:
         self.middle = Canvas(0, row + 16, rates=self.rate(horizon + _DEPTHS.get(name, 3.0)))
 
     def rate(self, row: Array | float) -> Array | float:
-        """How far things that stand on this row of the ground shift for a pixel of camera."""
+        """How far a thing that stands on this row of the ground shifts when the camera moves by a pixel."""
         return _HORIZON_RATE + (1.0 - _HORIZON_RATE) * (row - self.horizon) / (BASELINE - self.horizon)
 
     def layers(self) -> tuple[Layer, ...]:
-        """The finished layers, the farthest first."""
+        """The finished layers, from the farthest to the nearest."""
         canvases = (self.sky, self.far, self.ground, self.back, self.middle)
         return tuple(canvas.layer() for canvas in canvases)
 
     def paint_sky(self, *, clear: bool) -> None:
-        """A gradient with clouds, and the sun where it is clear."""
+        """Paint a gradient with clouds, and the sun if the sky is clear."""
         sky, palette, rng = self.sky, self.palette, self.rng
         rise = (sky.y / self.horizon) ** 1.2
         sky.fill(np.full_like(sky.y, -9.0), sky.ramp(palette.sky, palette.haze, rise - 0.04), region=SKY)
@@ -64,13 +71,20 @@ class Scenery:
         sky.fill(distance, sky.ramp(mix(palette.cloud, palette.sky, 0.4), palette.cloud, share), soft=1.8, opacity=0.9)
 
     def paint_hills(self, *, height: float) -> None:
-        """Two ridges in the air of the distance."""
+        """Paint two ridges of hills, the farther one paler."""
         for canvas, lift, air in ((self.far, height, 0.45), (self.back, 0.45 * height, 0.12)):
             colour = mix(self.palette.hill, self.palette.haze, air)
             self.ridge(canvas, colour, lift=lift, swing=0.35 * lift)
 
     def ridge(self, canvas: Canvas, colour: Array, *, lift: float, swing: float) -> None:
-        """Rounded hills of mean height ``lift``, paler towards their feet."""
+        """Paint rounded hills, paler towards their feet.
+
+        Args:
+            canvas: Layer to paint on.
+            colour: Colour of the hilltops.
+            lift: Mean height in pixels.
+            swing: How far the hilltops rise above the mean height.
+        """
         first, second = self.rng.uniform(0.0, 6.28, 2)
         wide, narrow = self.rng.uniform(0.09, 0.13), self.rng.uniform(0.19, 0.26)
         wave = np.sin(wide * canvas.x + first) + 0.4 * np.sin(narrow * canvas.x + second)
@@ -80,7 +94,7 @@ class Scenery:
         canvas.fill(np.maximum(crest - canvas.y, canvas.y - self.horizon - 1.0), canvas.ramp(foot, colour, share))
 
     def paint_ground(self) -> None:
-        """Ground that is paler far away, with a few broad lighter and darker places."""
+        """Paint ground that is paler far away, with a few broad lighter and darker spots."""
         ground, palette, rng = self.ground, self.palette, self.rng
         near = (ground.y - self.horizon) / (0.8 * (SIZE - self.horizon))
         ground.fill(self.horizon - ground.y, ground.ramp(palette.meadow, palette.ground, near), region=GROUND)
@@ -92,7 +106,11 @@ class Scenery:
             ground.fill(shape, light if k % 2 else dark, soft=4.0, opacity=0.28 if k % 2 else 0.16)
 
     def scatter(self, count: int, *, nearest: float = 61.0) -> list[tuple[float, float, float]]:
-        """Points on the ground, far ones first: column, row and size (1 where the protagonist walks)."""
+        """Draw points on the ground, from the farthest to the nearest.
+
+        Returns:
+            Column, row and size of each; the size is 1 where the protagonist walks and less farther away.
+        """
         rng = self.rng
         share = (np.arange(count) + rng.uniform(0.1, 0.9, count)) / count
         rows = self.horizon + 3.0 + (nearest - self.horizon - 3.0) * share
@@ -101,7 +119,7 @@ class Scenery:
         return list(zip(columns.tolist(), rows.tolist(), sizes.tolist(), strict=True))
 
     def paint_tufts(self, count: int) -> None:
-        """Blades of grass in threes."""
+        """Paint tufts of three blades of grass."""
         dark, light = tones(self.palette.ground)
         for x, y, size in self.scatter(count):
             spot = self.ground.around(x, y, 5.0)
@@ -110,13 +128,13 @@ class Scenery:
                 spot.fill(blade, colour, opacity=0.55)
 
     def paint_pebbles(self, count: int) -> None:
-        """Small stones or shells."""
+        """Paint small stones."""
         stone = mix(self.palette.meadow, self.palette.ground, 0.3)
         for x, y, size in self.scatter(count):
             self.dome(self.ground.around(x, y, 4.0), (x, y), (1.5 * size, 0.9 * size), stone)
 
     def paint_flowers(self, count: int) -> None:
-        """Flowers of two petals and a bright heart."""
+        """Paint flowers with two petals and a bright centre."""
         for x, y, size in self.scatter(count):
             spot = self.ground.around(x, y, 4.0)
             for side in (-0.7, 0.7):
@@ -124,7 +142,7 @@ class Scenery:
             self.dome(spot, (x, y), (0.6 * size, 0.6 * size), self.palette.glow)
 
     def paint_mushrooms(self, count: int) -> None:
-        """Pale stems under bright caps."""
+        """Paint mushrooms with pale stems and bright caps."""
         for x, y, size in self.scatter(count):
             spot = self.ground.around(x, y, 5.0)
             stem = segment(spot.x, spot.y, ends=((x, y), (x, y - 1.6 * size)), radius=0.5 * size)
@@ -132,47 +150,70 @@ class Scenery:
             self.dome(spot, (x, y - 2.0 * size), (1.7 * size, 1.1 * size), self.palette.detail)
 
     def paint_path(self, x: float, row: float) -> None:
-        """A way that winds from a door to the front of the picture."""
+        """Paint a winding path from a door at (x, row) to the bottom of the picture."""
         ground = self.ground
         down = np.clip((ground.y - row) / (SIZE - row), 0.0, 1.0)
         middle = x + (32.0 - x) * 0.6 * down + 5.0 * np.sin(3.2 * down) * self.sun
         shape = np.maximum(np.abs(ground.x - middle) - (1.4 + 7.0 * down**1.3), row - ground.y)
         ground.fill(shape, mix(self.palette.meadow, self.palette.haze, 0.45), soft=2.0, opacity=0.7)
 
-    def dome(self, canvas: Canvas, centre: tuple, radii: tuple, colour: Array, *, region: int = OTHER) -> None:
+    def dome(
+        self,
+        canvas: Canvas,
+        centre: tuple[float, float],
+        radii: tuple[float, float],
+        colour: Array,
+        *,
+        region: int = OTHER,
+    ) -> None:
         """Paint an ellipse, lit from above and from the sun's side."""
         shape = ellipse(canvas.x, canvas.y, centre=centre, radii=radii)
         self.mound(canvas, shape, colour, about=(centre, radii), region=region)
 
-    def mound(self, canvas: Canvas, shape: Array, colour: Array, *, about: tuple, region: int = OTHER) -> None:
-        """Paint any shape, lit as if it were round: ``about`` is the centre and the radii of that roundness."""
+    def mound(self, canvas: Canvas, shape: Array, colour: Array, *, about: Round, region: int = OTHER) -> None:
+        """Paint a shape, lit as if it were an ellipsoid with centre and radii ``about``."""
         (x, y), (wide, high) = about
         dark, light = tones(colour)
         facing = self.sun * (canvas.x - x) / wide + (y - canvas.y) / high
         canvas.fill(shape, canvas.ramp(dark, light, 0.55 + 0.4 * facing), region=region)
 
     def wall(self, canvas: Canvas, shape: Array, colour: Array, *, x: float, half: float, region: int = OTHER) -> None:
-        """Paint any shape, lit as if it were a pillar around column ``x``."""
+        """Paint a shape, lit as if it were a pillar with its axis at column ``x`` and the radius ``half``."""
         dark, light = tones(colour)
         share = 0.55 + 0.45 * self.sun * (canvas.x - x) / half
         canvas.fill(shape, canvas.ramp(mix(dark, colour, 0.2), mix(colour, light, 0.9), share), region=region)
 
-    def slope(self, canvas: Canvas, corners: tuple, colour: Array, *, x: float, region: int = OTHER) -> None:
-        """Paint a polygon, lit on the sun's side of column ``x`` and shaded on the other."""
+    def slope(
+        self,
+        canvas: Canvas,
+        corners: tuple[tuple[float, float], ...],
+        colour: Array,
+        *,
+        x: float,
+        region: int = OTHER,
+    ) -> None:
+        """Paint a convex polygon, lit on the sun's side of column ``x`` and shaded on the other side."""
         dark, light = tones(colour)
         share = 0.5 + 0.45 * self.sun * (canvas.x - x)
         shape = convex(canvas.x, canvas.y, corners)
         canvas.fill(shape, canvas.ramp(dark, mix(colour, light, 0.7), share), region=region)
 
     def cast_shadow(self, x: float, y: float, *, width: float, length: float) -> None:
-        """The shadow on the ground of something that stands there, ``width`` to either side, away from the sun."""
+        """Paint the shadow of a thing that stands on the ground.
+
+        Args:
+            x: Column of its foot.
+            y: Row of its foot.
+            width: How far it reaches to either side, in pixels.
+            length: Length of the shadow, away from the sun.
+        """
         ground = self.ground
         centre = (x - self.sun * 0.5 * length, y + 0.6)
         shape = ellipse(ground.x, ground.y, centre=centre, radii=(width + 0.5 * length, 2.0))
         ground.fill(shape, tones(tones(self.palette.ground)[0])[0], soft=2.5, opacity=0.42)
 
     def paint_sea(self, width: float, colour: Array, *, region: int = OTHER) -> None:
-        """Water from the horizon down, with a few glints and a line of foam."""
+        """Paint water from the horizon ``width`` pixels down, with a few glints and a line of foam."""
         ground, rng = self.ground, self.rng
         shore = self.horizon + width + 0.8 * np.sin(0.16 * ground.x + rng.uniform(0.0, 6.28))
         dark, light = tones(colour)

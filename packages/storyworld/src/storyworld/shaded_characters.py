@@ -1,4 +1,4 @@
-"""The actors of a film with shadows: patterned, lit from above, standing on the ground by a soft shadow."""
+"""Characters at richness 2: with a pattern, lit from above, and with a soft shadow on the ground."""
 
 from dataclasses import dataclass
 
@@ -10,6 +10,7 @@ from storyworld.paint import Array, coverage, ellipse
 from storyworld.palettes import draw_vivid, mix, oklch, tones
 
 PATTERNS = ("stripes", "spots", "patch")
+"""Patterns that a character may have."""
 
 _TORSO = {
     "fox": (BODY, (-0.5, 9.0), (7.4, 4.6)),
@@ -18,17 +19,23 @@ _TORSO = {
     "duck": (BODY, (-1.4, 8.4), (7.8, 5.0)),
     "snail": (ACCENT, (-2.0, 9.8), (7.4, 7.4)),
     "robot": (BODY, (0.0, 9.6), (6.0, 5.6)),
-}  # what carries the pattern: colour, middle and half axes in the actor's own coordinates
-_SPOTS = ((-0.74, 0.22), (-0.4, 0.66), (0.08, 0.78), (0.52, 0.6), (-0.76, -0.34))  # along the back, in half axes
-_HEIGHT = 22.0  # of an actor
-_SHADOW = 9.0, 2.4  # half axes of the shadow under an actor, in pixels
-_DARKEST = 0.42
-_CREASE = np.float32(0.24)
+}  # the part with the pattern: colour, centre and half axes in the character's own coordinates
+_SPOTS = (
+    (-0.74, 0.22),
+    (-0.4, 0.66),
+    (0.08, 0.78),
+    (0.52, 0.6),
+    (-0.76, -0.34),
+)  # centres along the back, in half axes of the part
+_HEIGHT = 22.0  # of a character, in pixels
+_SHADOW = 9.0, 2.4  # half axes of the shadow under a character, in pixels
+_DARKEST = 0.42  # share of the light that the shadow takes in its middle
+_CREASE = np.float32(0.24)  # share of the light that a part takes from the parts behind it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Look:
-    """What an actor looks like in this film."""
+    """The colours and the pattern of a character in one video."""
 
     species: str
     colours: Array
@@ -41,7 +48,7 @@ class Look:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pose:
-    """Where an actor is and how it stands, frame by frame."""
+    """Where a character is and how it stands, for every frame."""
 
     x: Array
     """[t] column of its feet in the picture."""
@@ -52,11 +59,19 @@ class Pose:
     gait: Array
     """[t] phase of its walk in radians."""
     tall: Array
-    """[t] its height, usually 1."""
+    """[t] factor of its height, 1 except while it breathes."""
 
 
 def draw_look(species: str, rng: np.random.Generator, *, taken: Array, distance: float) -> Look:
-    """Draw an actor whose body keeps ``distance`` (Euclidean, RGB) from the colours taken [n, 3], if it can."""
+    """Draw the look of a character.
+
+    Args:
+        species: One of ``SPECIES``.
+        rng: Source of the draws.
+        taken: [n, 3] colours from which the body keeps away.
+        distance: Euclidean distance in RGB from those colours that is enough. If no draw keeps it, the one that is
+            farthest away is taken.
+    """
     body = draw_vivid(rng, taken, distance=distance)
     accent = oklch(0.94, 0.03, rng.uniform(0.8, 2.0))
     pattern = str(rng.choice(PATTERNS))
@@ -72,17 +87,17 @@ def draw_look(species: str, rng: np.random.Generator, *, taken: Array, distance:
 
 
 def paint_character(look: Look, pose: Pose, *, sun: int, scale: float = 1.0) -> Float[np.ndarray, "t rows 4 columns"]:
-    """Paint an actor in a square around it, in every frame.
+    """Paint a character in a square around it, for every frame.
 
     Args:
-        look: The actor.
-        pose: How it stands.
-        sun: The side that light comes from: 1 right, -1 left.
-        scale: Size, 1 for the protagonist.
+        look: Colours and pattern of the character.
+        pose: Where it is and how it stands.
+        sun: Side from which the light comes: 1 right, -1 left.
+        scale: Size; the protagonist's is 1.
 
     Returns:
-        Premultiplied RGB in [0, 1], and coverage. The whole pixels of the feet's place are in the square's middle
-        column and its row ``feet(scale)``.
+        Premultiplied RGB in [0, 1], and coverage. The feet are in the square's middle column and in its row
+        ``feet(scale)``.
     """
     side = patch_size(scale)
     grid = np.arange(side, dtype=np.float32) + np.float32(0.5)
@@ -99,7 +114,7 @@ def paint_character(look: Look, pose: Pose, *, sun: int, scale: float = 1.0) -> 
     rgb, alpha = patch[:, :, :3], patch[:, :, 3]
     for distance, which in SHAPES[look.species](u, v, pose.gait[:, None, None]):
         pixels = distance * np.float32(scale)
-        rgb *= 1.0 - _CREASE * coverage(0.4 * pixels - 0.3)[:, :, None]  # a part in front shades what is behind it
+        rgb *= 1.0 - _CREASE * coverage(0.4 * pixels - 0.3)[:, :, None]  # a part shades what is behind it
         cover = coverage(pixels)
         rgb += cover[:, :, None] * (paints[which] - rgb)
         alpha += cover * (1.0 - alpha)
@@ -109,20 +124,26 @@ def paint_character(look: Look, pose: Pose, *, sun: int, scale: float = 1.0) -> 
 
 
 def patch_size(scale: float) -> int:
-    """Side in pixels of the square that holds an actor of this size; even."""
+    """Side in pixels, an even number, of the square that holds a character of this size."""
     return 2 * int(np.ceil(PATCH * scale / 2))
 
 
 def feet(scale: float) -> float:
-    """Row of the feet in that square."""
+    """Row of the feet in the square that holds a character of this size."""
     return float(np.rint(FEET * scale))
 
 
 def paste(picture: Array, patch: Array, pose: Pose, *, scale: float = 1.0) -> Float[np.ndarray, "t h w"]:
-    """Lay an actor over a picture [t, h, 3, w], in place.
+    """Paste a character over a picture [t, h, 3, w], in place; what lies outside the picture is cut off.
+
+    Args:
+        picture: The picture to change.
+        patch: The painted character, from ``paint_character``.
+        pose: Where it is.
+        scale: Size of the character.
 
     Returns:
-        How much of each pixel it covers. What leaves the picture is cut off.
+        How much of each pixel it covers.
     """
     height, width = picture.shape[1], picture.shape[3]
     side = patch.shape[1]
@@ -140,15 +161,17 @@ def paste(picture: Array, patch: Array, pose: Pose, *, scale: float = 1.0) -> Fl
 
 
 def paste_shadow(picture: Array, *, x: Array, row: float, lift: Array, sun: int, scale: float = 1.0) -> None:
-    """Darken the ground under an actor in a picture [t, h, 3, w], in place: softly, and less when it is in the air.
+    """Darken the ground under a character in a picture [t, h, 3, w], in place.
+
+    The shadow has soft edges. It is weaker when the character is in the air.
 
     Args:
-        picture: What to darken.
-        x: [t] column of the actor's feet.
-        row: Where it stands.
+        picture: The picture to change.
+        x: [t] column of the character's feet.
+        row: Row of the ground on which it stands.
         lift: [t] how far above the ground it is, in pixels.
-        sun: The side that light comes from: 1 right, -1 left.
-        scale: Size of the actor.
+        sun: Side from which the light comes: 1 right, -1 left.
+        scale: Size of the character.
     """
     wide, high = _SHADOW[0] * scale, _SHADOW[1] * scale
     top, bottom = int(row - high - 1.0), min(int(row + high + 2.0), picture.shape[1])
@@ -158,17 +181,17 @@ def paste_shadow(picture: Array, *, x: Array, row: float, lift: Array, sun: int,
     u = (columns - x[:, None, None] + sun * (1.5 + 0.25 * lift)[:, None, None]) / (wide * (0.6 + 0.4 * near))
     v = (rows - row) / high
     depth = near * np.clip(1.3 * (1.0 - u * u - v * v), 0.0, 1.0)
-    colour = np.array([1.0, 0.96, 0.8], dtype=np.float32)[:, None] * _DARKEST  # what is taken: least of the blue
+    colour = np.array([1.0, 0.96, 0.8], dtype=np.float32)[:, None] * _DARKEST  # a shadow takes less of the blue
     picture[:, top:bottom] *= 1.0 - depth[:, :, None].astype(np.float32) * colour
 
 
 def _pattern(look: Look, u: Array, v: Array) -> Array:
-    """How much of each pixel the marking covers, given the actor's own coordinates."""
+    """How much of each pixel the pattern covers, from the character's own coordinates."""
     _, centre, radii = _TORSO[look.species]
     across, up = (u - centre[0]) / radii[0], (v - centre[1]) / radii[1]
     inside = coverage(ellipse(u, v, centre=centre, radii=radii))
     if look.pattern == "stripes":
-        marked = np.clip(0.35 + 1.6 * np.cos(7.0 * across + 1.2 * up), 0.0, 1.0)
+        marked: Array = np.clip(0.35 + 1.6 * np.cos(7.0 * across + 1.2 * up), 0.0, 1.0)
     elif look.pattern == "spots":
         marked = coverage(
             np.minimum.reduce([

@@ -14,7 +14,7 @@ from bdiff_bench.harness.plots import PAPER, save
 from bdiff_bench.memory.visits import Return, first_visits, returns
 from bdiff_core.whole_file import whole_file
 from bdiff_train.transformer.story_sampler import FIRST_STORY
-from storyworld import write_plot
+from storyworld import plan_story
 
 _MAX_RETURNS, _MAX_ARMS = 4, 5
 _INK, _FAINT = "#1d1f23", "#7a7d85"
@@ -92,7 +92,7 @@ def _story_to_show(num_stories: int, num_chunks: int) -> tuple[int, list[Return]
 def _longest_returns(story: int, num_chunks: int) -> list[Return]:
     """For each place the chunk that ends its longest absence; no more than a picture shows, in order."""
     longest: dict[int, Return] = {}
-    for back in returns([beat.place for beat in write_plot(story, num_chunks).beats]):
+    for back in returns([chunk.place for chunk in plan_story(story, num_chunks).chunks]):
         if back.gap > 1 and (back.place not in longest or back.gap > longest[back.place].gap):
             longest[back.place] = back
     chosen = sorted(longest.values(), key=lambda back: -back.gap)[:_MAX_RETURNS]

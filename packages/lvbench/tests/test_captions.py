@@ -9,7 +9,7 @@ import pytest
 
 from lvbench import CaptionedChunk, read_captions
 from lvbench.captions import parse_caption
-from lvbench.times import range_left, seconds_of
+from lvbench.times import range_left
 
 RANGES = """(00s - 03s)
 (00:00:00 - 00:00:03)
@@ -67,18 +67,6 @@ def test_ranges_are_read_as_people_write_them(tmp_path, written):
 def test_ranges_without_brackets_of_their_own(tmp_path, line):
     chunks = read(tmp_path, "a.txt", f"{line}\nit dips (3s - 4s)")
     assert [(chunk.start, chunk.end, chunk.caption) for chunk in chunks] == [(0, 3, "a swan"), (3, 4, "it dips")]
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [
-        ("3", 3), ("3,5", 3.5), ("1:02", 62), ("00:00:03,500", 3.5), ("3 Sec", 3), ("2 min", 120), ("1m30s", 90),
-        ("1 h", 3600), ("1:75", None), ("0:3", None), ("1:60:00", None), ("-3", None), ("1,000s", None), ("soon", None),
-        ("", None), ("9" * 5000, None),
-    ],
-)  # fmt: skip
-def test_a_time_alone(text, seconds):
-    assert seconds_of(text) == seconds
 
 
 @pytest.mark.parametrize("name", ["caption", "prompt", "text"])

@@ -89,6 +89,23 @@ def test_manifests_survive_being_saved(tmp_path_factory, drawn):
     assert [file.name for file in path.parent.iterdir()] == ["m.jsonl"]
 
 
+def test_a_manifest_that_cannot_be_written_leaves_the_old_file(tmp_path):
+    path = tmp_path / "m.jsonl"
+    named(2).save(path)
+    broken = Manifest(entries=(ManifestEntry(video="a.mp4", chunks=chunks_of((3.0,), "a\ud800")),))
+    with pytest.raises(UnicodeEncodeError):
+        broken.save(path)
+    assert [file.name for file in tmp_path.iterdir()] == ["m.jsonl"]
+    assert Manifest.load(path) == named(2)
+
+
+def test_a_manifest_holds_videos_and_none_twice():
+    with pytest.raises(ValueError, match="the manifest has no videos"):
+        Manifest(entries=())
+    with pytest.raises(ValueError, match=r"the video a\.mp4 is in the manifest twice"):
+        Manifest(entries=(entry(), entry()))
+
+
 GOOD = {"video": "a.mp4", "chunks": ["A (0s - 3s)", {"start": 4, "end": 7.5, "caption": "B"}]}
 
 

@@ -1,4 +1,4 @@
-"""Captions of a video: lists with ranges of seconds, as the paper prints them, subtitles, or one text for all of it."""
+"""Captions of a video: lists with ranges of seconds, subtitles, or one text for the whole video."""
 
 import json
 import math
@@ -24,23 +24,24 @@ _MARKUP = re.compile(r"</?(?:[bciuv]|font|lang|ruby|rt)(?:[ .][^<>]*+)?>|\{\\[^{
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CaptionedChunk:
-    """What is to be seen from one second to another."""
+    """The caption of a part of a video."""
 
     start: float | int
     """Seconds from the beginning of the video."""
     end: float | int
-    """Seconds; the paper's ranges are inclusive, so a range often ends a second before the next one starts. Infinite:
-    until the video ends."""
+    """Seconds from the beginning of the video; infinite means until the video ends.
+
+    The paper's ranges are inclusive, so a range often ends a second before the next one starts."""
     caption: str
-    """Without the range."""
+    """The text without its range."""
 
 
 class TwiceError(ValueError):
-    """An object of JSON has a key twice."""
+    """A JSON object has the same key twice."""
 
 
 def decoder() -> json.JSONDecoder:
-    """Reads JSON; a key twice raises ``TwiceError``, and an integer of hundreds of digits is infinite."""
+    """A JSON decoder that raises ``TwiceError`` for a repeated key and reads integers of 400 digits as infinite."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -60,7 +61,9 @@ _DECODER = decoder()
 
 
 def read_captions(path: str | Path) -> tuple[CaptionedChunk, ...]:
-    """Read the captions of a video, in any Unicode encoding that has a byte order mark, or UTF-8.
+    """Read the captions of a video.
+
+    The encoding is UTF-8, or any Unicode encoding with a byte order mark. The file holds one of these:
 
     - A list, ``"captions": ["... (00s - 03s)", ...]``, with or without the braces of JSON around it; its items may also
       be objects with ``start``, ``end`` and ``caption``.
@@ -69,8 +72,8 @@ def read_captions(path: str | Path) -> tuple[CaptionedChunk, ...]:
     - Other text, or a JSON object with one ``caption``: the caption of the whole video.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: naming the file and the line that is wrong.
+        FileNotFoundError: If there is no such file.
+        ValueError: If the captions are wrong; the message names the file and the line.
     """
     path = Path(path)
     if not path.is_file():
@@ -85,7 +88,7 @@ def read_captions(path: str | Path) -> tuple[CaptionedChunk, ...]:
 
 
 def parse_captions(text: str, *, source: str = "captions") -> tuple[CaptionedChunk, ...]:
-    """Captions of a list's text; errors begin with ``source`` and the line."""
+    """Read a list of captions from its text; errors begin with ``source`` and the line."""
     if whole := _whole_caption(text, source):
         return whole
     key = _CAPTIONS.search(text)
@@ -95,7 +98,7 @@ def parse_captions(text: str, *, source: str = "captions") -> tuple[CaptionedChu
     found: list[CaptionedChunk] = []
     line, counted = 1, 0
     while True:
-        position = _COMMAS.match(text, position).end()
+        position = _skip_commas(text, position)
         line += text.count("\n", counted, position)
         counted, where = position, f"{source}, line {line}"
         if text[position : position + 1] == "]":
@@ -110,8 +113,15 @@ def parse_captions(text: str, *, source: str = "captions") -> tuple[CaptionedChu
     return tuple(found)
 
 
+def _skip_commas(text: str, position: int) -> int:
+    """The position of the next item, after commas and white space."""
+    match = _COMMAS.match(text, position)
+    assert match is not None  # the pattern matches the empty text, too
+    return match.end()
+
+
 def _whole_caption(text: str, source: str) -> tuple[CaptionedChunk, ...] | None:
-    """The one caption of an object of JSON that has no list."""
+    """The caption of a JSON object that has one caption and no list, or None if the text is no such object."""
     if not text.lstrip().startswith("{"):
         return None
     try:
@@ -119,7 +129,7 @@ def _whole_caption(text: str, source: str) -> tuple[CaptionedChunk, ...] | None:
     except TwiceError as error:
         raise ValueError(f"{source}: {error}") from None
     except json.JSONDecodeError:
-        return None  # as print has made it, with typographic quotes
+        return None  # a list as the paper prints it, with typographic quotes, is no valid JSON
     except RecursionError:
         raise ValueError(f"{source}: its brackets are nested too deeply") from None
     names = [name for name in TEXTS if name in found]
@@ -133,7 +143,7 @@ def _whole_caption(text: str, source: str) -> tuple[CaptionedChunk, ...] | None:
 
 
 def _item(text: str, position: int, where: str) -> tuple[Any, int]:
-    """A caption in quotes, or an object, and the position after it."""
+    """The item of a list that begins at a position, a caption in quotes or an object, and the position after it."""
     try:
         if text[position : position + 1] == "{":
             return _DECODER.raw_decode(text, position)
@@ -153,7 +163,7 @@ def _item(text: str, position: int, where: str) -> tuple[Any, int]:
 
 
 def _parse_lines(text: str, source: str) -> tuple[CaptionedChunk, ...]:
-    """Lines with ranges, or one text for the whole video."""
+    """Read lines with ranges, or one text for the whole video."""
     lines = [(number, line.strip()) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not lines or timed_caption(lines[0][1], strict=True) is None:
         return (_whole(" ".join(line for _, line in lines), source),)
@@ -166,7 +176,7 @@ def _parse_lines(text: str, source: str) -> tuple[CaptionedChunk, ...]:
 
 
 def _whole(text: str, where: str) -> CaptionedChunk:
-    """A caption of the whole video."""
+    """The caption of the whole video, from its text."""
     text = " ".join(text.split("\n")).strip()
     if left := range_left(text):
         raise ValueError(
@@ -178,7 +188,7 @@ def _whole(text: str, where: str) -> CaptionedChunk:
 
 
 def _parse_subtitles(text: str, source: str) -> tuple[CaptionedChunk, ...]:
-    """SubRip and WebVTT: a number, the times, lines of text, then an empty line."""
+    """Read SubRip or WebVTT: for each caption a number, the times, lines of text, and an empty line."""
     found: list[CaptionedChunk] = []
     block: list[tuple[int, str]] = []
     for number, line in [*enumerate(text.split("\n"), 1), (0, "")]:
@@ -198,6 +208,7 @@ def _parse_subtitles(text: str, source: str) -> tuple[CaptionedChunk, ...]:
 
 
 def _cue(block: list[tuple[int, str]], source: str) -> CaptionedChunk:
+    """Read one caption of subtitles: numbered lines, of which the first holds the times."""
     number, line = block[0]
     begin, rest = _ARROW.split(line, maxsplit=1)
     words = rest.split(maxsplit=1)
@@ -209,7 +220,10 @@ def _cue(block: list[tuple[int, str]], source: str) -> CaptionedChunk:
 
 
 def chunk_of(item: Any, *, where: str) -> CaptionedChunk:
-    """A caption that ends with its range, or an object with start, end and caption; an end of null: the video's."""
+    """Read an item of a list: a caption that ends with its range, or an object with start, end and caption.
+
+    An ``end`` of null means until the video ends.
+    """
     if isinstance(item, str):
         return parse_caption(item, where=where)
     names = [name for name in TEXTS if name in item] if isinstance(item, Mapping) else []
@@ -233,7 +247,7 @@ def _seconds(item: Mapping[str, Any], name: str, where: str) -> float:
 
 
 def parse_caption(text: str, *, where: str) -> CaptionedChunk:
-    """A caption that ends, or begins, with its range."""
+    """Read a caption that ends, or begins, with its range; errors begin with ``where``."""
     found = timed_caption(text)
     if found is None:
         raise ValueError(f"{where}: {shown(text[-24:])} does not end with a range of seconds such as (00s - 03s)")
@@ -243,13 +257,15 @@ def parse_caption(text: str, *, where: str) -> CaptionedChunk:
 
 
 def check_order(chunks: list[CaptionedChunk], *, where: str) -> None:
-    """Refuse a last chunk that is empty, says nothing, or begins before the one before it ends."""
+    """Raise if the last chunk has an empty range or caption, or begins before the chunk before it ends."""
     last = chunks[-1]
     if not last.caption.strip():
         raise ValueError(f"{where}: the caption is empty")
     check_characters(last.caption, where=where, name="caption")
     if not 0 <= last.start < last.end or last.start == math.inf:
-        raise ValueError(f"{where}: the range {last.start:g} to {last.end:g} seconds is empty or no range")
+        raise ValueError(
+            f"{where}: the range {last.start:g} to {last.end:g} seconds is empty; expected an end after the start"
+        )
     if len(chunks) > 1 and last.start < chunks[-2].end:
         raise ValueError(
             f"{where}: the range starts at {last.start:g} seconds, before the previous one ends at {chunks[-2].end:g}"

@@ -1,4 +1,4 @@
-"""LV-Bench manifests: which videos there are, what they show and when, and which of them are for evaluation."""
+"""LV-Bench manifests: the videos of a benchmark, their captioned chunks, and the split into training and evaluation."""
 
 import hashlib
 import json
@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from lvbench.captions import CaptionedChunk, TwiceError, check_order, chunk_of, decoder, read_captions
 from lvbench.texts import check_characters, read_text, shown
 
 ObjectClass = Literal["humans", "animals", "environment"]
+OBJECT_CLASSES: tuple[ObjectClass, ...] = ("humans", "animals", "environment")
 TRAIN_SHARE = 0.8
 VIDEO_FOLDER = "Video_datasets"
 """The folder of videos in the release on Hugging Face."""
@@ -30,19 +31,24 @@ class ManifestEntry:
     video: str
     """Path of the video below the folder of videos, with forward slashes."""
     chunks: tuple[CaptionedChunk, ...]
-    """What is to be seen, in order, chunk by chunk."""
+    """The captioned chunks, in the order of time."""
     source: str | None = None
-    """Data set that the video comes from: DanceTrack, GOT-10k, HD-VILA-100M or ShareGPT4V."""
+    """Name of the data set that the video comes from: DanceTrack, GOT-10k, HD-VILA-100M or ShareGPT4V."""
     object_class: ObjectClass | None = None
     """What the video is about."""
 
     def boundaries(self, num_frames: int, fps: float | int) -> list[int]:
-        """Where chunks begin, and the number of frames: what ``vde_metrics.measure`` takes as ``chunk_frames``.
+        """The first frame of each chunk, and at the end the number of frames.
 
-        A chunk lasts until the next one begins, the last one until the end of the video.
+        This is what ``vde_metrics.measure`` takes as ``chunk_frames``. A chunk lasts until the next one begins, and the
+        last chunk until the end of the video.
+
+        Args:
+            num_frames: Number of frames of the video.
+            fps: Frames per second of the video.
 
         Raises:
-            ValueError: if the video is too short for a chunk to have a frame.
+            ValueError: If the video is too short for every chunk to have a frame.
         """
         starts = [0, *(round(chunk.start * fps) for chunk in self.chunks[1:]), num_frames]
         for index, (start, end) in enumerate(pairwise(starts)):
@@ -56,27 +62,27 @@ class ManifestEntry:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Split:
-    """A manifest's videos in two parts."""
+    """The videos of a manifest in two parts."""
 
     train: tuple[ManifestEntry, ...]
-    """Four of five."""
+    """Four fifths of the videos, for training."""
     evaluation: tuple[ManifestEntry, ...]
-    """The rest."""
+    """The other videos, for evaluation."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Manifest:
     """The videos of a benchmark.
 
-    On disk it is a file of lines, each the JSON of one video:
+    The file has one line of JSON for each video:
     ``{"video": "a.mp4", "source": "GOT-10k", "object_class": "animals", "chunks": [{"start": 0, "end": 3,
     "caption": "A swan glides"}, ...]}``. A chunk may also be a string that ends with its range, as the paper prints
-    captions: ``"A swan glides (00s - 03s)"``. ``source`` and ``object_class`` may be left out. An ``end`` of null is
-    that of the video.
+    captions: ``"A swan glides (00s - 03s)"``. ``source`` and ``object_class`` may be left out. An ``end`` of null means
+    until the video ends.
     """
 
     entries: tuple[ManifestEntry, ...]
-    """In the order of the file; no video twice."""
+    """The videos in the order of the file, none of them twice."""
 
     def __post_init__(self) -> None:
         if not self.entries:
@@ -92,8 +98,8 @@ class Manifest:
         """Read a manifest.
 
         Raises:
-            FileNotFoundError: if there is no such file.
-            ValueError: naming the file and the line that is wrong.
+            FileNotFoundError: If there is no such file.
+            ValueError: If a line is wrong; the message names the file and the line.
         """
         path = Path(path)
         if not path.is_file():
@@ -115,17 +121,20 @@ class Manifest:
         return cls(entries=tuple(entries))
 
     def save(self, path: str | Path) -> None:
-        """Write the manifest; the file appears whole or not at all."""
+        """Write the manifest. A file that exists is replaced only when the new one is complete."""
         path = Path(path)
         partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-        partial.write_text("".join(_line(entry) + "\n" for entry in self.entries), encoding="utf-8")
-        os.replace(partial, path)
+        try:
+            partial.write_text("".join(_line(entry) + "\n" for entry in self.entries), encoding="utf-8")
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
 
     def split(self, seed: int = 0) -> Split:
-        """Four fifths for training and one fifth for evaluation, by the seed and the names of the videos.
+        """Divide the videos: four fifths for training, one fifth for evaluation.
 
-        The order of the manifest does not matter. The paper's own division is not published: name the seed with
-        your figures.
+        The split depends on the seed and on the names of the videos, not on their order in the manifest. The paper does
+        not publish its own split, so report the seed with your figures.
         """
 
         def drawn(entry: ManifestEntry) -> bytes:
@@ -140,20 +149,20 @@ class Manifest:
 
 
 def read_release(folder: str | Path, *, captions: str | Path | None = None) -> Manifest:
-    """A manifest of the data set's release: videos below ``Video_datasets``, and their caption lists.
+    """Make a manifest of the released data set: videos below ``Video_datasets``, and their captions.
 
     The captions of ``Video_datasets/GOT-10k/0001.mp4`` are looked for in ``0001.json``, ``0001.txt``, ``0001.srt`` and
-    ``0001.vtt``, beside the video or at the same place below ``captions``; a text without ranges is the caption of the
-    whole video. The first folder below ``Video_datasets`` is the source. Files and folders whose names begin with a
-    point are left out.
+    ``0001.vtt``, beside the video or at the same place below ``captions``. A text without ranges is the caption of the
+    whole video. The first folder below ``Video_datasets`` is the source. Files and folders whose names begin with a dot
+    are left out.
 
     Args:
-        folder: what was downloaded from the hub, or the folder of videos itself.
-        captions: where the caption lists are, if not beside the videos.
+        folder: The downloaded folder, or the folder of videos itself.
+        captions: Folder of the captions, if they are not beside the videos.
 
     Raises:
-        FileNotFoundError: if there are no videos, or a video has no captions: says which file was looked for.
-        ValueError: naming the file and the line of captions that are wrong.
+        FileNotFoundError: If there are no videos, or if a video has no captions; the message names the file.
+        ValueError: If captions are wrong; the message names the file and the line.
     """
     root = Path(folder)
     root = root / VIDEO_FOLDER if (root / VIDEO_FOLDER).is_dir() else root
@@ -170,11 +179,12 @@ def read_release(folder: str | Path, *, captions: str | Path | None = None) -> M
 
 
 def _is_video(name: Path) -> bool:
-    """Whether a name is that of a video; systems and tools begin names of their own files with a point."""
+    """Whether a path is that of a video. Names that begin with a dot belong to files of the system or of tools."""
     return name.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in name.parts)
 
 
 def _beside(video: Path) -> Path:
+    """The file of captions with the name of a video, in the same folder."""
     places = [video.with_suffix(suffix) for suffix in CAPTION_SUFFIXES]
     for place in places:
         if place.is_file():
@@ -206,14 +216,11 @@ def _entry(line: str, where: str) -> ManifestEntry:
     if unknown := [key for key in found if key not in KEYS]:
         raise ValueError(f"{where}: unknown field {shown(unknown[0])}; known are {', '.join(KEYS)}")
     source = _optional(found, "source", where)
-    kind = _optional(found, "object_class", where)
-    if kind is not None and kind not in get_args(ObjectClass):
-        raise ValueError(f"{where}: object_class is {shown(kind)}; expected one of {', '.join(get_args(ObjectClass))}")
     return ManifestEntry(
         video=_video(found.get("video"), where),
         chunks=_chunks(found.get("chunks"), where),
         source=source,
-        object_class=kind,
+        object_class=_object_class(found, where),
     )
 
 
@@ -224,6 +231,14 @@ def _optional(found: Mapping[str, Any], key: str, where: str) -> str | None:
     if value is not None:
         check_characters(value, where=where, name=key)
     return value
+
+
+def _object_class(found: Mapping[str, Any], where: str) -> ObjectClass | None:
+    value = _optional(found, "object_class", where)
+    kind = next((kind for kind in OBJECT_CLASSES if kind == value), None)
+    if value is not None and kind is None:
+        raise ValueError(f"{where}: object_class is {shown(value)}; expected one of {', '.join(OBJECT_CLASSES)}")
+    return kind
 
 
 def _video(value: Any, where: str) -> str:

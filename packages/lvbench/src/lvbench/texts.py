@@ -1,4 +1,4 @@
-"""Text files: in which encodings they are read, and which characters a caption may hold."""
+"""Reading text files in Unicode encodings, and checking the characters of captions."""
 
 import codecs
 import re
@@ -18,10 +18,12 @@ _MARKS = (
 
 
 def read_text(path: Path) -> str:
-    """Text in UTF-8, or in UTF-16 or UTF-32 with a byte order mark; lines end with a newline alone.
+    """Read a text file in UTF-8, or in UTF-16 or UTF-32 with a byte order mark.
+
+    All line ends become newlines.
 
     Raises:
-        ValueError: naming the file, if it is none of these.
+        ValueError: If the file is in none of these encodings.
     """
     content = path.read_bytes()
     mark, encoding = next(((mark, name) for mark, name in _MARKS if content.startswith(mark)), (b"", "utf-8"))
@@ -33,14 +35,20 @@ def read_text(path: Path) -> str:
 
 
 def check_characters(text: str, *, where: str, name: str) -> None:
-    """Refuse a text with a character that no caption may hold; ``name`` says what the text is."""
+    """Raise if a text holds a forbidden character, such as a control character.
+
+    Args:
+        text: The text.
+        where: File and line, for the error.
+        name: What the text is, for the error.
+    """
     match = _FORBIDDEN.search(text)
     if match:
         raise ValueError(f"{where}: the {name} holds the character U+{ord(match[0]):04X}; take it out")
 
 
 def shown(value: object, length: int = 40) -> str:
-    """A value from a file for a message, in one short line."""
+    """A value from a file as one short line for an error message."""
     if isinstance(value, int) and abs(value) >= 10**20:
         return "a number of more than 20 digits"
     text = value if isinstance(value, str) else _FORBIDDEN.sub("?", f"{value}")

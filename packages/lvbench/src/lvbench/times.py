@@ -1,4 +1,4 @@
-"""Ranges of times at the end or the start of a caption: (00s - 03s), [0:00 - 0:03], 00:00:03 --> 00:00:06."""
+"""Time ranges at the end or the start of a caption, such as (00s - 03s), [0:00 - 0:03] or 00:00:03 --> 00:00:06."""
 
 import math
 import re
@@ -22,7 +22,8 @@ _RANGE = rf"(?:from )?(?P<start>{_TIMED}|{_NUMBER}){_JOIN}(?P<end>{_TIMED}|{_NUM
 _CLOSED = r" {0,9}(?P<close>[)>]{0,3})"
 _AT_END = re.compile(rf"{_BEGIN}(?P<open>(?<![(<])[(<]{{0,3}}) {{0,9}}{_RANGE}{_CLOSED}(?P<stop>\W*)$")
 _AT_START = re.compile(rf"^[^\w(<]*(?P<open>[(<]{{0,3}}) {{0,9}}{_RANGE}{_CLOSED}(?![0-9a-z])")
-# Two times in a row with a dash, one in brackets or half a range in brackets, one behind @ or before a colon.
+# What looks like a range: two times joined by a dash, a time or half a range in brackets, a time after @ or before
+# a colon.
 _ANY = rf"(?:[0-9]{{1,4}}(?::[0-9]{{2}}){{1,4}}(?:[.,][0-9]{{1,9}})?(?![0-9:])|{_TIMED})"
 _LIKE = re.compile(
     rf"{_BEGIN}(?:{_ANY}{_JOIN}{_ANY}|[(<] ?{_ANY} ?(?:[)>]|{_JOIN}|[/;,|+] ?(?:{_ANY} ?)?[)>])|@ ?{_ANY})"
@@ -36,7 +37,7 @@ _SPELLED = re.compile(rf"[(<] ?{_NUMBER} ?(?:seconds?|minutes?|hours?) ?[)>]")
 _METRES = re.compile(rf"(?:{_NUMBER} ?m?{_JOIN})?{_NUMBER} ?m")
 _PART = re.compile(rf"({_NUMBER}) ?({_UNIT})")
 _REACH = 160
-"""No range is longer than this: only so much of either end of a caption is looked at."""
+"""Longest range in characters. Only this much of either end of a caption is searched."""
 _SEPARATORS = " \t\n:;,.|/-‐‑‒–—―−*_>"
 
 
@@ -50,7 +51,7 @@ class Timed:
 
 
 class _Plain(dict[int, str]):
-    """Every character as the one that it stands for: dashes, brackets, digits and signs of any script."""
+    """A table for ``str.translate`` that maps dashes, brackets, digits and signs of all scripts to ASCII."""
 
     def __missing__(self, code: int) -> str:
         self[code] = _plain_character(chr(code))
@@ -89,7 +90,12 @@ _PLAIN = _Plain()
 
 
 def seconds_of(text: str, unit: float = 1.0) -> float | None:
-    """Seconds of one time; a bare number is of the given unit; None: it is no time."""
+    """The seconds that a text such as 1:02 or 3.5s stands for, or None if it is no time.
+
+    Args:
+        text: The text.
+        unit: Seconds of the unit of a number without unit.
+    """
     plain = text.translate(_PLAIN).strip() if len(text) <= _REACH else ""
     if re.fullmatch(_CLOCK, plain):
         numbers = re.sub(r" ?[a-z]+$", "", plain).replace(",", ".").split(":")
@@ -97,19 +103,20 @@ def seconds_of(text: str, unit: float = 1.0) -> float | None:
             return None
         return math.fsum(float(number) * 60**power for power, number in enumerate(reversed(numbers)))
     if re.fullmatch(_TIMED, plain):
-        if re.search(r",[0-9]{3} ?[a-z]", plain):  # 1,000s: a thousand, or one?
+        if re.search(r",[0-9]{3} ?[a-z]", plain):  # 1,000s may be a thousand seconds or one
             return None
         return math.fsum(float(number.replace(",", ".")) * _UNITS[name] for number, name in _PART.findall(plain))
     return float(plain.replace(",", ".")) * unit if re.fullmatch(_NUMBER, plain) else None
 
 
 def timed_caption(text: str, *, strict: bool = False) -> Timed | None:
-    """A caption that ends or begins with its range, as far as its brackets and units say that it is one.
+    """Separate a caption from the time range at its end or start; None if it has no range.
 
     Args:
-        text: the caption.
-        strict: the text may have no range at all; numbers without unit, and a range without brackets that might be
-            part of a sentence, are then none. In a list of captions each has a range, so that more is understood.
+        text: The caption with its range.
+        strict: Whether the text may have no range. Then numbers without unit, and a range without brackets that might
+            be part of a sentence, do not count as a range. In a list of captions every item has a range, so there they
+            do.
     """
     plain = text.translate(_PLAIN)
     for match in _candidates(plain):
@@ -128,13 +135,13 @@ def timed_caption(text: str, *, strict: bool = False) -> Timed | None:
 
 
 def _is_separated(before: str) -> bool:
-    """Whether a comma, colon, semicolon, bar, dash or line break stands before a range without brackets."""
+    """Whether the text before a range without brackets ends with a comma, colon, semicolon, bar, dash or line break."""
     stripped = before.rstrip()
     return "\n" in before[len(stripped) :] or stripped[-1:].translate(_PLAIN) in (",", ":", ";", "|", "-", "~")
 
 
 def _is_range(match: "_Match", *, bracketed: bool, strict: bool) -> bool:
-    """Whether it is one of times rather than of decades, lengths or counts."""
+    """Whether a match is a range of times, not of decades, lengths or counts."""
     timed = [name for name in ("start", "end") if not re.fullmatch(_NUMBER, match[name])]
     span = f"{match['start']} - {match['end']}"
     decades = _DECADES.fullmatch(span) is not None
@@ -148,7 +155,7 @@ def _is_range(match: "_Match", *, bracketed: bool, strict: bool) -> bool:
 
 
 def _candidates(plain: str) -> Iterator["_Match"]:
-    """Ranges at the end and at the start of a text."""
+    """What may be a range at the end or at the start of a text."""
     shift = max(0, len(plain) - _REACH)
     if match := _AT_END.search(plain[shift:]):
         yield _Match(match, shift)
@@ -157,7 +164,7 @@ def _candidates(plain: str) -> Iterator["_Match"]:
 
 
 class _Match:
-    """A match of a part of a text, in places of the whole text."""
+    """A match in a part of a text, with positions in the whole text."""
 
     def __init__(self, match: re.Match[str], shift: int) -> None:
         self.match = match
@@ -168,23 +175,23 @@ class _Match:
         return self.match[name]
 
     def start(self) -> int:
-        """Where the range begins, with its brackets."""
+        """Position at which the range begins, with its brackets."""
         return self.shift + self.match.start()
 
     def end(self) -> int:
-        """Where the range ends, with its brackets."""
+        """Position at which the range ends, with its brackets."""
         return self.shift + self.match.end("close")
 
 
 def _values(start: str, end: str) -> tuple[float | None, float | None]:
-    """Seconds of both; a bare number has the unit of the other time."""
+    """Seconds of both times of a range; a number without unit has the unit of the other time."""
     units = [_PART.findall(part) for part in (start, end)]
     ends, starts = ([_UNITS[one[0][1]]] if len(one) == 1 else [1.0] for one in (units[1], units[0]))
     return seconds_of(start, ends[0]), seconds_of(end, starts[0])
 
 
 def _rest(text: str, match: _Match, *, whole: bool) -> str:
-    """The caption without its range; punctuation after it stays."""
+    """The caption without its range; punctuation after the range stays."""
     before, after = text[: match.start()], text[match.end() :]
     if match.at_end:
         if whole:
@@ -196,7 +203,7 @@ def _rest(text: str, match: _Match, *, whole: bool) -> str:
 
 
 def range_left(text: str) -> str | None:
-    """What looks like a range of times anywhere in a text, or None; decades, durations and lengths are none."""
+    """The first part of a text that looks like a time range, or None; decades, durations and lengths do not count."""
     prose = (_DECADES, _SPELLED, _METRES)
     found = _LIKE.finditer(text.translate(_PLAIN))
     match = next((match for match in found if not any(each.fullmatch(match[0]) for each in prose)), None)

@@ -3,6 +3,7 @@
 from importlib.metadata import version
 
 from bdiff import defaults
+from bdiff.defaults import Sampling
 
-__all__ = ["defaults"]
+__all__ = ["Sampling", "defaults"]
 __version__ = version("bdiff")

@@ -1,12 +1,13 @@
 """What `bdiff sample` does unless told otherwise, and where the shipped files are."""
 
 import math
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kvbank.policies import Policy
+    from kvbank import Policy
 
 WEIGHTS = Path(__file__).parent / "weights"
 """The shipped model: transformer/, vae.safetensors and, if it differs from `Sampling`, sampling.json."""
@@ -26,18 +27,18 @@ MEMORY_LIMIT = 128 * 10**6
 """Bytes of keys and values of the past that a run holds in memory; the rest is read from disk when it is recalled."""
 
 SEED = 8
-"""Of `bdiff sample`: one whose fox stands out from the places it makes up; chosen by its look."""
+"""Seed of `bdiff sample`: the fox stands out from the places; chosen by its look."""
 
 DTYPES = ("float32", "bfloat16", "float16")
-"""What a transformer computes in."""
+"""Number types of a transformer."""
 
 NOISES = ("fresh", "shared")
 """Names of the base noise."""
 
 MODES = ("cached", "overlap", "whole")
-"""Orders of denoising: chunk by chunk with a memory; windows that overlap; all frames at once."""
+"""Orders of denoising: chunk by chunk with a memory; in windows that overlap; all frames at once."""
 WINDOW, OVERLAP = 5, 1
-"""Chunks that the overlap mode sees at once, and those of them that it has made before, as SkyReels-V2 was sampled."""
+"""Chunks that a window of the overlap mode holds, and how many of them are made before: as SkyReels-V2 is sampled."""
 
 SOLVERS = ("euler", "scheduler", "renoise")
 """Steps between levels: Euler's; those of the model's own scheduler; clean estimate and new noise (few-step models)."""
@@ -49,11 +50,27 @@ POLICIES = ("semantic", "rolling", "sink", "dynamic", "full")
 """Names of `policy`."""
 
 POLICY = "semantic"
-"""The one of them that is taken unless another is asked for."""
+"""The default policy."""
 
 _MOST = 100_000
-"""No setting is larger; most are far smaller."""
-_MAY_BE_ZERO = ("seniority", "num_sink", "richness")
+"""Largest value of any setting."""
+_MAY_BE_ZERO = ("age_bonus", "num_sink", "richness")
+
+
+_OLD_NAMES = {"seniority": "age_bonus"}
+"""Names of settings in files of older versions, and what they are called now."""
+
+
+def setting(default: Any, help_text: str, *, least: float | None = None, most: float | None = None) -> Any:
+    """A field of `Sampling` that is an option of commands, too.
+
+    Args:
+        default: Its value where neither a model nor a user says another.
+        help_text: What the option's help says.
+        least: The smallest number that the option takes; None: any above 0.
+        most: The largest number that the option takes.
+    """
+    return field(default=default, metadata={"help": help_text, "least": least, "most": most})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,32 +81,34 @@ class Sampling:
     """Frames a second."""
     latent_frames: int = 5
     """Latent frames of a chunk."""
-    height: int = 64
-    """Pixels, before --scale."""
-    width: int = 64
-    """Pixels, before --scale."""
-    scale: int = 4
-    """Each pixel of the model becomes a square of this side in the file."""
-    steps: int = 16
+    steps: int = setting(16, "Denoising steps a chunk.", least=1, most=1000)
     """Denoising steps a chunk."""
+    guidance: float = setting(2.0, "Classifier-free guidance, 1 for none.", most=1000)
+    """Classifier-free guidance, 1 for none."""
     shift: float = 3.0
     """Shift of the denoising grid towards noise."""
-    guidance: float = 2.0
-    """Classifier-free guidance."""
-    mode: str = "cached"
+    noise: str = setting("fresh", "Own noise for each chunk, or shared.")
+    """Base noise of a chunk: its own (fresh) or that of all chunks (shared, the paper's); one of `NOISES`."""
+    age_bonus: float = setting(
+        0.0, "How much the semantic memory prefers a place's first visits to later ones.", least=0, most=100
+    )
+    """How much the semantic memory prefers earlier visits to later ones, see `kvbank.SemanticSparse`."""
+    num_sink: int = setting(0, "First chunks that the semantic memory shows every chunk, too.", least=0, most=1000)
+    """Chunks from the start of the video that the semantic memory shows every chunk beside the others."""
+    mode: str = setting("cached", "Order of denoising.")
     """Order of denoising, one of `MODES`."""
-    solver: str = "euler"
-    """One of `SOLVERS`."""
-    negative: str | None = None
+    solver: str = setting("euler", "Steps between levels.")
+    """Steps between levels, one of `SOLVERS`."""
+    negative: str | None = setting(None, "Prompt that guidance moves away from.")
     """Prompt that guidance moves away from; None: no text at all, as the shipped model learned it."""
-    noise: str = "fresh"
-    """Base noise of a chunk: its own (fresh) or that of all chunks (shared, the paper's)."""
-    seniority: float = 0.0
-    """Of the semantic memory, see `kvbank.SemanticSparse`: how much earlier visits are preferred to later ones."""
-    num_sink: int = 0
-    """Of the semantic memory: chunks from the start of the film that every chunk is shown beside the others."""
-    richness: int = 1
-    """Of the storyworld films that the model knows; benches let it tell such."""
+    height: int = setting(64, "Pixels of a frame, before --scale.", least=8)
+    """Pixels, before --scale."""
+    width: int = setting(64, "Pixels of a frame, before --scale.", least=8)
+    """Pixels, before --scale."""
+    scale: int = setting(4, "Side of a model pixel in the video.", least=1, most=32)
+    """Each pixel of the model becomes a square of this side in the file."""
+    richness: int = setting(1, "Stories of storyworld: 0 flat, 1 landmarks, 2 light and camera.", least=0, most=2)
+    """Richness of the storyworld videos that the model knows; benches sample such."""
 
     def __post_init__(self) -> None:
         for name, known in (("noise", NOISES), ("mode", MODES), ("solver", SOLVERS)):
@@ -97,17 +116,17 @@ class Sampling:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(known)}")
         if not isinstance(self.negative, str | None):
             raise ValueError(f"negative is {self.negative!r}; expected a prompt, or null for no text")
-        for field in (field for field in fields(self) if field.type in (int, float)):
-            value = getattr(self, field.name)
-            if isinstance(value, bool) or not isinstance(value, int | field.type) or not math.isfinite(value):
-                kind = "a whole number" if field.type is int else "a finite number"
-                raise ValueError(f"{field.name} is {value!r}; expected {kind}")
-            or_none = field.name in _MAY_BE_ZERO
+        for known in (one for one in fields(self) if one.type in (int, float)):
+            value = getattr(self, known.name)
+            if isinstance(value, bool) or not isinstance(value, int | known.type) or not math.isfinite(value):
+                kind = "a whole number" if known.type is int else "a finite number"
+                raise ValueError(f"{known.name} is {value!r}; expected {kind}")
+            or_none = known.name in _MAY_BE_ZERO
             least = "a number from 0" if or_none else "a number above 0"
             if value > _MOST:
-                raise ValueError(f"{field.name} is {value}; expected at most {_MOST}")
+                raise ValueError(f"{known.name} is {value}; expected at most {_MOST}")
             if value < 0 or (value == 0 and not or_none):
-                raise ValueError(f"{field.name} is {value}; expected {least}")
+                raise ValueError(f"{known.name} is {value}; expected {least}")
 
     @property
     def frames_per_chunk(self) -> int:
@@ -116,38 +135,66 @@ class Sampling:
 
     def memory(self, name: str = "semantic") -> "Policy":
         """The memory policy of that name, see `policy`, with the settings of this model."""
-        return policy(name, seniority=self.seniority, num_sink=self.num_sink)
+        return policy(name, age_bonus=self.age_bonus, num_sink=self.num_sink)
+
+    def changed(self, settings: Mapping[str, Any]) -> "Sampling":
+        """These settings but for some.
+
+        Args:
+            settings: Other values by the names of fields; None is as not given.
+
+        Raises:
+            ValueError: If there is no such setting, or a value is not valid.
+        """
+        known = [one.name for one in fields(self)]
+        if unknown := [name for name in settings if name not in known]:
+            raise ValueError(f"unknown setting {unknown[0]!r}; known are {', '.join(known)}")
+        return replace(self, **{name: value for name, value in settings.items() if value is not None})
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any], *, otherwise: "Sampling | None" = None) -> "Sampling":
+        """The settings that a file holds, of this version or an older one.
+
+        Args:
+            values: Settings by name.
+            otherwise: The rest; None: the defaults.
+
+        Raises:
+            ValueError: If there is no such setting, or a value is not valid.
+        """
+        named = {_OLD_NAMES.get(name, name): value for name, value in values.items()}
+        known = [one.name for one in fields(cls)]
+        if unknown := [name for name in named if name not in known]:
+            raise ValueError(f"unknown setting {unknown[0]!r}; known are {', '.join(known)}")
+        return replace(otherwise or cls(), **named)
 
     @classmethod
     def of_model(cls, folder: Path, *, otherwise: "Sampling | None" = None) -> "Sampling":
         """The settings of a model folder; what its sampling.json does not say is as `otherwise`, or the default."""
-        file, otherwise = folder / "sampling.json", otherwise or cls()
+        file = folder / "sampling.json"
         if not file.exists():
-            return otherwise
+            return otherwise or cls()
         from bdiff_core.checkpoint.places import read_json
 
-        values, known = read_json(file), [field.name for field in fields(cls)]
-        if unknown := [name for name in values if name not in known]:
-            raise ValueError(f"{file}: unknown setting {unknown[0]!r}; known are {', '.join(known)}")
         try:
-            return replace(otherwise, **values)
+            return cls.from_json(read_json(file), otherwise=otherwise)
         except ValueError as error:
             raise ValueError(f"{file}: no valid sampling settings: {error}") from None
 
 
-def policy(name: str, *, coverage: float | None = None, seniority: float = 0.0, num_sink: int = 0) -> "Policy":
+def policy(name: str, *, coverage: float | None = None, age_bonus: float = 0.0, num_sink: int = 0) -> "Policy":
     """A memory policy by name; all but `full` show at most four chunks, beside the sink of the semantic one.
 
     Args:
         name: One of `POLICIES`.
         coverage: Share of the attention that the kept tokens of a chunk cover, in (0, 1]; None: the policy's own.
-        seniority: Of the semantic policy; others choose by no similarity, which it would be added to.
-        num_sink: Of the semantic policy; to others it is nothing.
+        age_bonus: Setting of the semantic policy; others choose by no similarity, which it would be added to.
+        num_sink: Setting of the semantic policy; others do without.
 
     Raises:
         ValueError: If there is no such policy, or it keeps all tokens and a coverage is given.
     """
-    found = _policy(name, seniority, num_sink)
+    found = _policy(name, age_bonus, num_sink)
     if coverage is None:
         return found
     import kvbank
@@ -157,12 +204,12 @@ def policy(name: str, *, coverage: float | None = None, seniority: float = 0.0, 
     return replace(found, coverage=coverage)
 
 
-def _policy(name: str, seniority: float, num_sink: int) -> "Policy":
+def _policy(name: str, age_bonus: float, num_sink: int) -> "Policy":
     import kvbank
 
     match name:
         case "semantic":
-            return kvbank.SemanticSparse(top_l=2, num_recent=2, coverage=0.98, seniority=seniority, num_sink=num_sink)
+            return kvbank.SemanticSparse(top_l=2, num_recent=2, coverage=0.98, seniority=age_bonus, num_sink=num_sink)
         case "rolling":
             return kvbank.Rolling(num_chunks=4)
         case "sink":

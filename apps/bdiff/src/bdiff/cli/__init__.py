@@ -1,6 +1,7 @@
 """The command line of `bdiff`: what the commands of other distributions share with its own."""
 
 from bdiff.cli.runs import MEMORY_LIMIT_OPTION, check_device
+from bdiff.cli.settings import Renamed, setting_options
 from bdiff.cli.terminal import (
     NAME,
     PATH,
@@ -22,11 +23,13 @@ __all__ = [
     "WORKERS",
     "NamedPath",
     "Positive",
+    "Renamed",
     "check_device",
     "given",
     "num_chunks",
     "output_folder",
     "refuse_idle",
     "say",
+    "setting_options",
     "show_figures",
 ]

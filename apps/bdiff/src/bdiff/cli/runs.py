@@ -1,4 +1,4 @@
-"""Commands that work on a run: go on with it, take its end again, make it longer, show what it remembered."""
+"""Commands that work on a run: go on with it, make its end anew, make it longer, show what it remembered."""
 
 import errno
 import json
@@ -13,9 +13,7 @@ from bdiff.cli.terminal import PATH, beside, free_folder, output_folder, progres
 from bdiff.defaults import MEMORY_LIMIT
 
 if TYPE_CHECKING:
-    from bdiff.run.loading import Parts
-    from bdiff.run.spec import Script
-    from bdiff.run.state import RunState
+    from bdiff.run import LoadedRun, RunSpec, RunState
 
 _RUN = click.argument("run", type=PATH)
 MEMORY_LIMIT_OPTION = click.option(
@@ -40,21 +38,21 @@ def resume_command(run: Path, memory_limit: int | None, as_json: bool) -> None:
     The video becomes the one that an uninterrupted run would have made. Of a finished run, files that are gone, and a
     video that was cut or damaged, are written again from the chunks.
     """
-    from bdiff.run.state import RunState
+    from bdiff.run import RunState
 
     state = RunState(run)
-    script = state.script()
-    if state.is_finished(script):
-        from bdiff.run.record import lacks
+    spec = state.spec()
+    if state.is_finished(spec):
+        from bdiff.run import lacks
 
         lacking = lacks(run)
         if lacking is None:
-            say(f"{run / 'video.mp4'} is complete: {len(script.takes)} chunks")
+            say(f"{run / 'video.mp4'} is complete: {len(spec.chunks)} chunks")
             return
         say(f"{run}: {lacking}; all files are written again from the finished chunks")
-    limit = memory_bytes(memory_limit, script)
-    parts = _parts(script, run, state, num_made=state.num_chunks)
-    make_video(parts, fresh=False, memory_limit=limit, as_json=as_json)
+    limit = memory_bytes(memory_limit, spec)
+    loaded = _loaded(spec, run, state, num_made=state.num_chunks)
+    make_video(loaded, fresh=False, memory_limit=limit, as_json=as_json)
 
 
 @click.command("reroll")
@@ -63,10 +61,10 @@ def resume_command(run: Path, memory_limit: int | None, as_json: bool) -> None:
 @click.option(
     "--seed",
     type=click.IntRange(0, 2**63 - 1),
-    help="Of the new noise. Default: the next one; with --prompt, the same.",
+    help="Seed of the new noise. Default: the next one; with --prompt, the same.",
 )
-@click.option("--prompt", help="Of that chunk, and of those after it that had the same. Default: as it was.")
-@click.option("--out", type=PATH, help="Folder of the new film. Default: RUN-from-N.")
+@click.option("--prompt", help="Prompt of that chunk, and of those after it that had the same. Default: as it was.")
+@click.option("--out", type=PATH, help="Folder of the new video. Default: RUN-from-N.")
 @MEMORY_LIMIT_OPTION
 @_JSON
 def reroll_command(
@@ -78,24 +76,24 @@ def reroll_command(
     memory_limit: int | None,
     as_json: bool,
 ) -> None:
-    """Make a film that goes another way from a chunk on; the film it starts from stays as it is."""
-    from bdiff.run.state import RunState
+    """Make another video of a run from a chunk on; the run itself stays as it is."""
+    from bdiff.run import RunState
     from bdiff_core import Storyboard
 
     state = RunState(run)
-    script = state.script()
-    _check_chunks_stay(script, run)
+    spec = state.spec()
+    _check_chunks_stay(spec, run)
     if prompt is not None:
         prompt = Storyboard.from_prompts([prompt]).shots[0].prompt
-    script = script.retaken(first, seed=seed, prompt=prompt)
+    spec = spec.rerolled(first, seed=seed, prompt=prompt)
     if state.num_chunks < first:
         raise ValueError(f"{run} has {state.num_chunks} chunks; expected at least {first}: bdiff resume {run}")
-    limit = memory_bytes(memory_limit, script)
+    limit = memory_bytes(memory_limit, spec)
     folder = free_folder(out or beside(run, f"-from-{first}"), overwrite=False)
-    parts = _parts(script, folder, state, num_made=first)
+    loaded = _loaded(spec, folder, state, num_made=first)
     with output_folder(folder):
         state.branch(folder, first)
-        make_video(parts, fresh=False, memory_limit=limit, as_json=as_json)
+        make_video(loaded, fresh=False, memory_limit=limit, as_json=as_json)
 
 
 @click.command("extend")
@@ -108,21 +106,20 @@ def reroll_command(
 def extend_command(
     run: Path, storyboard: Path | None, prompts: tuple[str, ...], long: bool, memory_limit: int | None, as_json: bool
 ) -> None:
-    """Make a film longer; what it shows so far stays the same."""
+    """Make a video longer; what it shows so far stays the same."""
     if bool(storyboard) == bool(prompts):
         raise click.UsageError("give --storyboard or --prompt: what is to come next")
-    from bdiff.run.lengths import storyboard_prompts
-    from bdiff.run.state import RunState
+    from bdiff.run import RunState, storyboard_prompts
     from bdiff_core import Storyboard
 
     board = Storyboard.from_prompts(prompts) if storyboard is None else Storyboard.load(storyboard)
     state = RunState(run)
-    script = state.script()
-    _check_chunks_stay(script, run)
-    script = script.extended(storyboard_prompts(board, script.sampling, after=len(script.takes), long=long))
-    limit = memory_bytes(memory_limit, script)
-    parts = _parts(script, run, state, num_made=state.num_chunks)
-    make_video(parts, fresh=False, memory_limit=limit, as_json=as_json)
+    spec = state.spec()
+    _check_chunks_stay(spec, run)
+    spec = spec.extended(storyboard_prompts(board, spec.sampling, after=len(spec.chunks), long=long))
+    limit = memory_bytes(memory_limit, spec)
+    loaded = _loaded(spec, run, state, num_made=state.num_chunks)
+    make_video(loaded, fresh=False, memory_limit=limit, as_json=as_json)
 
 
 @click.command("trace")
@@ -143,15 +140,15 @@ RUN_COMMANDS = (resume_command, reroll_command, extend_command, trace_command)
 """Commands of the top level."""
 
 
-def make_video(parts: "Parts", *, fresh: bool, memory_limit: int, as_json: bool) -> None:
+def make_video(loaded: "LoadedRun", *, fresh: bool, memory_limit: int, as_json: bool) -> None:
     """Run the loop with a progress bar, and say what came of it; `memory_limit` is in bytes."""
-    from bdiff.run.sample import sample
+    from bdiff.run import sample
 
-    folder = parts.out
+    folder = loaded.out
     command = shlex.join(["bdiff", *sys.argv[1:]])
     try:
-        with progress_bar(len(parts.plan)) as show:
-            record = sample(parts, fresh=fresh, memory_limit=memory_limit, on_chunk=show, command=command)
+        with progress_bar(len(loaded.plan)) as show:
+            record = sample(loaded, fresh=fresh, memory_limit=memory_limit, on_chunk=show, command=command)
     except KeyboardInterrupt:
         say(f"bdiff: stopped; bdiff resume {shlex.quote(str(folder))} goes on")
         sys.exit(130)
@@ -167,7 +164,7 @@ def make_video(parts: "Parts", *, fresh: bool, memory_limit: int, as_json: bool)
         click.echo(json.dumps(record, indent=2, ensure_ascii=False))
 
 
-def memory_bytes(megabytes: int | None, script: "Script") -> int:
+def memory_bytes(megabytes: int | None, spec: "RunSpec") -> int:
     """Bytes of past keys and values that a run may hold in memory.
 
     Raises:
@@ -175,14 +172,14 @@ def memory_bytes(megabytes: int | None, script: "Script") -> int:
     """
     if megabytes is None:
         return MEMORY_LIMIT
-    require_memory(script, "--memory-limit")
+    require_memory(spec, "--memory-limit")
     return megabytes * 1_000_000
 
 
-def require_memory(script: "Script", option: str) -> None:
+def require_memory(spec: "RunSpec", option: str) -> None:
     """Raise a ValueError if an option of the memory is given to a run that remembers nothing."""
-    if script.sampling.mode != "cached":
-        raise ValueError(f"{option} is of the memory, which the {script.sampling.mode} mode has not; leave it out")
+    if spec.sampling.mode != "cached":
+        raise ValueError(f"{option} is of the memory, which the {spec.sampling.mode} mode has not; leave it out")
 
 
 def check_device(device: str) -> None:
@@ -198,31 +195,31 @@ def check_device(device: str) -> None:
         raise ValueError(f"device {device!r} cannot be used here; there is {', '.join(there)}") from None
 
 
-def _check_chunks_stay(script: "Script", run: Path) -> None:
+def _check_chunks_stay(spec: "RunSpec", run: Path) -> None:
     """Whether chunks stay as they are while others are made."""
-    mode = script.sampling.mode
+    mode = spec.sampling.mode
     if mode != "cached":
         raise ValueError(
             f"{run} was made in the {mode} mode, in which chunks are made together and none would stay the same; "
-            "bdiff sample makes another film"
+            "bdiff sample makes another video"
         )
 
 
-def _parts(script: "Script", folder: Path, state: "RunState", *, num_made: int) -> "Parts":
-    """What a script that was written earlier is made with, if it is still the same.
+def _loaded(spec: "RunSpec", folder: Path, state: "RunState", *, num_made: int) -> "LoadedRun":
+    """The parts of a run that was specified earlier, if they are still the same.
 
-    `state` is of the run before, of which so many chunks stay.
+    `state` is of the run before; so many of its chunks stay.
     """
-    from bdiff.run.loading import load_parts
+    from bdiff.run import load_run
 
-    if problem := script.missing():
+    if problem := spec.missing():
         raise ValueError(f"{problem} since this run began; bring back that model, or make the video anew")
-    if script.init_video is not None and state.lacks_given(script) and (problem := script.init_video.missing()):
+    if spec.init_video is not None and state.lacks_given(spec) and (problem := spec.init_video.missing()):
         raise ValueError(f"{problem} since this run began, and was not read to its end; bring it back")
-    if script.image is not None and script.needs_picture(num_made) and (problem := script.image.missing()):
+    if spec.image is not None and spec.needs_picture(num_made) and (problem := spec.image.missing()):
         raise ValueError(f"{problem} since this run began; bring back that picture, or make the video anew")
-    check_device(script.device)
-    return load_parts(script, folder, num_made=num_made)
+    check_device(spec.device)
+    return load_run(spec, folder, num_made=num_made)
 
 
 def _say(record: dict[str, Any], folder: Path) -> None:

@@ -13,7 +13,7 @@ import click
 from vde_metrics.command_line import one_line
 
 if TYPE_CHECKING:
-    from bdiff.run.sample import Progress
+    from bdiff.run import Progress
 
 
 class Positive(click.ParamType):

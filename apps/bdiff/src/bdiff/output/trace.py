@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from bdiff.files.whole import write_whole
+from bdiff.files import write_whole
 from bdiff.output.contact_sheet import COLOURS, FAINT, INK, MEANING, PAPER
 from bdiff.output.markdown import markdown_table
 

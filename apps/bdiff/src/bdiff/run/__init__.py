@@ -1,1 +1,58 @@
-"""Making videos."""
+"""Making videos: from what a user asks for to a video, its record, and what it takes to go on with it."""
+
+from bdiff.run.allocator import give_back_freed, keep_freed_memory
+from bdiff.run.checkpoints import convert, describe, inspect
+from bdiff.run.config import SampleConfig
+from bdiff.run.finished import lacks
+from bdiff.run.given_video import describe_video
+from bdiff.run.lengths import storyboard_prompts
+from bdiff.run.loading import LoadedRun, load_run
+from bdiff.run.models import Source, load_model, local_folder
+from bdiff.run.plan import Plan, plan_run
+from bdiff.run.plan_text import plan_line, plan_lines, plan_refusal
+from bdiff.run.recovery import Recovered, recover
+from bdiff.run.sample import Progress, sample
+from bdiff.run.spec import ChunkSpec, RunSpec
+from bdiff.run.specify import make_spec
+from bdiff.run.state import RunState
+from bdiff.run.wiring import ChunkNoise, generate_chunks, make_memory, make_noise, make_solver
+
+__all__ = [  # noqa: RUF022 (grouped by use)
+    # from what is asked for to a video
+    "SampleConfig",
+    "make_spec",
+    "RunSpec",
+    "ChunkSpec",
+    "plan_run",
+    "Plan",
+    "plan_line",
+    "plan_lines",
+    "plan_refusal",
+    "load_run",
+    "LoadedRun",
+    "sample",
+    "Progress",
+    # going on with a run
+    "RunState",
+    "recover",
+    "Recovered",
+    "lacks",
+    # noise, solver, grid and memory
+    "ChunkNoise",
+    "generate_chunks",
+    "make_memory",
+    "make_noise",
+    "make_solver",
+    # models
+    "Source",
+    "load_model",
+    "local_folder",
+    "convert",
+    "describe",
+    "inspect",
+    # what else makers of videos need
+    "give_back_freed",
+    "keep_freed_memory",
+    "describe_video",
+    "storyboard_prompts",
+]

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from bdiff.files.whole import sha256
+from bdiff.files import sha256
 from bdiff_core import save_transformer
 from bdiff_core.checkpoint import Format, open_checkpoint
 from bdiff_core.config import NativeMode
@@ -20,7 +20,7 @@ def inspect(path_or_repo: str, *, entry: str | None = None, hashed: bool = True)
 
     Args:
         path_or_repo: A folder, a file, or a repository of the hub.
-        entry: Of a `.pt`, which of its entries.
+        entry: Which entry of a `.pt`.
         hashed: Compute the SHA-256 of each file, and of all: of one file its own, of several that of theirs in order of
             name, one a line.
 
@@ -51,7 +51,7 @@ def inspect(path_or_repo: str, *, entry: str | None = None, hashed: bool = True)
     }
 
 
-def lines(facts: Mapping[str, Any]) -> list[str]:
+def describe(facts: Mapping[str, Any]) -> list[str]:
     """The facts of `inspect`, for people."""
     stored = sum(facts["dtypes"].values())
     dtypes = ", ".join(
@@ -95,7 +95,7 @@ def convert(
         format: Format of the target; None: `pt` for such a file, else `bdiff`.
         dtype: Name of a torch dtype; None: as stored.
         mode: Native mode to note with it; None: that of the source.
-        entry: Of a `.pt`, which of its entries.
+        entry: Which entry of a `.pt`.
         loras: To merge: each `path` or `path@strength`.
         max_file_bytes: Split the weights into files of at most so many bytes.
         overwrite: Write even where something is.

@@ -8,11 +8,11 @@ from torch import Tensor
 from kvbank import KVBank
 
 
-class LateMemory:
+class DeferredMemory:
     """A memory that a chunk enters when the next one asks for it: by then the chunk itself is safe on disk.
 
     So a bank that lives in a folder is never ahead of the chunks, whenever a run is stopped. The layers of a chunk are
-    computed when they enter; those of a film's last chunk never are.
+    computed when they enter; those of the last chunk never are.
     """
 
     def __init__(self, bank: KVBank) -> None:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bdiff.files.whole import missing
+from bdiff.files import missing
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GivenPicture:
-    """A picture that a film begins with."""
+    """A picture that a video begins with."""
 
     path: str
-    """Of the file, absolute."""
+    """Absolute path of the file."""
     sha256: str | None
     """None in runs of older versions, which did not note it."""
 

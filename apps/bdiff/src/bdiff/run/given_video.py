@@ -1,4 +1,4 @@
-"""A video that a film goes on from: read as a stream, and given to the model as its first chunks.
+"""A given video that the made one goes on from: read as a stream, and given to the model as its first chunks.
 
 It is read as a player shows it, at the model's size and frame rate. Whole chunks are taken from its end, so that what
 is new follows its last frame; what is left over at its beginning is dropped.
@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bdiff.defaults import Sampling
-from bdiff.files.whole import missing, sha256
+from bdiff.files import missing, sha256
 from bdiff.run.given_picture import to_pixels
 from vde_metrics import VideoFile
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InitVideo:
-    """A video, and what of it a film begins with."""
+    """A given video, and the part of it that the made one begins with."""
 
     path: str
-    """Of the file, absolute."""
+    """Absolute path of the file."""
     sha256: str
     num_chunks: int
-    """Chunks of the film that show it."""
+    """Chunks that show it."""
     dropped_frames: int
     """Left out at its beginning, at the model's frame rate."""
 
@@ -55,7 +55,7 @@ def measure_video(path: Path, sampling: Sampling) -> InitVideo:
     if not num_chunks:
         raise ValueError(
             f"{path}: has {frames} frames at {sampling.fps} a second; expected at least {chunk - 3}, the first chunk "
-            f"of a film ({(chunk - 3) / sampling.fps:.1f} s)" + "".join(f"; {problem}" for problem in problems)
+            f"of a video ({(chunk - 3) / sampling.fps:.1f} s)" + "".join(f"; {problem}" for problem in problems)
         )
     for problem in problems:
         warnings.warn(f"{path}: {problem}", RuntimeWarning, stacklevel=2)
@@ -67,7 +67,7 @@ def measure_video(path: Path, sampling: Sampling) -> InitVideo:
     )
 
 
-def told(video: InitVideo, sampling: Sampling) -> str:
+def describe_video(video: InitVideo, sampling: Sampling) -> str:
     """What is taken of a video and what is dropped, in one line."""
     frames = video.num_chunks * sampling.frames_per_chunk - 3
     dropped = "nothing is dropped"

@@ -1,22 +1,19 @@
-"""What a film begins with: a picture or a video from outside, as the model at hand takes it."""
+"""What a video begins with: a picture or a video from outside, as the model takes it."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from bdiff.defaults import Sampling
-from bdiff.files.whole import sha256
+from bdiff.files import sha256
+from bdiff.run.config import SampleConfig
 from bdiff.run.given_picture import GivenPicture, read_picture
 from bdiff.run.given_video import GivenChunks, InitVideo, measure_video
 from bdiff.run.models import Autoencoder, ImageEncoder
+from bdiff.run.spec import RunSpec
 from bdiff_core import ModelConfig
 from bdiff_core.wan import ImageCondition, image_condition
-
-if TYPE_CHECKING:
-    from bdiff.run.loading import SampleConfig
-    from bdiff.run.spec import Script
 
 
 def wants_picture(model: ModelConfig) -> bool:
@@ -24,7 +21,7 @@ def wants_picture(model: ModelConfig) -> bool:
     return model.in_channels > model.out_channels
 
 
-def check_picture(config: "SampleConfig", sampling: Sampling, model: ModelConfig) -> None:
+def check_picture(config: SampleConfig, sampling: Sampling, model: ModelConfig) -> None:
     """Whether the model takes the picture that it is given, or goes without the one that it is not.
 
     Raises:
@@ -34,7 +31,7 @@ def check_picture(config: "SampleConfig", sampling: Sampling, model: ModelConfig
     if not wants_picture(model):
         if config.image is not None and sampling.mode == "whole":
             raise ValueError(
-                f"{folder}: makes all frames at once from prompts alone and takes no --image; expected an "
+                f"--image needs an image-to-video model in the whole mode; {folder} is text-to-video; expected an "
                 "image-to-video model, or --mode cached or overlap"
             )
         return
@@ -46,8 +43,8 @@ def check_picture(config: "SampleConfig", sampling: Sampling, model: ModelConfig
         raise ValueError(f"{folder}: an image-to-video model, and no picture to begin with; give --image FILE")
 
 
-def noted_picture(config: "SampleConfig", sampling: Sampling) -> GivenPicture | None:
-    """The picture that a film begins with, and what tells it from another one of that name.
+def noted_picture(config: SampleConfig, sampling: Sampling) -> GivenPicture | None:
+    """The picture that a video begins with, and its digest, by which another of that name is noticed.
 
     Raises:
         ValueError: If it cannot be read.
@@ -58,8 +55,8 @@ def noted_picture(config: "SampleConfig", sampling: Sampling) -> GivenPicture | 
     return GivenPicture(path=str(config.image.resolve()), sha256=sha256(config.image))
 
 
-def given_video(config: "SampleConfig", sampling: Sampling) -> InitVideo | None:
-    """The video that a film goes on from, measured.
+def given_video(config: SampleConfig, sampling: Sampling) -> InitVideo | None:
+    """The video that another goes on from, measured.
 
     Raises:
         ValueError: If it cannot be gone on from.
@@ -69,7 +66,7 @@ def given_video(config: "SampleConfig", sampling: Sampling) -> InitVideo | None:
             raise ValueError("--init-prompt says what --init-video shows; give both, or a storyboard alone")
         return None
     if config.image is not None:
-        raise ValueError("a film begins with --image or with --init-video; give one of them")
+        raise ValueError("a video begins with --image or with --init-video; give one of them")
     if sampling.mode == "whole":
         raise ValueError(
             f"{config.model}: the whole mode makes all frames at once and goes on from no video; "
@@ -78,49 +75,49 @@ def given_video(config: "SampleConfig", sampling: Sampling) -> InitVideo | None:
     return measure_video(config.init_video, sampling)
 
 
-def given_chunks(script: "Script", vae: Autoencoder, model: ModelConfig, *, num_made: int = 0) -> Mapping[int, Tensor]:
+def given_chunks(spec: RunSpec, vae: Autoencoder, model: ModelConfig, *, num_made: int = 0) -> Mapping[int, Tensor]:
     """Latents of the chunks that show what was given instead of being made.
 
     Args:
-        script: The film.
+        spec: What is to be made.
         vae: Encodes what was given.
         model: Of the transformer.
         num_made: Chunks that are there already; a picture that they alone need is not read.
     """
-    sampling = script.sampling
-    if script.init_video is not None:
-        return GivenChunks(script.init_video, vae, sampling)
-    if script.image is None or wants_picture(model) or not script.needs_picture(num_made):
+    sampling = spec.sampling
+    if spec.init_video is not None:
+        return GivenChunks(spec.init_video, vae, sampling)
+    if spec.image is None or wants_picture(model) or not spec.needs_picture(num_made):
         return {}
-    picture = read_picture(Path(script.image.path), height=sampling.height, width=sampling.width).to(vae.device)
+    picture = read_picture(Path(spec.image.path), height=sampling.height, width=sampling.width).to(vae.device)
     standing = picture[None, :, None].expand(-1, -1, sampling.frames_per_chunk - 3, -1, -1)
     return {0: vae.encode(standing)[0]}
 
 
 def given_picture(
-    script: "Script", vae: Autoencoder, model: ModelConfig, load_encoder: Callable[[], ImageEncoder | None]
+    spec: RunSpec, vae: Autoencoder, model: ModelConfig, load_encoder: Callable[[], ImageEncoder | None]
 ) -> ImageCondition | None:
     """What an image-to-video model is told of its picture; None for other models, which need no `load_encoder`.
 
     Raises:
         ValueError: If the picture cannot be read, or the model takes other channels than those of Wan's family.
     """
-    if script.image is None or not wants_picture(model):
+    if spec.image is None or not wants_picture(model):
         return None
-    sampling = script.sampling
-    picture = read_picture(Path(script.image.path), height=sampling.height, width=sampling.width).to(vae.device)
+    sampling = spec.sampling
+    picture = read_picture(Path(spec.image.path), height=sampling.height, width=sampling.width).to(vae.device)
     encoder = load_encoder()
     condition = image_condition(
         picture[None],
         vae,
-        num_frames=len(script.takes) * sampling.frames_per_chunk - 3,
+        num_frames=len(spec.chunks) * sampling.frames_per_chunk - 3,
         encoder=None if encoder is None else encoder.model,
         processor=None if encoder is None else encoder.processor,
     )
     extra, found = model.in_channels - model.out_channels, condition.extra.shape[1]
     if extra != found:
         raise ValueError(
-            f"{script.model}: the transformer takes {extra} channels beside the latents; expected {found}, a mask and "
+            f"{spec.model}: the transformer takes {extra} channels beside the latents; expected {found}, a mask and "
             "the picture's latents"
         )
     return condition

@@ -13,12 +13,12 @@ def storyboard_prompts(
     after: int = 0,
     long: bool = False,
 ) -> list[str]:
-    """The prompt of every chunk of a film, or of its continuation.
+    """The prompt of every chunk of a video, or of its continuation.
 
     Args:
         storyboard: What is to be seen.
         sampling: Frames a second and frames of a chunk.
-        seconds: Length of what the storyboard tells; None: the storyboard's.
+        seconds: Length of what the storyboard describes; None: the storyboard's own.
         after: Chunks that are there before.
         long: Allow more than a day in all, up to `defaults.LONGEST`.
 
@@ -35,11 +35,11 @@ def _check_length(
     storyboard: Storyboard, sampling: defaults.Sampling, *, seconds: float | None, after: int, long: bool
 ) -> None:
     """Refuse a video that is too long, before anything is made for its chunks."""
-    told = storyboard.duration if seconds is None else seconds
-    if told is None and storyboard.is_timed:
+    wanted = storyboard.duration if seconds is None else seconds
+    if wanted is None and storyboard.is_timed:
         raise ValueError("the last shot has no end; give it one, or say how long the video is with --seconds")
     chunk, most = sampling.frames_per_chunk / sampling.fps, defaults.LONGEST if long else defaults.DAY
-    length = after * chunk + (len(storyboard.shots) * chunk if told is None else told)
+    length = after * chunk + (len(storyboard.shots) * chunk if wanted is None else wanted)
     if length > most:
         way_out = "shorten it" if long else "shorten it, or allow up to 30 days with --long"
         hint = "; its times are read as seconds" if seconds is None and storyboard.is_timed else ""

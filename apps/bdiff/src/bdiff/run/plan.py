@@ -12,7 +12,7 @@ import torch
 
 from bdiff import defaults
 from bdiff.run.models import Source, is_pipeline
-from bdiff.run.spec import Script
+from bdiff.run.spec import RunSpec
 from bdiff_core.checkpoint.places import visible
 from bdiff_core.config import ModelConfig
 from bdiff_core.costs import ChunkShape, kv_bytes, num_parameters, pass_flops, text_flops
@@ -20,27 +20,27 @@ from bdiff_core.file_kinds import weight_kind
 
 _STRIDE = 8  # pixels of a latent, in every family that is read
 _OTHER = 0.4e9
-"""Bytes of Python, torch and the libraries themselves: of the 544 MB of anonymous memory at the peak of a film of 7
+"""Bytes of Python, torch and the libraries themselves: of the 544 MB of anonymous memory at the peak of a video of 7
 chunks by the shipped model (one thread, 2026-11), 391 MB belong to no other part of a plan."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """What a script comes to."""
+    """What a run will take."""
 
     parameters: int
-    """Of the transformer."""
+    """Parameters of the transformer."""
     chunks: int
     given: int
     """Chunks of them that show a given video: they are read, at one pass each, not made."""
     seconds: float
-    """Of video."""
+    """Length of the video."""
     tokens_per_chunk: int
     context_tokens: int
-    """Of the past that a chunk sees at most, as kept."""
+    """Tokens of the past that a chunk sees at most, as kept."""
     frames_in_view: int
     """Latent frames whose positions a pass tells apart. In the cached mode recalled chunks are counted from the present
-    one, so that it does not grow with the film."""
+    one, so that it does not grow with the video."""
     trained_frames: int | None
     """The most that the model was trained with, where that is known; beyond, it extrapolates."""
     kv_bytes_per_chunk: int
@@ -48,7 +48,7 @@ class Plan:
     kept_bytes_per_chunk: int
     """The same as the memory keeps it, at `share`."""
     share: float
-    """Of the tokens kept, assumed or measured."""
+    """Share of the tokens that are kept, assumed or measured."""
     memory: Mapping[str, int]
     """Bytes by part at the peak."""
     available: int
@@ -88,11 +88,11 @@ class Plan:
         }
 
 
-def plan_run(script: Script, *, memory_limit: int, share: float = 1.0) -> Plan:
-    """What a script will take.
+def plan_run(spec: RunSpec, *, memory_limit: int, share: float = 1.0) -> Plan:
+    """What a run will take.
 
     Args:
-        script: The film.
+        spec: What is to be made.
         memory_limit: Bytes of past keys and values in memory; more are on disk.
         share: Of a chunk's tokens that the memory keeps; runs report theirs in trace.json. 1 is the safe guess.
 
@@ -101,22 +101,22 @@ def plan_run(script: Script, *, memory_limit: int, share: float = 1.0) -> Plan:
     """
     if not 0.0 < share <= 1.0:
         raise ValueError(f"share is {share}; expected a part of the tokens in (0, 1]")
-    folder, sampling, dtype = Path(script.model), script.sampling, getattr(torch, script.dtype)
-    source = Source(folder=folder, dtype=dtype, device=script.device)
+    folder, sampling, dtype = Path(spec.model), spec.sampling, getattr(torch, spec.dtype)
+    source = Source(folder=folder, dtype=dtype, device=spec.device)
     config = source.config
     for name, patch in zip(("height", "width"), config.patch_size[1:], strict=True):
         if getattr(sampling, name) % (_STRIDE * patch):
             raise ValueError(f"--{name} is {getattr(sampling, name)}; expected a multiple of {_STRIDE * patch}")
     cached = sampling.mode == "cached"
     shape = ChunkShape(
-        frames=sampling.latent_frames if sampling.mode != "whole" else sampling.latent_frames * len(script.takes),
+        frames=sampling.latent_frames if sampling.mode != "whole" else sampling.latent_frames * len(spec.chunks),
         height=sampling.height // _STRIDE,
         width=sampling.width // _STRIDE,
     )
-    chunks = 1 if sampling.mode == "whole" else len(script.takes)
+    chunks = 1 if sampling.mode == "whole" else len(spec.chunks)
     branches = 1 if sampling.guidance == 1.0 else 2
     tokens = config.num_tokens(shape.frames, shape.height, shape.width)
-    context = round(share * tokens * _context_chunks(script)) if cached else 0
+    context = round(share * tokens * _context_chunks(spec)) if cached else 0
     dense = branches * kv_bytes(config, tokens, dtype=dtype) if cached else 0
     kept = round(share * dense)
     passes = sampling.steps + cached
@@ -127,41 +127,41 @@ def plan_run(script: Script, *, memory_limit: int, share: float = 1.0) -> Plan:
         "memory of the past": min(memory_limit, kept * chunks),
         "activations": _activations(config, branches * tokens, dtype),
     }
-    memory = _peak(memory, _other_weights(folder, dtype), offload=script.offload)
+    memory = _peak(memory, _other_weights(folder, dtype), offload=spec.offload)
     return Plan(
         parameters=num_parameters(config),
-        chunks=len(script.takes),
-        given=script.num_given,
-        seconds=(len(script.takes) * sampling.frames_per_chunk - 3) / sampling.fps,
+        chunks=len(spec.chunks),
+        given=spec.num_given,
+        seconds=(len(spec.chunks) * sampling.frames_per_chunk - 3) / sampling.fps,
         tokens_per_chunk=tokens,
         context_tokens=context,
-        frames_in_view=_chunks_in_view(script) * sampling.latent_frames,
+        frames_in_view=_chunks_in_view(spec) * sampling.latent_frames,
         trained_frames=source.trained_frames,
         kv_bytes_per_chunk=dense,
         kept_bytes_per_chunk=kept,
         share=share,
         memory=memory,
-        available=free_bytes(script.device),
-        flops_per_chunk=flops * chunks // len(script.takes),
-        flops_per_second=matmul_rate(script.device, dtype, config.dim),
+        available=free_bytes(spec.device),
+        flops_per_chunk=flops * chunks // len(spec.chunks),
+        flops_per_second=matmul_rate(spec.device, dtype, config.dim),
     )
 
 
-def _chunks_in_view(script: Script) -> int:
+def _chunks_in_view(spec: RunSpec) -> int:
     """Chunks that a pass sees at most."""
-    match script.sampling.mode:
+    match spec.sampling.mode:
         case "whole":
-            return len(script.takes)
+            return len(spec.chunks)
         case "overlap":
-            return min(len(script.takes), defaults.WINDOW)
+            return min(len(spec.chunks), defaults.WINDOW)
         case _:
-            return _context_chunks(script) + 1
+            return _context_chunks(spec) + 1
 
 
-def _context_chunks(script: Script) -> int:
-    """Chunks that a chunk of this film sees at most."""
-    policy = script.make_policy()
-    most = len(script.takes) - 1
+def _context_chunks(spec: RunSpec) -> int:
+    """Chunks that a chunk of this video sees at most."""
+    policy = spec.make_policy()
+    most = len(spec.chunks) - 1
     bound = getattr(policy, "num_chunks", None) or sum(
         getattr(policy, name, 0) for name in ("top_l", "num_recent", "num_sink")
     )
@@ -243,77 +243,3 @@ def matmul_rate(device: str, dtype: torch.dtype, width: int, *, seconds: float =
         synchronize()
         best = max(best, 2 * side**3 / (time.perf_counter() - started))
     return best
-
-
-def lines(plan: Plan) -> list[str]:
-    """The plan for people."""
-    parts = ", ".join(f"{name} {_bytes(size)}" for name, size in plan.memory.items() if size)
-    return [
-        f"video        {plan.seconds:.1f} s in {plan.chunks} chunks"
-        + (f", {plan.given} of them given" if plan.given else ""),
-        f"transformer  {plan.parameters / 1e6:,.1f} M parameters",
-        f"a chunk      {plan.tokens_per_chunk:,} tokens, up to {plan.context_tokens:,} of the past in view",
-        f"positions    {_frames_in_view(plan)}",
-        f"its memory   {_bytes(plan.kv_bytes_per_chunk)} of keys and values, {_bytes(plan.kept_bytes_per_chunk)} at "
-        f"{plan.share:.0%} of the tokens",
-        f"peak         {_bytes(plan.peak)} of {_bytes(plan.available)} free: {parts}",
-        f"work         {plan.flops_per_chunk / 1e12:.3g} Tflop a chunk",
-        f"time         {_duration(plan.floor_seconds)} at the least, at the {plan.flops_per_second / 1e9:,.0f} Gflop/s "
-        "measured here",
-    ]
-
-
-def _frames_in_view(plan: Plan) -> str:
-    seen = f"{plan.frames_in_view} latent frames in view"
-    if plan.trained_frames is None:
-        return seen
-    return seen + (
-        f", an extrapolation: the model was trained with {plan.trained_frames} at most"
-        if plan.extrapolates
-        else f" of {plan.trained_frames} that the model was trained with"
-    )
-
-
-def line(plan: Plan) -> str:
-    """The plan in one line."""
-    return (
-        f"{plan.seconds:.1f} s of video in {plan.chunks} chunks of {plan.tokens_per_chunk:,} tokens; "
-        f"{plan.parameters / 1e6:,.1f} M parameters; memory about {_bytes(plan.peak)}; "
-        f"at least {_duration(plan.floor_seconds)} of computing"
-        + (f"; {_frames_in_view(plan)}" if plan.extrapolates else "")
-    )
-
-
-def refusal(plan: Plan) -> str | None:
-    """Why it will not fit, and what to change; None if it fits."""
-    if plan.fits:
-        return None
-    largest = max(plan.memory, key=lambda name: plan.memory[name])
-    remedy = {
-        "transformer": "--dtype bfloat16 halves it",
-        "autoencoder": "--dtype bfloat16 halves it",
-        "text encoder": "--offload holds it only while prompts are encoded, --dtype bfloat16 halves it",
-        "image encoder": "--offload holds it only while the picture is encoded, --dtype bfloat16 halves it",
-        "context of a chunk": "a smaller --height and --width, or another --policy",
-        "memory of the past": "a smaller --memory-limit",
-        "activations": "a smaller --height and --width",
-        "program": "free some memory",
-    }[largest]
-    return (
-        f"this needs {_bytes(plan.peak)} of memory and {_bytes(plan.available)} are free; the largest part is the "
-        f"{largest}, {_bytes(plan.memory[largest])}: {remedy}"
-    )
-
-
-def _bytes(size: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:,.1f} GB"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -5,33 +5,30 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxtyping import Float
-from torch import Tensor
-
 from bdiff import defaults
 from bdiff.run.given_picture import GivenPicture
 from bdiff.run.given_video import InitVideo
-from noisesched import NoiseStream
+from bdiff.run.model_files import change
 
 if TYPE_CHECKING:
-    from kvbank.policies import Policy
+    from kvbank import Policy
 
 
 @dataclass(frozen=True, slots=True)
-class Take:
+class ChunkSpec:
     """One chunk to be made."""
 
     prompt: str
     seed: int
-    """Of its noise."""
+    """Seed of its noise."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Script:
-    """A film: its chunks in order, and with what they are made."""
+class RunSpec:
+    """A video: its chunks in order, and with what they are made."""
 
     title: str
-    takes: tuple[Take, ...]
+    chunks: tuple[ChunkSpec, ...]
     model: str
     """Folder of the model, absolute."""
     weights: Mapping[str, str]
@@ -39,53 +36,58 @@ class Script:
     sampling: defaults.Sampling
     policy: str
     seed: int
-    """Of the memory's random probes, and of the noise unless a take has its own."""
+    """Seed of the memory's random probes, and of the noise unless a chunk has its own."""
     image: GivenPicture | None = None
-    """What the first take shows, or an image-to-video model goes on from."""
+    """What the first chunk shows, or an image-to-video model goes on from."""
     init_video: InitVideo | None = None
-    """What the first takes show instead of being made."""
+    """What the first chunks show instead of being made."""
     device: str = "cpu"
     dtype: str = "float32"
     offload: bool = False
-    """Parts are loaded one after the other."""
+    """Whether parts are loaded one after the other."""
     attention: str = "sdpa"
-    """The kernel, by its own name: `auto` could be another one when the run goes on."""
+    """The attention kernel by its own name: `auto` could be another one when the run goes on."""
 
     def __post_init__(self) -> None:
         if self.dtype not in defaults.DTYPES or not isinstance(self.model, str):
             known = ", ".join(defaults.DTYPES)
             raise ValueError(f"dtype is {self.dtype!r}, model {self.model!r}; expected one of {known}, and a name")
-        if not self.takes:
-            raise ValueError("a film has no chunks; expected at least one")
-        if self.sampling.mode == "whole" and len({take.prompt for take in self.takes}) > 1:
-            raise ValueError("the whole mode tells the model one prompt; give one, or --mode overlap or cached")
+        if not self.chunks:
+            raise ValueError("a video has no chunks; expected at least one")
+        if self.sampling.mode == "whole" and len({chunk.prompt for chunk in self.chunks}) > 1:
+            raise ValueError("the whole mode takes one prompt for all frames; give one, or --mode overlap or cached")
 
-    def retaken(self, first: int, *, seed: int | None = None, prompt: str | None = None) -> "Script":
-        """The script with other takes from chunk ``first`` on.
+    def rerolled(self, first: int, *, seed: int | None = None, prompt: str | None = None) -> "RunSpec":
+        """The same video up to a chunk, and another one from there on.
 
         Args:
-            first: Where the film is to go another way.
-            seed: Of the noise from there on; None: the one after the seed that chunk ``first`` had, or the same one
-                with another prompt.
-            prompt: Of chunk ``first`` and of those after it that had its prompt; None: as they were.
+            first: The first chunk to be made anew.
+            seed: Seed of the noise from there on; None: the one after the seed that chunk ``first`` had, or the same
+                one with another prompt.
+            prompt: Prompt of chunk ``first`` and of those after it that had its prompt; None: as they were.
 
         Raises:
             ValueError: If there is no such chunk, or it is given.
         """
-        if not 0 <= first < len(self.takes):
-            raise ValueError(f"chunk {first} is not of this film; it has chunks 0 to {len(self.takes) - 1}")
+        if not 0 <= first < len(self.chunks):
+            raise ValueError(f"there is no chunk {first}; this video has chunks 0 to {len(self.chunks) - 1}")
         if first < self.num_given:
             raise ValueError(
                 f"chunk {first} is of {self.init_video and self.init_video.path}; expected one that was made, from "
                 f"{self.num_given} on"
             )
         if seed is None:
-            seed = self.takes[first].seed + (prompt is None)
-        takes, same = list(self.takes), True
-        for index in range(first, len(takes)):
-            same = same and takes[index].prompt == self.takes[first].prompt
-            takes[index] = Take(prompt if prompt is not None and same else takes[index].prompt, seed)
-        return replace(self, takes=tuple(takes))
+            seed = self.chunks[first].seed + (prompt is None)
+        chunks, same = list(self.chunks), True
+        for index in range(first, len(chunks)):
+            same = same and chunks[index].prompt == self.chunks[first].prompt
+            chunks[index] = ChunkSpec(prompt if prompt is not None and same else chunks[index].prompt, seed)
+        return replace(self, chunks=tuple(chunks))
+
+    def extended(self, prompts: Sequence[str]) -> "RunSpec":
+        """The same video with more chunks at its end."""
+        seed = self.chunks[-1].seed
+        return replace(self, chunks=(*self.chunks, *(ChunkSpec(prompt, seed) for prompt in prompts)))
 
     def make_policy(self) -> "Policy":
         """Which past chunks a chunk is shown."""
@@ -97,56 +99,32 @@ class Script:
         return 0 if self.init_video is None else self.init_video.num_chunks
 
     def needs_picture(self, num_made: int) -> bool:
-        """Whether the picture must still be read once so many chunks are made: the cached mode makes them for good."""
+        """Whether the picture must still be read once so many chunks are made.
+
+        In the cached mode chunks that were made stay as they are; in the others all may have to be made anew.
+        """
         return self.image is not None and not (self.sampling.mode == "cached" and num_made)
-
-    def extended(self, prompts: Sequence[str]) -> "Script":
-        """The script with more chunks at its end."""
-        seed = self.takes[-1].seed
-        return replace(self, takes=(*self.takes, *(Take(prompt, seed) for prompt in prompts)))
-
-    def to_json(self) -> dict[str, Any]:
-        """What `from_json` makes the same script of."""
-        return {**asdict(self), "weights": dict(self.weights)}
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "Script":
-        """The script that `to_json` gave."""
-        image, video = values.get("image"), values.get("init_video")
-        if isinstance(image, str):  # as older versions wrote it
-            image = {"path": image, "sha256": None}
-        parsed = {
-            "takes": tuple(Take(**take) for take in values["takes"]),
-            "sampling": defaults.Sampling(**values["sampling"]),
-            "image": image and GivenPicture(**image),
-            "init_video": video and InitVideo(**video),
-        }
-        return cls(**{**values, **parsed})
 
     def missing(self) -> str | None:
         """What of the model is no longer what it was, in words; None if nothing."""
-        from bdiff.run.record import digests
+        return change(Path(self.model), self.weights)
 
-        folder = Path(self.model)
-        if not folder.is_dir():
-            return f"{folder} is no longer there"
-        changed = [name for name, digest in digests(folder).items() if self.weights.get(name) != digest]
-        return f"{folder / changed[0]} has changed" if changed else None
+    def to_json(self) -> dict[str, Any]:
+        """What `from_json` makes the same specification of."""
+        values = asdict(self)
+        return {**values, "takes": values.pop("chunks"), "weights": dict(self.weights)}
 
-
-class TakeNoise:
-    """The noise of each chunk from the stream of its take's seed."""
-
-    def __init__(self, takes: Sequence[Take], frame_shape: tuple[int, ...], num_frames: int, *, base: str) -> None:
-        self._takes = takes
-        self._streams = {
-            seed: NoiseStream(frame_shape, num_frames, seed=seed, base=base) for seed in {take.seed for take in takes}
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "RunSpec":
+        """The specification that `to_json` gave."""
+        known = dict(values)
+        image, video = known.get("image"), known.get("init_video")
+        if isinstance(image, str):  # as older versions wrote it
+            image = {"path": image, "sha256": None}
+        parsed = {
+            "chunks": tuple(ChunkSpec(**chunk) for chunk in known.pop("takes")),
+            "sampling": defaults.Sampling.from_json(known["sampling"]),
+            "image": image and GivenPicture(**image),
+            "init_video": video and InitVideo(**video),
         }
-
-    def chunk(self, index: int) -> Float[Tensor, "frames c h w"]:
-        """Noise of a chunk."""
-        return self._streams[self._takes[index].seed].chunk(index)
-
-    def step(self, index: int, step: int) -> Float[Tensor, "frames c h w"]:
-        """Noise that a sampler adds again at a step of a chunk."""
-        return self._streams[self._takes[index].seed].step(index, step)
+        return cls(**{**known, **parsed})

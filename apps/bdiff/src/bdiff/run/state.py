@@ -4,7 +4,7 @@
 latents, its encoded pictures, its entry in the record and, now and then, what the decoder carries on. The last chunk's
 decoder state is in ``decoder.safetensors``. All of it is written under another name, forced to disk, then renamed, so a
 chunk is there as a whole or not at all. ``memory/`` is the `KVBank`; it may be missing or behind, for it can be made
-anew from the latents. ``given/`` holds the latents of a video that the film goes on from, until they are chunks.
+anew from the latents. ``given/`` holds the latents of a given video, until they are chunks.
 ``lock`` is held by the process at work.
 """
 
@@ -21,9 +21,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from bdiff.files.checked import RunStateError, flatten, load_checked, save_checked, unflatten
-from bdiff.files.whole import to_json, write_whole
-from bdiff.run.spec import Script
+from bdiff.files import RunStateError, flatten, load_checked, save_checked, to_json, unflatten, write_whole
+from bdiff.run.spec import RunSpec
 
 VIDEO = "video.mp4"
 """Name of the video in a run's folder."""
@@ -46,7 +45,7 @@ class StoredChunk:
     """Encoded pictures, one packet a frame, see `VideoWriter`."""
     thumbnail: UInt8[Tensor, "h w 3"]
     entry: dict[str, Any]
-    """What the record says of it."""
+    """Its entry in the record."""
 
 
 class RunState:
@@ -60,7 +59,7 @@ class RunState:
         self.run = run
         self.folder = run / "state"
         self.memory = self.folder / "memory"
-        """Folder of the bank."""
+        """Folder of the `KVBank`."""
         self.record = run / "run.json"
         """Written last when the run ends."""
         self._chunks = self.folder / "chunks"
@@ -81,15 +80,24 @@ class RunState:
                 raise RunStateError(f"another process is at work on {self.run}; wait for it, or stop it") from None
             yield
 
-    def begin(self, script: Script) -> None:
-        """Make the folder, or take note of what is now to be made; throw away what a crash left half-written."""
-        self._chunks.mkdir(parents=True, exist_ok=True)
-        self.sweep()
-        for told in (self.record, self.run / "drift.json", self.run / "drift.html"):  # of an earlier end
-            told.unlink(missing_ok=True)
-        write_whole(self.folder / "script.json", to_json({"format": FORMAT, **script.to_json()}) + "\n")
+    def begin(self, spec: RunSpec, *, fresh: bool = False) -> None:
+        """Make the folder ready for a run, and keep of what it holds what can be gone on with.
 
-    def script(self) -> Script:
+        Args:
+            spec: What is now to be made.
+            fresh: Keep nothing.
+        """
+        if fresh:
+            self._clear()
+        elif spec.sampling.mode != "cached" and self.num_chunks < len(spec.chunks):  # no memory: in one go
+            self._forget_chunks()
+        self._chunks.mkdir(parents=True, exist_ok=True)
+        self._sweep()
+        for written in (self.record, self.run / "drift.json", self.run / "drift.html"):  # by an earlier end
+            written.unlink(missing_ok=True)
+        write_whole(self.folder / "script.json", to_json({"format": FORMAT, **spec.to_json()}) + "\n")
+
+    def spec(self) -> RunSpec:
         """What the run is to make.
 
         Raises:
@@ -100,7 +108,7 @@ class RunState:
             values = json.loads(file.read_text(encoding="utf-8"))
             if values.pop("format") != FORMAT:
                 raise RunStateError(f"{file} was written by another version of bdiff; make the video anew")
-            return Script.from_json(values)
+            return RunSpec.from_json(values)
         except RunStateError:
             raise
         except (FileNotFoundError, NotADirectoryError):
@@ -110,9 +118,9 @@ class RunState:
         except (KeyError, TypeError, AttributeError, ValueError, RecursionError):
             raise RunStateError(f"{file} is damaged, or of another version of bdiff; make the video anew") from None
 
-    def is_finished(self, script: Script) -> bool:
-        """Whether all chunks are there and were told of; the bank is only deleted then."""
-        return self.num_chunks == len(script.takes) and self.record.exists() and not self.memory.exists()
+    def is_finished(self, spec: RunSpec) -> bool:
+        """Whether all chunks are there and the record is written; the memory is deleted then."""
+        return self.num_chunks == len(spec.chunks) and self.record.exists() and not self.memory.exists()
 
     @property
     def num_chunks(self) -> int:
@@ -189,7 +197,7 @@ class RunState:
         return other
 
     def forget_memory(self) -> None:
-        """Delete the bank, which can be made anew."""
+        """Delete the memory, which can be made anew."""
         if self.memory.exists():
             shutil.rmtree(self.memory)
 
@@ -204,21 +212,23 @@ class RunState:
         whole = all((self._given / self._file(index).name).exists() for index in range(num_chunks))
         return StoredLatents(self._given, num_chunks) if whole else None
 
-    def lacks_given(self, script: Script) -> bool:
-        """Whether the video that a film goes on from must still be read."""
-        number = script.num_given
-        done = self.num_chunks >= (number if script.sampling.mode == "cached" else len(script.takes))
+    def lacks_given(self, spec: RunSpec) -> bool:
+        """Whether a given video must still be read."""
+        number = spec.num_given
+        done = self.num_chunks >= (number if spec.sampling.mode == "cached" else len(spec.chunks))
         return number > 0 and not done and self.given(number) is None
 
     def latents(self, num_chunks: int) -> "StoredLatents":
         """Latents of the first finished chunks."""
         return StoredLatents(self._chunks, num_chunks)
 
-    def forget_given(self) -> None:
-        """Delete what `keep_given` kept."""
-        shutil.rmtree(self._given, ignore_errors=True)
+    def finish(self, spec: RunSpec) -> None:
+        """Delete what only a run that is not finished needs."""
+        self.forget_memory()
+        if spec.sampling.mode == "cached":  # else all of it may have to be made anew, beginning with what was given
+            shutil.rmtree(self._given, ignore_errors=True)
 
-    def forget_chunks(self) -> None:
+    def _forget_chunks(self) -> None:
         """Delete the finished chunks and the bank, to make all of them anew."""
         self.forget_memory()
         shutil.rmtree(self._chunks, ignore_errors=True)
@@ -228,7 +238,7 @@ class RunState:
         shutil.rmtree(self.folder)
         (self.run / VIDEO).unlink(missing_ok=True)
 
-    def clear(self) -> None:
+    def _clear(self) -> None:
         """Delete all of it."""
         for path in self.folder.iterdir():
             if path.is_dir():
@@ -236,7 +246,7 @@ class RunState:
             elif path.name != _LOCK:
                 path.unlink()
 
-    def sweep(self) -> None:
+    def _sweep(self) -> None:
         """Delete what a crash left half-written."""
         for folder in (self.run, self.folder, self._chunks, self._given):
             for pattern in (".*.tmp", ".*.whole"):

@@ -1,0 +1,47 @@
+"""What a user asks for."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from bdiff import defaults
+from bdiff_core import Storyboard
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SampleConfig:
+    """One video to make."""
+
+    storyboard: Storyboard
+    """What is to be seen."""
+    out: Path = defaults.OUT
+    """Folder for the video and everything about it; it must not exist, or be empty."""
+    model: Path = defaults.WEIGHTS
+    """Folder of the model, see `bdiff.run.models`."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of `Sampling` that are not as the model wants them; None is as not given."""
+    seconds: float | None = None
+    """Length of the video; None: of the storyboard."""
+    long: bool = False
+    """Allow more than a day of video, see `storyboard_prompts`."""
+    seed: int = 0
+    """Seed of every random draw."""
+    policy: str | None = None
+    """Which past chunks a chunk is shown, see `defaults.policy`; None: `defaults.POLICY`."""
+    image: Path | None = None
+    """A picture for the first chunk to show, or for an image-to-video model to go on from."""
+    init_video: Path | None = None
+    """A video for the first chunks to show; the storyboard and `seconds` are of what comes after it."""
+    init_prompt: str | None = None
+    """What is seen in `init_video`; None: the storyboard's first prompt."""
+    device: str = "cpu"
+    """Where to compute."""
+    dtype: Dtype = "float32"
+    """Number type of the transformer."""
+    offload: bool | None = None
+    """Load one part after the other, and keep each off the device while it is not needed; None: for pipelines."""
+    attention: str = "auto"
+    """Attention kernel, one of `defaults.ATTENTIONS`."""

@@ -7,13 +7,13 @@ import torch
 
 from bdiff import defaults
 from bdiff.cli.main import main
-from bdiff.run.loading import SampleConfig, load_parts, write_script
-from bdiff.run.spec import Script
+from bdiff.run import RunSpec, SampleConfig, load_run, make_spec
 from bdiff_core import Storyboard, backends
 
 
 def make_config(model, **options):
-    return SampleConfig(storyboard=Storyboard.from_prompts(["a fox at home"]), model=model, steps=1, **options)
+    board = Storyboard.from_prompts(["a fox at home"])
+    return SampleConfig(storyboard=board, model=model, settings={"steps": 1}).changed(**options)
 
 
 def test_the_command_knows_every_kernel():
@@ -32,22 +32,22 @@ def test_a_kernel_that_cannot_run_is_refused_in_one_line(command, tiny_model, tm
 
 
 def test_a_script_holds_the_kernel_that_auto_found(tiny_model):
-    assert write_script(make_config(tiny_model)).attention == "sdpa"
+    assert make_spec(make_config(tiny_model)).attention == "sdpa"
 
 
 def test_the_chosen_kernel_is_that_of_the_model(tiny_model, tmp_path):
-    script = write_script(make_config(tiny_model, attention="flex"))
-    parts = load_parts(Script.from_json(json.loads(json.dumps(script.to_json()))), tmp_path)
+    spec = make_spec(make_config(tiny_model, attention="flex"))
+    parts = load_run(RunSpec.from_json(json.loads(json.dumps(spec.to_json()))), tmp_path)
     assert parts.model.attention == "flex"
 
 
 def test_a_script_of_before_there_was_a_choice_is_read(tiny_model):
-    values = write_script(make_config(tiny_model)).to_json()
+    values = make_spec(make_config(tiny_model)).to_json()
     del values["attention"]
-    assert Script.from_json(values).attention == "sdpa"
+    assert RunSpec.from_json(values).attention == "sdpa"
 
 
 def test_a_script_whose_kernel_is_gone_is_an_error(tiny_model, tmp_path):
-    values = write_script(make_config(tiny_model)).to_json() | {"attention": "xformers"}
+    values = make_spec(make_config(tiny_model)).to_json() | {"attention": "xformers"}
     with torch.no_grad(), pytest.raises(ValueError, match="attention 'xformers' runs on cuda"):
-        load_parts(Script.from_json(values), tmp_path)
+        load_run(RunSpec.from_json(values), tmp_path)

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -11,13 +10,19 @@ import pytest
 import torch
 
 from bdiff.cli.main import main
-from bdiff.output.video import VideoWriter, to_uint8
+from bdiff.output import VideoWriter, to_uint8
+from bdiff.run import (
+    RunState,
+    SampleConfig,
+    build,
+    generate_chunks,
+    load_model,
+    load_run,
+    make_spec,
+    make_video,
+    plan_run,
+)
 from bdiff.run.given_video import GivenChunks, measure_video
-from bdiff.run.loading import SampleConfig, build, load_parts, write_script
-from bdiff.run.models import load_model
-from bdiff.run.plan import plan_run
-from bdiff.run.sample import generate_chunks, sample
-from bdiff.run.state import RunState
 from bdiff_core import Storyboard
 
 PROMPTS = ["a fox at home", "a fox at sea", "a fox at home"]
@@ -49,15 +54,13 @@ def config(tiny_model, clip, tmp_path_factory):
         out=tmp_path_factory.mktemp("runs") / "whole",
         model=tiny_model,
         init_video=clip,
-        steps=1,
-        guidance=1.0,
-        scale=1,
+        settings={"steps": 1, "guidance": 1.0, "scale": 1},
     )
 
 
 @pytest.fixture(scope="module")
 def record(config):
-    return sample(build(config))
+    return make_video(build(config))
 
 
 def decode(path):
@@ -94,7 +97,7 @@ def test_a_stopped_run_goes_on_without_the_video(record, config, clip, tmp_path,
 
     moved, run = shutil.copy(clip, tmp_path / "moved.mp4"), tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
-        sample(build(replace(config, out=run, init_video=moved)), on_chunk=stop)
+        make_video(build(config.changed(out=run, init_video=moved)), on_chunk=stop)
     moved.unlink()
     with pytest.raises(SystemExit) as stopped:
         main(["resume", str(run)])
@@ -106,8 +109,8 @@ def test_a_stopped_run_goes_on_without_the_video(record, config, clip, tmp_path,
 
 def test_a_video_that_was_not_read_to_its_end_is_asked_for(config, clip, tmp_path, capsys):
     moved, run = shutil.copy(clip, tmp_path / "moved.mp4"), tmp_path / "run"
-    script = write_script(replace(config, out=run, init_video=moved))
-    RunState(run).begin(script)
+    spec = make_spec(config.changed(out=run, init_video=moved))
+    RunState(run).begin(spec)
     moved.write_bytes(moved.read_bytes()[:-1])
     for problem in ("has changed", "is no longer there"):
         with pytest.raises(SystemExit) as stopped:
@@ -128,8 +131,8 @@ def test_one_chunk_of_pixels_is_held_at_a_time(config, clip, tiny_model):
             counts.append(frames.shape[2])
             return loaded.encode(frames, state)
 
-    script = write_script(config)
-    given = GivenChunks(script.init_video, Watched(), script.sampling)
+    spec = make_spec(config)
+    given = GivenChunks(spec.init_video, Watched(), spec.sampling)
     latents = [given[index] for index in range(3)]
     assert counts == [17, 20, 20]
     assert torch.equal(given[1], latents[1])  # out of order: from the beginning again
@@ -152,7 +155,7 @@ def test_a_video_of_our_own_comes_back_pixel_by_pixel():
 @pytest.mark.parametrize(("fps", "frames"), [(24, 60), (8, 20), (4, 10), (25, 62)])
 def test_the_frame_rate_becomes_the_models(tmp_path, config, fps, frames):
     path = write(tmp_path / "clip.mp4", frames, fps=fps)
-    measured = measure_video(path, write_script(config).sampling)
+    measured = measure_video(path, make_spec(config).sampling)
     assert (measured.num_chunks, measured.dropped_frames) == (1, 3)
 
 
@@ -179,7 +182,7 @@ class Watched:
 
 
 def test_the_model_is_shown_what_a_player_shows(config, clip, tmp_path):
-    sampling, vae = write_script(config).sampling, Watched()
+    sampling, vae = make_spec(config).sampling, Watched()
     for path in (clip, turned(clip, tmp_path / "turned.mp4")):
         GivenChunks(measure_video(path, sampling), vae, sampling)[0]
     upright, lying = vae.shown
@@ -200,7 +203,7 @@ def test_a_damaged_video_is_gone_on_from_with_a_warning(config, tmp_path, damage
             out.mux(copy)
     said = rf"damaged\.mp4: the header promises 60 frames, but only {60 - len(damage)} can be decoded"
     with pytest.warns(RuntimeWarning, match=said):
-        measured = measure_video(path, write_script(config).sampling)
+        measured = measure_video(path, make_spec(config).sampling)
     assert (measured.num_chunks, measured.dropped_frames) == (3, 3)
 
 
@@ -211,19 +214,19 @@ NAMES = ["12:30:00.mp4", "http:__x", "pipe:1.mp4", "concat:a|b.mp4", "%03d.mp4",
 def test_a_video_is_read_whatever_it_is_called(clip, config, tmp_path, name, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copy(clip, name)
-    script = write_script(replace(config, init_video=Path(name), storyboard=Storyboard.from_prompts(PROMPTS[:1])))
-    given = GivenChunks(script.init_video, Watched(), script.sampling)
+    spec = make_spec(config.changed(init_video=Path(name), storyboard=Storyboard.from_prompts(PROMPTS[:1])))
+    given = GivenChunks(spec.init_video, Watched(), spec.sampling)
     assert given[2].shape[2] == 20
 
 
 def test_seconds_and_a_prompt_of_its_own_are_of_their_parts(config, tmp_path):
     timed = Storyboard.parse("a (00s - 05s)\nb (05s - 10s)")
-    script = write_script(replace(config, storyboard=timed, init_prompt="a clip"))
-    assert [take.prompt for take in script.takes] == ["a clip"] * 3 + ["a", "a", "b", "b"]
-    assert script.title == "a"
-    script = write_script(replace(config, seconds=7.5))
-    assert len(script.takes) == 3 + 3
-    plan = plan_run(script, memory_limit=0)
+    spec = make_spec(config.changed(storyboard=timed, init_prompt="a clip"))
+    assert [chunk.prompt for chunk in spec.chunks] == ["a clip"] * 3 + ["a", "a", "b", "b"]
+    assert spec.title == "a"
+    spec = make_spec(config.changed(seconds=7.5))
+    assert len(spec.chunks) == 3 + 3
+    plan = plan_run(spec, memory_limit=0)
     assert (plan.chunks, plan.given) == (6, 3)
 
 
@@ -234,15 +237,15 @@ def test_a_given_chunk_is_not_taken_again_and_a_film_can_be_made_longer(record, 
         main(["reroll", str(run), "--from", "2"])
     assert stopped.value.code == 2
     assert "chunk 2 is of" in capsys.readouterr().err
-    script = RunState(run).script()
-    sample(load_parts(script.extended(["a fox asleep"]), run), fresh=False)
-    longer = replace(config, out=tmp_path / "long", storyboard=Storyboard.from_prompts([*PROMPTS, "a fox asleep"]))
-    sample(build(longer))
+    spec = RunState(run).spec()
+    make_video(load_run(spec.extended(["a fox asleep"]), run), fresh=False)
+    longer = config.changed(out=tmp_path / "long", storyboard=Storyboard.from_prompts([*PROMPTS, "a fox asleep"]))
+    make_video(build(longer))
     assert (run / "video.mp4").read_bytes() == (longer.out / "video.mp4").read_bytes()
 
 
 def test_it_works_without_anything_being_written(config):
-    chunks = list(generate_chunks(build(replace(config, storyboard=Storyboard.from_prompts(PROMPTS[:1])))))
+    chunks = list(generate_chunks(build(config.changed(storyboard=Storyboard.from_prompts(PROMPTS[:1])))))
     assert [chunk.frames.shape[2] for chunk in chunks] == [17, 20, 20, 20]
 
 

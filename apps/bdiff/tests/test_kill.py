@@ -12,16 +12,13 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from bdiff.cli.main import main
-from bdiff.run.loading import SampleConfig, build, load_parts
-from bdiff.run.sample import sample
-from bdiff.run.state import RunState
+from bdiff.run import RunState, SampleConfig, build, load_run, make_video
 from bdiff_core import Storyboard
 
 KILLS = int(os.environ.get("BDIFF_KILLS", "3"))
@@ -33,11 +30,11 @@ def make(config, began):
     torch.set_num_threads(1)
     state = RunState(config.out)
     if (state.folder / "script.json").exists():
-        parts, fresh = load_parts(state.script(), config.out), False
+        parts, fresh = load_run(state.spec(), config.out), False
     else:
         parts, fresh = build(config), True
     began.set()
-    sample(parts, fresh=fresh)
+    make_video(parts, fresh=fresh)
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +49,7 @@ def one_thread():
 @pytest.fixture(scope="module")
 def processes():
     context = multiprocessing.get_context("forkserver")
-    # Imports that a run makes when it needs them take ten times as long as the film.
+    # Imports that a run makes when it needs them take ten times as long as the video.
     late = ["sentence_transformers", "transformers.models.bert.modeling_bert", "av", "PIL.Image"]
     context.set_forkserver_preload(["bdiff.run.sample", "bdiff_core", "vde_metrics", *late])
     return context
@@ -74,7 +71,10 @@ def run(processes, config, *, kill_after=None):
 
 def test_a_killed_run_goes_on_to_the_same_film(tiny_model, tmp_path, processes):
     config = SampleConfig(
-        storyboard=Storyboard.from_prompts(PROMPTS), out=tmp_path / "whole", model=tiny_model, steps=1, scale=1
+        storyboard=Storyboard.from_prompts(PROMPTS),
+        out=tmp_path / "whole",
+        model=tiny_model,
+        settings={"steps": 1, "scale": 1},
     )
     code, seconds = run(processes, config)
     assert code == 0
@@ -83,9 +83,9 @@ def test_a_killed_run_goes_on_to_the_same_film(tiny_model, tmp_path, processes):
     killed = 0
     for number in range(KILLS):
         out = tmp_path / f"killed-{number}"
-        code, _ = run(processes, replace(config, out=out), kill_after=moments.uniform(0, seconds))
+        code, _ = run(processes, config.changed(out=out), kill_after=moments.uniform(0, seconds))
         killed += code == -signal.SIGKILL
-        code, _ = run(processes, replace(config, out=out))
+        code, _ = run(processes, config.changed(out=out))
         assert code == 0
         assert [(out / name).read_bytes() for name in ("video.mp4", "trace.json")] == expected
         assert not [path for path in out.rglob("*") if path.name.startswith(".") or path.suffix == ".pending"]
@@ -106,16 +106,19 @@ def stop_then_die(config):
             os.kill(os.getpid(), signal.SIGKILL)
 
     with suppress(KeyboardInterrupt):
-        sample(build(config), on_chunk=stop)
-    sample(load_parts(RunState(config.out).script(), config.out), fresh=False, on_chunk=die)
+        make_video(build(config), on_chunk=stop)
+    make_video(load_run(RunState(config.out).spec(), config.out), fresh=False, on_chunk=die)
 
 
 def test_a_record_of_an_earlier_end_does_not_pass_for_the_end(tiny_model, tmp_path, processes):
     config = SampleConfig(
-        storyboard=Storyboard.from_prompts(PROMPTS[:4]), out=tmp_path / "whole", model=tiny_model, steps=1, scale=1
+        storyboard=Storyboard.from_prompts(PROMPTS[:4]),
+        out=tmp_path / "whole",
+        model=tiny_model,
+        settings={"steps": 1, "scale": 1},
     )
-    sample(build(config))
-    killed = replace(config, out=tmp_path / "killed")
+    make_video(build(config))
+    killed = config.changed(out=tmp_path / "killed")
     process = processes.Process(target=stop_then_die, args=(killed,))
     process.start()
     process.join()

@@ -10,10 +10,8 @@ import pytest
 import torch
 
 from bdiff.cli.main import main
-from bdiff.output.video import VideoWriter
-from bdiff.run.loading import SampleConfig, build
-from bdiff.run.sample import sample
-from bdiff.run.state import RunState
+from bdiff.output import VideoWriter
+from bdiff.run import RunState, SampleConfig, build, make_spec, make_video
 from bdiff_core import Storyboard
 
 diffusers = pytest.importorskip("diffusers", reason="pipelines are those of diffusers")
@@ -131,7 +129,7 @@ def test_a_wan_pipeline_gives_the_latents_that_diffusers_gives(wan, tmp_path):
     board = Storyboard.from_prompts(["a fox at sea"])
     loaded = build(SampleConfig(storyboard=board, out=tmp_path / "run", model=wan, seed=5))
     assert (loaded.sampling.mode, loaded.sampling.solver, loaded.sampling.guidance) == ("whole", "scheduler", 5.0)
-    sample(loaded)
+    make_video(loaded)
     from noisesched import NoiseStream
 
     noise = NoiseStream((4, HEIGHT // 8, WIDTH // 8), FRAMES, seed=5, base="fresh").chunk(0)
@@ -230,7 +228,7 @@ def test_an_image_to_video_pipeline_gives_the_latents_that_diffusers_gives(
         ([], "an image-to-video model, and no picture to begin with; give --image FILE"),
         (["--image", "{cat}", "--mode", "cached"], "an image-to-video model; expected --mode whole, got cached"),
         (["--image", "none.png"], "none.png: cannot read the picture: no such file or directory"),
-        (["--image", "{cat}", "--model", "{wan}"], "makes all frames at once from prompts alone and takes no --image"),
+        (["--image", "{cat}", "--model", "{wan}"], "--image needs an image-to-video model in the whole mode"),
         (["--image", "{cat}", "--model", "{bare}"], "bare: cannot load the image encoder"),
     ],
 )
@@ -282,7 +280,7 @@ def test_with_offload_the_encoders_are_gone_before_the_transformer_is_loaded(
         )
         parts = build(config)
         assert not any(ref() for ref in alive[-2:])  # released before sampling in any case
-        assert sample(parts)["offload"] is (offload is None)
+        assert make_video(parts)["offload"] is (offload is None)
         films[offload] = (config.out / "video.mp4").read_bytes()
     assert seen[0] == [False, False]
     assert films[None] == films[False]
@@ -316,12 +314,11 @@ def test_an_autoencoder_on_demand_is_on_the_device_only_while_it_codes():
 
 
 def test_a_plan_counts_the_numbers_of_a_pipelines_parts(of_pictures, picture):
-    from bdiff.run.loading import write_script
-    from bdiff.run.plan import plan_run
+    from bdiff.run import plan_run
 
     board = Storyboard.from_prompts(["a cat at sea"])
     config = SampleConfig(storyboard=board, model=of_pictures["wan"], image=picture, offload=False, dtype="bfloat16")
-    plan, made = plan_run(write_script(config), memory_limit=0), picture_parts("WanTransformer3DModel")
+    plan, made = plan_run(make_spec(config), memory_limit=0), picture_parts("WanTransformer3DModel")
     folders = {"autoencoder": "vae", "text encoder": "text_encoder", "image encoder": "image_encoder"}
     for name, folder in folders.items():
         assert plan.memory[name] == 2 * sum(p.numel() for p in made[folder].parameters())
@@ -347,7 +344,7 @@ def test_more_frames_than_a_model_was_trained_with_are_called_an_extrapolation(
 def test_a_repository_of_the_hub_is_fetched_with_what_a_pipeline_needs(wan, tmp_path, monkeypatch):
     import huggingface_hub
 
-    from bdiff.run.models import local_folder
+    from bdiff.run import local_folder
 
     asked = []
 

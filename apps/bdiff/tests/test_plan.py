@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from bdiff.cli.main import main
+from bdiff.run import SampleConfig, generate_chunks, load_run, make_spec, plan_run
 from bdiff.run import plan as planning
-from bdiff.run.loading import SampleConfig, load_parts, write_script
-from bdiff.run.plan import lines, plan_run, refusal
-from bdiff.run.sample import generate_chunks
+from bdiff.run import plan_lines as lines
+from bdiff.run import plan_refusal as refusal
 from bdiff_core import Storyboard
 
 PROMPTS = [f"a fox {where}" for where in ("at home", "at sea", "in a wood", "at sea", "at home", "in a wood")]
@@ -18,17 +18,19 @@ PROMPTS = [f"a fox {where}" for where in ("at home", "at sea", "in a wood", "at 
 @pytest.fixture(scope="module")
 def config(tiny_model, tmp_path_factory):
     return SampleConfig(
-        storyboard=Storyboard.from_prompts(PROMPTS), out=tmp_path_factory.mktemp("run"), model=tiny_model, steps=1
+        storyboard=Storyboard.from_prompts(PROMPTS),
+        out=tmp_path_factory.mktemp("run"),
+        model=tiny_model,
+        settings={"steps": 1},
     )
 
 
 @pytest.mark.parametrize("policy", ["rolling", "full"])
 def test_a_plan_says_what_the_run_then_takes(config, policy):
-    from dataclasses import replace
 
-    script = write_script(replace(config, policy=policy))
-    plan = plan_run(script, memory_limit=10**9)
-    parts = load_parts(script, config.out)
+    spec = make_spec(config.changed(policy=policy))
+    plan = plan_run(spec, memory_limit=10**9)
+    parts = load_run(spec, config.out)
     chunks = list(generate_chunks(parts))
     assert plan.parameters == sum(p.numel() for p in parts.model.parameters())
     assert plan.chunks == len(chunks)
@@ -41,17 +43,17 @@ def test_a_plan_says_what_the_run_then_takes(config, policy):
 
 
 def test_a_kept_share_and_a_memory_limit_bound_the_past(config):
-    script = write_script(config)
-    whole, half = (plan_run(script, memory_limit=10**9, share=share) for share in (1.0, 0.5))
+    spec = make_spec(config)
+    whole, half = (plan_run(spec, memory_limit=10**9, share=share) for share in (1.0, 0.5))
     assert half.kept_bytes_per_chunk * 2 == whole.kept_bytes_per_chunk == whole.kv_bytes_per_chunk
     assert half.flops_per_chunk < whole.flops_per_chunk
-    assert plan_run(script, memory_limit=1000).memory["memory of the past"] == 1000
+    assert plan_run(spec, memory_limit=1000).memory["memory of the past"] == 1000
     with pytest.raises(ValueError, match="share is 2"):
-        plan_run(script, memory_limit=0, share=2.0)
+        plan_run(spec, memory_limit=0, share=2.0)
 
 
 def test_the_least_time_is_work_over_rate(config):
-    plan = plan_run(write_script(config), memory_limit=0)
+    plan = plan_run(make_spec(config), memory_limit=0)
     assert plan.flops_per_second > 1e8
     assert plan.floor_seconds == pytest.approx(len(PROMPTS) * plan.flops_per_chunk / plan.flops_per_second)
     assert any("at the least" in line for line in lines(plan))
@@ -79,9 +81,8 @@ def test_the_command(tiny_model, capsys):
 
 
 def test_offload_takes_the_largest_phase_and_not_the_sum(config):
-    from dataclasses import replace
 
-    together, apart = (plan_run(write_script(replace(config, offload=flag)), memory_limit=0) for flag in (False, True))
+    together, apart = (plan_run(make_spec(config.changed(offload=flag)), memory_limit=0) for flag in (False, True))
     assert {"transformer", "text encoder", "autoencoder"} < set(together.memory)
     assert set(apart.memory) == {"text encoder", "program"}  # the tiny model itself is far smaller
     assert apart.memory.items() < together.memory.items()
@@ -91,4 +92,4 @@ def test_offload_takes_the_largest_phase_and_not_the_sum(config):
 
 
 def test_a_plan_that_fits_is_not_refused(config):
-    assert refusal(plan_run(write_script(config), memory_limit=0)) is None
+    assert refusal(plan_run(make_spec(config), memory_limit=0)) is None

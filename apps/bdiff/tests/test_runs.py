@@ -12,11 +12,8 @@ import torch
 from PIL import Image
 
 from bdiff.cli.main import main
-from bdiff.files.checked import RunStateError
-from bdiff.files.whole import sha256
-from bdiff.run.loading import SampleConfig, build, load_parts, write_script
-from bdiff.run.sample import sample
-from bdiff.run.state import RunState
+from bdiff.files import RunStateError, sha256
+from bdiff.run import RunState, SampleConfig, build, load_run, make_spec, make_video
 from bdiff_core import Storyboard
 
 PROMPTS = [f"a fox {where}" for where in ("at home", "at sea", "in a wood", "at sea", "at home", "in a wood")]
@@ -28,16 +25,14 @@ def config(tiny_model, tmp_path_factory):
         storyboard=Storyboard.from_prompts(PROMPTS),
         out=tmp_path_factory.mktemp("runs") / "whole",
         model=tiny_model,
-        steps=1,
-        guidance=1.0,
-        scale=1,
+        settings={"steps": 1, "guidance": 1.0, "scale": 1},
     )
 
 
 @pytest.fixture(scope="module")
 def whole(config):
     """The film of an uninterrupted run."""
-    sample(build(config))
+    make_video(build(config))
     return config.out
 
 
@@ -52,14 +47,14 @@ def stopped(config, tmp_path):
 
         out = tmp_path / f"stopped-{num_chunks}"
         with pytest.raises(KeyboardInterrupt):
-            sample(build(replace(config, out=out, **changes)), on_chunk=stop)
+            make_video(build(config.changed(out=out, **changes)), on_chunk=stop)
         return out
 
     return make
 
 
 def go_on(run):
-    return sample(load_parts(RunState(run).script(), run), fresh=False)
+    return make_video(load_run(RunState(run).spec(), run), fresh=False)
 
 
 def bytes_of(run):
@@ -74,7 +69,7 @@ def leftovers(run):
 def test_law_5_a_stopped_run_becomes_the_film_that_it_would_have_been(config, whole, stopped, tmp_path, policy):
     if policy != "semantic":
         whole = tmp_path / "whole"
-        sample(build(replace(config, out=whole, policy=policy)))
+        make_video(build(config.changed(out=whole, policy=policy)))
     run = stopped(5, policy=policy)
     record = go_on(run)
     assert bytes_of(run) == bytes_of(whole)
@@ -118,10 +113,10 @@ def test_a_finished_run_keeps_no_bank(whole):
 
 def test_a_reroll_keeps_what_came_before(whole, tmp_path):
     before = bytes_of(whole)
-    script = RunState(whole).script()
+    spec = RunState(whole).spec()
     other = tmp_path / "other"
     RunState(whole).branch(other, 3)
-    sample(load_parts(script.retaken(3, prompt="a fox on the moon"), other), fresh=False)
+    make_video(load_run(spec.rerolled(3, prompt="a fox on the moon"), other), fresh=False)
     assert bytes_of(whole) == before
     old, new = ([state.chunk(i).latents for i in range(6)] for state in (RunState(whole), RunState(other)))
     assert [torch.equal(a, b) for a, b in zip(old, new, strict=True)] == [True] * 3 + [False] * 3
@@ -134,41 +129,39 @@ def test_a_reroll_keeps_what_came_before(whole, tmp_path):
 
 def test_a_reroll_of_the_same_seed_and_prompt_is_the_same_film(whole, tmp_path):
     """Nothing of a chunk depends on having made those before it in the same process."""
-    script = RunState(whole).script()
+    spec = RunState(whole).spec()
     other = tmp_path / "other"
     RunState(whole).branch(other, 4)
-    sample(load_parts(script.retaken(4, seed=script.seed), other), fresh=False)
+    make_video(load_run(spec.rerolled(4, seed=spec.seed), other), fresh=False)
     assert bytes_of(other) == bytes_of(whole)
 
 
 def test_a_film_can_be_made_longer(config, whole, tmp_path):
     run, long = tmp_path / "run", tmp_path / "long"
     shutil.copytree(whole, run)
-    script = RunState(run).script().extended(["a fox at sea", "a fox asleep"])
-    sample(load_parts(script, run), fresh=False)
-    sample(build(replace(config, out=long, storyboard=Storyboard.from_prompts([*PROMPTS, *script_tail(script, 2)]))))
+    spec = RunState(run).spec().extended(["a fox at sea", "a fox asleep"])
+    make_video(load_run(spec, run), fresh=False)
+    make_video(build(config.changed(out=long, storyboard=Storyboard.from_prompts([*PROMPTS, *script_tail(spec, 2)]))))
     assert (run / "video.mp4").read_bytes() == (long / "video.mp4").read_bytes()
     assert (run / "trace.json").read_bytes() == (long / "trace.json").read_bytes()
 
 
-def script_tail(script, count):
-    return [take.prompt for take in script.takes[-count:]]
+def script_tail(spec, count):
+    return [chunk.prompt for chunk in spec.chunks[-count:]]
 
 
 def test_a_new_take_changes_the_shot_and_the_noise_from_there_on(whole):
-    script = RunState(whole).script()
-    script = replace(
-        script, takes=tuple(replace(take, prompt=p) for take, p in zip(script.takes, "aabbba", strict=True))
-    )
-    again = script.retaken(3, prompt="c")
-    assert ("".join(take.prompt for take in again.takes), {take.seed for take in again.takes}) == ("aabcca", {0})
-    again = script.retaken(3)
-    assert ("".join(take.prompt for take in again.takes), [t.seed for t in again.takes]) == (
+    spec = RunState(whole).spec()
+    spec = replace(spec, chunks=tuple(replace(chunk, prompt=p) for chunk, p in zip(spec.chunks, "aabbba", strict=True)))
+    again = spec.rerolled(3, prompt="c")
+    assert ("".join(chunk.prompt for chunk in again.chunks), {chunk.seed for chunk in again.chunks}) == ("aabcca", {0})
+    again = spec.rerolled(3)
+    assert ("".join(chunk.prompt for chunk in again.chunks), [t.seed for t in again.chunks]) == (
         "aabbba",
         [0, 0, 0, 1, 1, 1],
     )
-    with pytest.raises(ValueError, match="chunk 6 is not of this film; it has chunks 0 to 5"):
-        script.retaken(6)
+    with pytest.raises(ValueError, match="there is no chunk 6; this video has chunks 0 to 5"):
+        spec.rerolled(6)
 
 
 def test_commands(config, whole, tmp_path, capsys):
@@ -210,7 +203,7 @@ def test_a_film_is_named_after_the_folder_that_dots_stand_for(config, whole, tmp
     [
         (("resume", "{tmp}"), "holds no run to go on with"),
         (("trace", "{tmp}"), "trace.md does not exist"),
-        (("reroll", "{film}", "--from", "9"), "chunk 9 is not of this film"),
+        (("reroll", "{film}", "--from", "9"), "there is no chunk 9; this video has chunks"),
         (("reroll", "{film}"), "Missing option '--from'"),
         (("extend", "{film}"), "give --storyboard or --prompt"),
         (("extend", "{film}", "--storyboard", "{tmp}/none.yaml"), "none.yaml"),
@@ -229,7 +222,7 @@ def test_bad_input_is_one_line(whole, tmp_path, capsys, arguments, said):
 def test_chunks_that_are_made_together_are_neither_taken_again_nor_added_to(config, tmp_path, capsys, mode):
     run = tmp_path / "film"
     board = Storyboard.from_prompts(PROMPTS[:1] * 2)
-    RunState(run).begin(write_script(replace(config, out=run, storyboard=board, mode=mode)))
+    RunState(run).begin(make_spec(config.changed(out=run, storyboard=board, mode=mode)))
     for arguments in (["reroll", run, "--from", 1], ["extend", run, "--prompt", PROMPTS[0]]):
         (error,) = fails_in_one_line(*arguments, capsys=capsys)
         assert f"film was made in the {mode} mode, in which chunks are made together" in error
@@ -237,16 +230,16 @@ def test_chunks_that_are_made_together_are_neither_taken_again_nor_added_to(conf
 
 
 def test_the_whole_mode_is_told_one_prompt(config, tmp_path, capsys):
-    said = "the whole mode tells the model one prompt; give one, or --mode overlap or cached"
+    said = "the whole mode takes one prompt for all frames; give one, or --mode overlap or cached"
     with pytest.raises(ValueError, match=said):
-        write_script(replace(config, mode="whole"))
+        make_spec(config.changed(mode="whole"))
     film = ["--model", config.model, "--mode", "whole", "--prompt", "a fox", "--prompt", "a cat"]
     for arguments in (["plan", *film], ["sample", *film, "--out", tmp_path / "x"]):
         (error,) = fails_in_one_line(*arguments, capsys=capsys)
         assert said in error
     assert not any(tmp_path.iterdir())
-    script = write_script(replace(config, mode="whole", storyboard=Storyboard.from_prompts(PROMPTS[:1] * 2)))
-    assert len(script.takes) == 2
+    spec = make_spec(config.changed(mode="whole", storyboard=Storyboard.from_prompts(PROMPTS[:1] * 2)))
+    assert len(spec.chunks) == 2
 
 
 def fails_in_one_line(*arguments, capsys):
@@ -277,8 +270,8 @@ def test_a_script_that_is_none_is_named(tmp_path, capsys, content, said):
 
 
 def test_a_film_has_chunks(whole):
-    with pytest.raises(ValueError, match="a film has no chunks"):
-        replace(RunState(whole).script(), takes=())
+    with pytest.raises(ValueError, match="a video has no chunks"):
+        replace(RunState(whole).spec(), chunks=())
 
 
 def test_a_run_that_is_at_work_is_left_alone(whole, tmp_path, capsys):
@@ -316,11 +309,11 @@ def test_a_run_has_ended_only_when_all_is_told(config, whole, tmp_path, monkeypa
 
     run = tmp_path / "film"
     with monkeypatch.context() as patched:
-        patched.setattr("bdiff.run.sample.write_drift", interrupted)
+        patched.setattr("bdiff.run.record.write_drift", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            sample(build(replace(config, out=run)))
+            make_video(build(config.changed(out=run)))
     assert not (run / "run.json").exists()
-    monkeypatch.setattr("bdiff.run.sample.generate", None)
+    monkeypatch.setattr("bdiff.run.wiring.generate", None)
     with pytest.raises(SystemExit) as ended:
         main(["resume", str(run)])
     assert (ended.value.code, "is complete" in capsys.readouterr().err) == (0, False)
@@ -331,7 +324,7 @@ def test_a_run_has_ended_only_when_all_is_told(config, whole, tmp_path, monkeypa
 def test_a_run_whose_model_has_changed_is_refused(config, tiny_model, tmp_path, capsys):
     model, out = tmp_path / "model", tmp_path / "film"
     shutil.copytree(tiny_model, model)
-    sample(build(replace(config, model=model, out=out, storyboard=Storyboard.from_prompts(PROMPTS[:1]))))
+    make_video(build(config.changed(model=model, out=out, storyboard=Storyboard.from_prompts(PROMPTS[:1]))))
     (model / "sampling.json").write_text('{"steps": 1}')
     with pytest.raises(SystemExit) as stopped:
         main(["extend", str(out), "--prompt", "a fox"])
@@ -347,11 +340,11 @@ def pictured(config, tmp_path):
 
     def begin(*, made):
         changes = {"out": tmp_path / "film", "image": picture, "storyboard": Storyboard.from_prompts(PROMPTS[:2])}
-        parts = build(replace(config, **changes))
-        RunState(parts.out).begin(parts.script)
+        parts = build(config.changed(**changes))
+        RunState(parts.out).begin(parts.spec)
         if made:
             with pytest.raises(KeyboardInterrupt):
-                sample(parts, on_chunk=interrupt)
+                make_video(parts, on_chunk=interrupt)
         return parts.out, picture
 
     def interrupt(state):
@@ -390,8 +383,8 @@ def test_a_run_goes_on_without_a_picture_that_is_its_first_chunk(pictured, capsy
 def test_a_run_of_a_version_that_noted_no_digest_of_its_picture_goes_on(pictured):
     run, picture = pictured(made=False)
     file = run / "state" / "script.json"
-    script = json.loads(file.read_text())
-    file.write_text(json.dumps(script | {"image": script["image"]["path"]}))
+    spec = json.loads(file.read_text())
+    file.write_text(json.dumps(spec | {"image": spec["image"]["path"]}))
     with pytest.raises(SystemExit) as ended:
         main(["resume", str(run)])
     assert ended.value.code == 0
@@ -415,7 +408,7 @@ def damage(file):
 @pytest.mark.parametrize("mode", ["cached", "overlap"])
 def test_a_finished_run_that_lost_something_is_written_again_from_its_chunks(config, tmp_path, capsys, harm, mode):
     run = tmp_path / "run"
-    sample(build(replace(config, out=run, mode=mode)))
+    make_video(build(config.changed(out=run, mode=mode)))
     before, chunks = bytes_of(run), {p: p.stat().st_mtime_ns for p in (run / "state" / "chunks").iterdir()}
     if isinstance(harm, str):
         (run / harm).unlink()
@@ -437,7 +430,7 @@ def test_a_finished_run_that_lost_something_is_written_again_from_its_chunks(con
 @pytest.mark.parametrize("name", MISSING[1:])
 def test_a_finished_run_whose_files_were_damaged_is_told_again(config, tmp_path, capsys, name):
     run = tmp_path / "run"
-    sample(build(replace(config, out=run)))
+    make_video(build(config.changed(out=run)))
     before = bytes_of(run)
     cut(run / name)
     with pytest.raises(SystemExit):
@@ -449,7 +442,7 @@ def test_a_finished_run_whose_files_were_damaged_is_told_again(config, tmp_path,
 @pytest.mark.parametrize("content", ["", "x", "[]", "null", "{}", '{"drift": null, "video": {}}', "[" * 100_000])
 def test_a_finished_run_whose_record_is_damaged_is_told_again(config, tmp_path, capsys, content):
     run = tmp_path / "run"
-    record = sample(build(replace(config, out=run)))
+    record = make_video(build(config.changed(out=run)))
     (run / "run.json").write_text(content)
     with pytest.raises(SystemExit) as stopped:
         main(["resume", str(run)])
@@ -460,7 +453,7 @@ def test_a_finished_run_whose_record_is_damaged_is_told_again(config, tmp_path, 
 
 def test_a_video_that_was_changed_and_shows_all_frames_is_left_as_it_is(config, tmp_path, capsys):
     run = tmp_path / "run"
-    sample(build(replace(config, out=run)))
+    make_video(build(config.changed(out=run)))
     with (run / "video.mp4").open("ab") as file:
         file.write((16).to_bytes(4, "big") + b"free" + bytes(8))  # as editors leave it
     changed = (run / "video.mp4").read_bytes()
@@ -472,7 +465,7 @@ def test_a_video_that_was_changed_and_shows_all_frames_is_left_as_it_is(config, 
 
 def test_a_run_recorded_without_a_digest_is_known_by_its_number_of_frames(config, tmp_path, capsys):
     run = tmp_path / "run"
-    sample(build(replace(config, out=run)))
+    make_video(build(config.changed(out=run)))
     record = json.loads((run / "run.json").read_text())
     del record["video"]["sha256"]
     (run / "run.json").write_text(json.dumps(record))
@@ -518,7 +511,7 @@ def test_a_full_disk_says_what_could_not_be_written_and_that_the_run_goes_on(con
 def test_files_of_a_run_are_for_whom_the_umask_lets(config, tmp_path, mask):
     run, before = tmp_path / "run", os.umask(mask)
     try:
-        sample(build(replace(config, out=run)))
+        make_video(build(config.changed(out=run)))
     finally:
         os.umask(before)
     files = [path for path in run.rglob("*") if path.is_file()]
@@ -529,17 +522,17 @@ def test_files_of_a_run_are_for_whom_the_umask_lets(config, tmp_path, mask):
 @pytest.mark.parametrize("where", ["latents", "pixels"])
 @pytest.mark.parametrize("policy", ["semantic", "rolling"])
 def test_numbers_that_are_not_finite_end_a_run_at_their_chunk(config, tmp_path, where, policy):
-    parts = build(replace(config, out=tmp_path / "run", policy=policy))
+    parts = build(config.changed(out=tmp_path / "run", policy=policy))
     broken = parts.model if where == "latents" else parts.vae
     with torch.no_grad():
         next(p for name, p in broken.named_parameters() if "decoder" in name or where == "latents").fill_(float("nan"))
     with pytest.raises(FloatingPointError, match=f"the {where} of chunk 0 are not finite numbers: the weights of"):
-        sample(parts)
+        make_video(parts)
     assert not list((tmp_path / "run").iterdir())
 
 
 def test_numbers_that_become_infinite_later_leave_the_chunks_before(config, tmp_path, monkeypatch):
-    parts = build(replace(config, out=tmp_path / "run"))
+    parts = build(config.changed(out=tmp_path / "run"))
     decode = parts.vae.decode
 
     def diverge(latents, state=None):
@@ -549,7 +542,7 @@ def test_numbers_that_become_infinite_later_leave_the_chunks_before(config, tmp_
     diverge.calls = -1
     monkeypatch.setattr(parts.vae, "decode", lambda *a: (setattr(diverge, "calls", diverge.calls + 1), diverge(*a))[1])
     with pytest.raises(FloatingPointError, match="the pixels of chunk 2 are not finite"):
-        sample(parts)
+        make_video(parts)
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert (record["complete"], record["video"]["chunks"]) == (False, 2)
 
@@ -573,7 +566,7 @@ def test_a_film_is_made_longer_up_to_a_day(whole, tmp_path, capsys, monkeypatch,
     def stop(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bdiff.run.loading.load_parts", stop)  # what would make a day of video
+    monkeypatch.setattr("bdiff.run.load_run", stop)  # what would make a day of video
     with pytest.raises(SystemExit) as stopped:
         main(["extend", str(whole), *words])
     err = capsys.readouterr().err

@@ -1,7 +1,6 @@
 import hashlib
 import json
 from contextlib import suppress
-from dataclasses import replace
 
 import av
 import numpy as np
@@ -10,9 +9,7 @@ import torch
 from PIL import Image
 
 from bdiff.cli.main import main
-from bdiff.run import sample as sampling_module
-from bdiff.run.loading import SampleConfig, build
-from bdiff.run.sample import sample
+from bdiff.run import SampleConfig, build, generate_chunks, make_video
 from bdiff_core import Storyboard
 
 WHERE = ("in the meadow", "at the beach", "in the forest", "in a port", "at the beach")
@@ -27,7 +24,7 @@ def config(tiny_model, tmp_path_factory):
         storyboard=Storyboard.from_prompts(PROMPTS),
         out=tmp_path_factory.mktemp("runs") / "first",
         model=tiny_model,
-        steps=2,
+        settings={"steps": 2},
     )
 
 
@@ -43,7 +40,7 @@ def progress():
 
 @pytest.fixture(scope="module")
 def record(parts, progress):
-    return sample(parts, on_chunk=progress.append, command="bdiff sample")
+    return make_video(parts, on_chunk=progress.append, command="bdiff sample")
 
 
 def decode(path):
@@ -95,9 +92,9 @@ def test_progress_counts_down(record, progress):
 
 
 def test_the_same_seed_gives_the_same_bytes(record, config, tmp_path):
-    again, other = (replace(config, out=tmp_path / str(seed), seed=seed) for seed in (0, 1))
-    sample(build(again))
-    sample(build(other))
+    again, other = (config.changed(out=tmp_path / str(seed), seed=seed) for seed in (0, 1))
+    make_video(build(again))
+    make_video(build(other))
     first = (config.out / "video.mp4").read_bytes()
     assert (again.out / "video.mp4").read_bytes() == first
     assert (again.out / "trace.json").read_bytes() == (config.out / "trace.json").read_bytes()
@@ -110,7 +107,7 @@ def test_a_stopped_run_leaves_a_video_that_plays(config, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        sample(build(replace(config, out=tmp_path / "x")), on_chunk=stop)
+        make_video(build(config.changed(out=tmp_path / "x")), on_chunk=stop)
     assert len(decode(tmp_path / "x" / "video.mp4")) == 37
     record = json.loads((tmp_path / "x" / "run.json").read_text())
     assert (record["complete"], record["video"]["chunks"]) == (False, 2)
@@ -120,17 +117,17 @@ def test_a_stopped_run_leaves_a_video_that_plays(config, tmp_path):
 def test_a_picture_becomes_the_first_chunk(config, tmp_path):
     path = tmp_path / "picture.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 80, 3), np.uint8)).save(path)
-    parts = build(replace(config, image=path, out=tmp_path / "x", seconds=4.0))
+    parts = build(config.changed(image=path, out=tmp_path / "x", seconds=4.0))
     assert parts.prefix[0].shape == (1, 16, 5, 8, 8)
-    chunks = list(sampling_module.generate_chunks(parts))
+    chunks = list(generate_chunks(parts))
     torch.testing.assert_close(chunks[0].latents, parts.prefix[0])
     assert not torch.equal(chunks[1].latents, parts.prefix[0])
-    record = sample(build(replace(config, image=path, out=tmp_path / "x", seconds=4.0)))
+    record = make_video(build(config.changed(image=path, out=tmp_path / "x", seconds=4.0)))
     assert len(record["image"]["sha256"]) == 64
 
 
 def test_a_video_of_one_chunk_has_no_drift(config, tmp_path):
-    record = sample(build(replace(config, out=tmp_path / "x", seconds=1.0)))
+    record = make_video(build(config.changed(out=tmp_path / "x", seconds=1.0)))
     assert record["drift"] is None
     assert {path.name for path in (tmp_path / "x").iterdir()} == FILES - {"drift.json", "drift.html"}
 
@@ -141,7 +138,7 @@ def test_a_film_whose_drift_cannot_be_measured_is_finished(config, tiny_model, t
         (tmp_path / name).symlink_to(tiny_model / name)
     (tmp_path / "sampling.json").write_text('{"latent_frames": 1}')
     out, board = tmp_path / "x", Storyboard.from_prompts(PROMPTS[:2])
-    record = sample(build(replace(config, model=tmp_path, out=out, storyboard=board)))
+    record = make_video(build(config.changed(model=tmp_path, out=out, storyboard=board)))
     assert (record["complete"], record["video"]["frames"], record["drift"]) == (True, 5, None)
     assert {path.name for path in out.iterdir()} == FILES - {"drift.json", "drift.html"}
     assert f"the drift of {out / 'video.mp4'} is not measured" in caplog.text
@@ -153,38 +150,38 @@ def test_the_drift_of_an_earlier_film_is_gone_when_another_one_begins(config, tm
         if end == "stopped":
             raise KeyboardInterrupt
 
-    first = replace(config, out=tmp_path / "x", storyboard=Storyboard.from_prompts(PROMPTS[:2]), steps=1)
-    sample(build(first))
+    first = config.changed(out=tmp_path / "x", storyboard=Storyboard.from_prompts(PROMPTS[:2]), steps=1)
+    make_video(build(first))
     assert {path.name for path in first.out.iterdir()} == FILES
     prompts = PROMPTS[:1] if end == "one chunk" else PROMPTS[:2]
     with suppress(KeyboardInterrupt):
-        sample(build(replace(first, storyboard=Storyboard.from_prompts(prompts))), on_chunk=stop)
+        make_video(build(first.changed(storyboard=Storyboard.from_prompts(prompts))), on_chunk=stop)
     assert {path.name for path in first.out.iterdir()} == FILES - {"drift.json", "drift.html"}
 
 
 @pytest.mark.parametrize("policy", ["rolling", "sink", "dynamic", "full"])
 def test_every_policy_runs(config, tmp_path, policy):
-    chunks = list(sampling_module.generate_chunks(build(replace(config, policy=policy, out=tmp_path / "x", steps=1))))
+    chunks = list(generate_chunks(build(config.changed(policy=policy, out=tmp_path / "x", steps=1))))
     assert [len(chunk.recall.chunks) for chunk in chunks] == [0, 1, 2, 3, 4]
 
 
-def test_seniority_has_first_visits_recalled(config, tmp_path):
+def test_an_age_bonus_has_first_visits_recalled(config, tmp_path):
     """Chunk 6 has the prompt of all before it: of four that are as similar, the newest are recalled, or the oldest."""
     board = Storyboard.from_prompts(PROMPTS[:1] * 7)
     recalled = {}
-    for seniority in (None, 0.1):
-        made = build(replace(config, storyboard=board, seconds=None, seniority=seniority, out=tmp_path / "x", steps=1))
-        assert made.sampling.seniority == (seniority or 0.0)
-        last = list(sampling_module.generate_chunks(made))[-1].recall
-        recalled[seniority] = [c for c, kind in zip(last.chunks, last.kinds, strict=True) if kind == "recalled"]
+    for bonus in (None, 0.1):
+        made = build(config.changed(storyboard=board, seconds=None, age_bonus=bonus, out=tmp_path / "x", steps=1))
+        assert made.sampling.age_bonus == (bonus or 0.0)
+        last = list(generate_chunks(made))[-1].recall
+        recalled[bonus] = [c for c, kind in zip(last.chunks, last.kinds, strict=True) if kind == "recalled"]
     assert recalled == {None: [2, 3], 0.1: [0, 1]}
 
 
 def test_the_first_chunk_may_stay_in_view_of_all(config, tmp_path):
     """Beside the two recent chunks and the two most similar of the others: five, and chunk 0 is one of them."""
     board = Storyboard.from_prompts(PROMPTS[:1] * 8)
-    made = build(replace(config, storyboard=board, seconds=None, num_sink=1, out=tmp_path / "x", steps=1))
-    recalls = [chunk.recall for chunk in sampling_module.generate_chunks(made)]
+    made = build(config.changed(storyboard=board, seconds=None, num_sink=1, out=tmp_path / "x", steps=1))
+    recalls = [chunk.recall for chunk in generate_chunks(made)]
     assert recalls[-1].chunks == (0, 3, 4, 5, 6)
     assert recalls[-1].kinds == ("sink", "recalled", "recalled", "recent", "recent")
     assert all(recall.chunks[0] == 0 for recall in recalls[1:])
@@ -194,17 +191,17 @@ def test_a_model_folder_may_say_how_it_wants_to_be_sampled(config, tiny_model, t
     for name in ("transformer", "vae.safetensors"):
         (tmp_path / name).symlink_to(tiny_model / name)
     (tmp_path / "sampling.json").write_text('{"steps": 7, "guidance": 1.5, "seniority": 0.1, "num_sink": 1}')
-    made = build(replace(config, model=tmp_path))
-    found = made.sampling
-    assert (found.steps, found.guidance, found.shift, found.seniority) == (2, 1.5, 3.0, 0.1)
-    assert (made.bank.policy.seniority, made.bank.policy.num_sink) == (0.1, 1)
-    plain = build(replace(config, model=tmp_path, seniority=0.0, num_sink=0)).bank.policy
+    made = build(config.changed(model=tmp_path))
+    found, policy = made.sampling, made.spec.make_policy()
+    assert (found.steps, found.guidance, found.shift, found.age_bonus) == (2, 1.5, 3.0, 0.1)
+    assert (policy.seniority, policy.num_sink) == (0.1, 1)
+    plain = build(config.changed(model=tmp_path, age_bonus=0.0, num_sink=0)).spec.make_policy()
     assert (plain.seniority, plain.num_sink) == (0.0, 0)
     (tmp_path / "sampling.json").write_text('{"seniority": -1}')
-    with pytest.raises(ValueError, match=r"seniority is -1; expected a number from 0"):
-        build(replace(config, model=tmp_path))
+    with pytest.raises(ValueError, match=r"age_bonus is -1; expected a number from 0"):
+        build(config.changed(model=tmp_path))
     for content, said in {
-        '{"stepz": 7}': r"sampling.json: unknown setting 'stepz'; known are fps, latent_frames,",
+        '{"stepz": 7}': r"sampling.json: no valid sampling settings: unknown setting 'stepz'; known are fps,",
         '{"steps": "7"}': r"sampling.json: no valid sampling settings: steps is '7'; expected a whole number",
         '{"mode": [1]}': r"sampling.json: no valid sampling settings: mode is \[1\]; expected one of cached",
         "[1]": r"sampling.json is damaged: expected an object, found list",
@@ -213,7 +210,7 @@ def test_a_model_folder_may_say_how_it_wants_to_be_sampled(config, tiny_model, t
     }.items():
         (tmp_path / "sampling.json").write_text(content)
         with pytest.raises(ValueError, match=said):
-            build(replace(config, model=tmp_path))
+            build(config.changed(model=tmp_path))
 
 
 def test_the_command_prints_the_record_and_never_overwrites(tiny_model, tmp_path, capsys):

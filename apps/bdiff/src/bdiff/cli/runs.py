@@ -52,7 +52,7 @@ def resume_command(run: Path, memory_limit: int | None, as_json: bool) -> None:
         say(f"{run}: {lacking}; all files are written again from the finished chunks")
     limit = memory_bytes(memory_limit, spec)
     loaded = _loaded(spec, run, state, num_made=state.num_chunks)
-    make_video(loaded, fresh=False, memory_limit=limit, as_json=as_json)
+    show_video(loaded, fresh=False, memory_limit=limit, as_json=as_json)
 
 
 @click.command("reroll")
@@ -93,7 +93,7 @@ def reroll_command(
     loaded = _loaded(spec, folder, state, num_made=first)
     with output_folder(folder):
         state.branch(folder, first)
-        make_video(loaded, fresh=False, memory_limit=limit, as_json=as_json)
+        show_video(loaded, fresh=False, memory_limit=limit, as_json=as_json)
 
 
 @click.command("extend")
@@ -119,7 +119,7 @@ def extend_command(
     spec = spec.extended(storyboard_prompts(board, spec.sampling, after=len(spec.chunks), long=long))
     limit = memory_bytes(memory_limit, spec)
     loaded = _loaded(spec, run, state, num_made=state.num_chunks)
-    make_video(loaded, fresh=False, memory_limit=limit, as_json=as_json)
+    show_video(loaded, fresh=False, memory_limit=limit, as_json=as_json)
 
 
 @click.command("trace")
@@ -140,15 +140,15 @@ RUN_COMMANDS = (resume_command, reroll_command, extend_command, trace_command)
 """Commands of the top level."""
 
 
-def make_video(loaded: "LoadedRun", *, fresh: bool, memory_limit: int, as_json: bool) -> None:
+def show_video(loaded: "LoadedRun", *, fresh: bool, memory_limit: int, as_json: bool) -> None:
     """Run the loop with a progress bar, and say what came of it; `memory_limit` is in bytes."""
-    from bdiff.run import sample
+    from bdiff.run import make_video
 
     folder = loaded.out
     command = shlex.join(["bdiff", *sys.argv[1:]])
     try:
         with progress_bar(len(loaded.plan)) as show:
-            record = sample(loaded, fresh=fresh, memory_limit=memory_limit, on_chunk=show, command=command)
+            record = make_video(loaded, fresh=fresh, memory_limit=memory_limit, on_chunk=show, command=command)
     except KeyboardInterrupt:
         say(f"bdiff: stopped; bdiff resume {shlex.quote(str(folder))} goes on")
         sys.exit(130)

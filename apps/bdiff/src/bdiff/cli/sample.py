@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bdiff import defaults
-from bdiff.cli.runs import LONG_OPTION, MEMORY_LIMIT_OPTION, check_device, make_video, memory_bytes, require_memory
+from bdiff.cli.runs import LONG_OPTION, MEMORY_LIMIT_OPTION, check_device, memory_bytes, require_memory, show_video
 from bdiff.cli.settings import setting_options
 from bdiff.cli.terminal import NAME, PATH, Positive, free_folder, output_folder, say
 
@@ -103,7 +103,7 @@ def sample_command(out: Path, overwrite: bool, memory_limit: int | None, as_json
     with output_folder(folder):
         say(plan_line(plan))
         _say_given(spec)
-        make_video(run, fresh=True, memory_limit=limit, as_json=as_json)
+        show_video(run, fresh=True, memory_limit=limit, as_json=as_json)
 
 
 @click.command("plan")

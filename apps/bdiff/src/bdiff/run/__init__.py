@@ -6,12 +6,12 @@ from bdiff.run.config import SampleConfig
 from bdiff.run.finished import lacks
 from bdiff.run.given_video import describe_video
 from bdiff.run.lengths import storyboard_prompts
-from bdiff.run.loading import LoadedRun, load_run
+from bdiff.run.loading import LoadedRun, build, load_run
 from bdiff.run.models import Source, load_model, local_folder
 from bdiff.run.plan import Plan, plan_run
 from bdiff.run.plan_text import plan_line, plan_lines, plan_refusal
 from bdiff.run.recovery import Recovered, recover
-from bdiff.run.sample import Progress, sample
+from bdiff.run.sample import Progress, make_video
 from bdiff.run.spec import ChunkSpec, RunSpec
 from bdiff.run.specify import make_spec
 from bdiff.run.state import RunState
@@ -28,9 +28,10 @@ __all__ = [  # noqa: RUF022 (grouped by use)
     "plan_line",
     "plan_lines",
     "plan_refusal",
+    "build",
     "load_run",
     "LoadedRun",
-    "sample",
+    "make_video",
     "Progress",
     # going on with a run
     "RunState",

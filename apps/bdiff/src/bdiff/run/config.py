@@ -1,7 +1,7 @@
 """What a user asks for."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -45,3 +45,14 @@ class SampleConfig:
     """Load one part after the other, and keep each off the device while it is not needed; None: for pipelines."""
     attention: str = "auto"
     """Attention kernel, one of `defaults.ATTENTIONS`."""
+
+    def changed(self, **values: Any) -> "SampleConfig":
+        """The same but for some fields, or some `settings` by their names.
+
+        Raises:
+            ValueError: If there is neither a field nor a setting of a name.
+        """
+        own = {one.name for one in fields(self)}
+        settings = {**self.settings, **{name: value for name, value in values.items() if name not in own}}
+        defaults.Sampling().changed(settings)  # refuses names that are none
+        return replace(self, **{"settings": settings, **{k: v for k, v in values.items() if k in own}})

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 from bdiff import defaults
+from bdiff.run.config import SampleConfig
 from bdiff.run.inputs import given_chunks, given_picture
 from bdiff.run.models import Autoencoder, Source, load_model
 from bdiff.run.offload import OnDemand, give_back
 from bdiff.run.spec import RunSpec
+from bdiff.run.specify import make_spec
 from bdiff_core import ChunkCondition, ChunkDiT, ModelConfig, Storyboard, TextEncoder, plan_chunks
 from bdiff_core.wan import ImageCondition
 
@@ -43,6 +45,11 @@ class LoadedRun:
     def sampling(self) -> defaults.Sampling:
         """How the model is sampled."""
         return self.spec.sampling
+
+
+def build(config: SampleConfig) -> LoadedRun:
+    """Everything that a run needs, from what is asked for: `make_spec`, then `load_run`."""
+    return load_run(make_spec(config), config.out)
 
 
 def load_run(spec: RunSpec, out: Path, *, num_made: int = 0) -> LoadedRun:

@@ -38,7 +38,7 @@ class Progress:
     prompt: str
 
 
-def sample(
+def make_video(
     run: LoadedRun,
     *,
     fresh: bool = True,

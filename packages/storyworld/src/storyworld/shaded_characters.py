@@ -151,13 +151,18 @@ def paste(picture: Array, patch: Array, pose: Pose, *, scale: float = 1.0) -> Fl
     top = np.floor(pose.y).astype(int) - int(feet(scale))
     covered = np.zeros((len(patch), height, width), dtype=np.float32)
     for t, (row, column) in enumerate(zip(top.tolist(), left.tolist(), strict=True)):
-        rows, columns = slice(max(row, 0), min(row + side, height)), slice(max(column, 0), min(column + side, width))
+        rows, columns = _inside(row, side, height), _inside(column, side, width)
         seen = patch[t, rows.start - row : rows.stop - row, :, columns.start - column : columns.stop - column]
         under = picture[t, rows, :, columns]
         under *= 1.0 - seen[:, 3:]
         under += seen[:, :3]
         covered[t, rows, columns] = seen[:, 3]
     return covered
+
+
+def _inside(first: int, length: int, size: int) -> slice:
+    """The part of ``length`` pixels from ``first`` on that lies between 0 and ``size``."""
+    return slice(min(max(first, 0), size), min(max(first + length, 0), size))
 
 
 def paste_shadow(picture: Array, *, x: Array, row: float, lift: Array, sun: int, scale: float = 1.0) -> None:

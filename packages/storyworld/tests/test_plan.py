@@ -46,7 +46,7 @@ def test_every_species_place_and_action_comes_up():
 
 @settings(max_examples=40, deadline=None)
 @given(SEEDS)
-def test_captions_tell_actor_place_and_direction_but_no_colour(seed):
+def test_captions_name_protagonist_place_and_direction_but_no_colour(seed):
     written = plan_story(seed, 25, companions=seed % 2 == 1)
     for chunk in written.chunks:
         assert written.species in chunk.caption
@@ -80,7 +80,7 @@ def test_no_other_place_or_species_is_named(seed):
 
 @settings(max_examples=40, deadline=None)
 @given(SEEDS)
-def test_the_protagonist_walks_as_told_and_stays_in_the_picture(seed):
+def test_the_protagonist_walks_as_planned_and_stays_in_the_picture(seed):
     position = None
     for chunk in plan_story(seed, 25).chunks:
         assert LEFTMOST <= min(chunk.start, chunk.end) <= max(chunk.start, chunk.end) <= RIGHTMOST

@@ -82,7 +82,7 @@ def test_the_camera_never_jumps_during_a_stay_and_follows_the_protagonist(story)
         assert camera.diff().abs().max() > 0.0
 
 
-def test_the_mask_is_where_the_protagonist_is_and_moves_as_told(story):
+def test_the_mask_is_where_the_protagonist_is_and_moves_as_planned(story):
     truth = story.truth
     assert truth.visible.all()
     assert (middle(truth.subject.float()) - truth.position[:, 0]).abs().max() < 8

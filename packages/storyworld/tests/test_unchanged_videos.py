@@ -1,4 +1,4 @@
-"""Films that models were trained on stay what they are: hashes of their pixels, captions and truth.
+"""Videos that models were trained on stay the same: hashes of their pixels, captions and truth.
 
 Pixels are hashed as bytes: processors round the last bit of a sine differently.
 """
@@ -33,7 +33,7 @@ def digest(*parts: bytes) -> str:
         (1, 4, 5, "ecff4e565a1e307d", "8ebcc1b5ed7352d1", "bb55cdd50889e0a5"),
     ],
 )
-def test_a_film_is_what_it_was(richness, seed, num_chunks, pixels, captions, truth):
+def test_a_video_is_the_same_as_before(richness, seed, num_chunks, pixels, captions, truth):
     story = storyworld.render(seed, num_chunks, richness=richness)
     levels = story.frames.add(1).mul(127.5).round().to(torch.uint8)
     assert digest(levels.numpy().tobytes()) == pixels

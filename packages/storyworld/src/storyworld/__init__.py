@@ -7,7 +7,7 @@ Example:
     ((3, 57, 64, 64), 3)
 """
 
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 
 from storyworld.evaluation import Evaluation, evaluate
 from storyworld.plan import ACTIONS, PLACES, SPECIES, ChunkPlan, StoryPlan, plan_story
@@ -32,8 +32,4 @@ __all__ = [  # noqa: RUF022 (grouped by use)
     "PLACES",
     "SPECIES",
 ]
-
-try:
-    __version__ = version("storyworld")
-except PackageNotFoundError:  # run from a checkout's source folder
-    __version__ = "0"
+__version__ = version("storyworld")

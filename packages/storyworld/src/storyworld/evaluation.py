@@ -44,7 +44,7 @@ class Evaluation:
 
     @property
     def visible_share(self) -> float:
-        """Of the frames that should show the protagonist, the share in which it is found."""
+        """Share of the frames that should show the protagonist in which it is found."""
         return self.visible[self.should_be_visible].float().mean().item()
 
     @property

@@ -88,7 +88,7 @@ def tests(session, package):
 @nox.session(venv_backend="none")
 def integration(session):
     """The packages wired together, and what needs diffusers or transformers; without the hook that checks shapes."""
-    folders = (*(f"apps/{app}/tests" for app in APPS), "studies/tests", "packages/bdiff-core/tests", "packages/vde-metrics/tests/test_encoders.py")
+    folders = (*(f"apps/{app}/tests" for app in APPS), "studies/tests", "packages/bdiff-core/tests", "packages/vde-metrics/tests/test_pretrained.py")
     pytest(session, workspace(session), "integration", *folders, "-m", "not gpu")
 
 

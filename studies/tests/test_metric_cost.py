@@ -10,7 +10,7 @@ from studies.metric_cost import MeterBenchConfig, bench_meter, run
 from studies.metric_cost.film import repeat_film, write_film
 from studies.metric_cost.page import meter_parts, speedup
 from studies.metric_cost.ways import WAYS, measure_way
-from vde_metrics.video import VideoFile
+from vde_metrics import VideoFile
 
 NUM_FRAMES = 7
 

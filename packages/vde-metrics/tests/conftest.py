@@ -58,10 +58,10 @@ def reference():
 
 
 @pytest.fixture(scope="session")
-def film(tmp_path_factory):
+def clip(tmp_path_factory):
     """A file of 24 panning frames, 48x32, 8 fps."""
     frames = panning(24, 32, 48).numpy()
-    return write_video(tmp_path_factory.mktemp("film") / "film.mp4", frames)
+    return write_video(tmp_path_factory.mktemp("clip") / "clip.mp4", frames)
 
 
 @pytest.fixture

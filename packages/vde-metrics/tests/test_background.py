@@ -1,13 +1,10 @@
 import math
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from vde_metrics import Background, FrameMetric, GivenMasks, measure
-from vde_metrics.camera import camera_flow, moving_subject
 
 
 class PixelFlow:
@@ -88,37 +85,6 @@ def test_a_pan_is_motion_unless_the_camera_is_compensated(tools):
     assert Background(compensate_camera=True).score(frames) > 0.7
 
 
-def test_the_camera_is_found_beside_a_subject():
-    y, x = np.mgrid[:60, :80].astype(np.float32)
-    pan_and_zoom = np.stack([2 + 0.02 * (x - 40), -1 + 0.02 * (y - 30)], axis=-1)
-    flow = pan_and_zoom.copy()
-    flow[20:40, 30:60] += 6
-    assert np.abs(camera_flow(flow) - pan_and_zoom).max() < 0.05
-    found = moving_subject(flow - pan_and_zoom, threshold=1.0)
-    assert found[20:40, 30:60].all()
-    assert found.mean() < 0.2
-
-
-@pytest.mark.parametrize("size", [(12, 854), (854, 12)])
-def test_strips_have_a_camera(tools, size):
-    y, x = np.mgrid[: size[0], : size[1]].astype(np.float32)
-    pan_and_zoom = np.stack([2 + 0.01 * x, -1 + 0.01 * y], axis=-1)
-    assert (
-        np.abs(camera_flow(pan_and_zoom)[size[0] // 2, size[1] // 2] - pan_and_zoom[size[0] // 2, size[1] // 2]).max()
-        < 0.1
-    )
-    assert Background().score(tools.panning(3, *size, shift=(0, 0))) == 1
-
-
-def test_no_subject_is_estimated_where_little_or_most_of_the_picture_moves():
-    flow = np.zeros((60, 80, 2), dtype=np.float32)
-    assert not moving_subject(flow, threshold=1.0).any()
-    flow[10, 10] = 5
-    assert not moving_subject(flow, threshold=1.0).any()
-    flow[:, 20:] = 5
-    assert not moving_subject(flow, threshold=1.0).any()
-
-
 def test_chunks_without_background_have_no_score(tools):
     frames, masks = walk(tools, 12)
     masks[4:8] = True
@@ -134,23 +100,3 @@ def test_settings_and_names():
     for tolerance in (-0.1, math.nan, math.inf):
         with pytest.raises(ValueError, match="expected a share of the diagonal"):
             Background(tolerance=tolerance)
-
-
-def test_masks_that_do_not_fit(tools):
-    frames, masks = walk(tools, 8)
-    with pytest.raises(ValueError, match=r"7 masks of \(64, 96\) were given, but frame 7 has"):
-        Background(subject=GivenMasks(masks[:7])).score(frames)
-    with pytest.raises(ValueError, match=r"8 masks of \(32, 96\) were given"):
-        Background(subject=GivenMasks(masks[:, :32])).score(frames)
-    with pytest.raises(ValueError, match=r"expected \(frames, height, width\)"):
-        GivenMasks(masks[0])
-    with pytest.raises(TypeError, match="masks is a list"):
-        GivenMasks(masks.tolist())
-
-
-def test_masks_may_be_mapped_from_disk(tools, tmp_path):
-    frames, masks = walk(tools, 8)
-    np.save(tmp_path / "masks.npy", masks.byte().numpy())
-    mapped = GivenMasks(np.load(tmp_path / "masks.npy", mmap_mode="r"))
-    assert Background(subject=mapped).score(frames) == Background(subject=GivenMasks(masks)).score(frames)
-    assert mapped.digest == GivenMasks(masks).digest != GivenMasks(~masks).digest

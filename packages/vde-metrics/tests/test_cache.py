@@ -4,10 +4,9 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-
 from vde_metrics import Background, Clarity, GivenMasks, Motion, Subject, measure
-from vde_metrics.scoring import MeanScorer
-from vde_metrics.video import VideoFile
+from vde_metrics.features.scoring import MeanScorer
+from vde_metrics.video.file import VideoFile
 
 
 class Colours:
@@ -34,26 +33,26 @@ def metrics(encoder=None):
     return [Clarity(), Motion(), Background(), Subject(encoder=encoder or Colours())]
 
 
-def test_the_second_measurement_decodes_nothing_and_finds_the_same(film, tmp_path, decodes):
-    first = measure(film, metrics=metrics(), cache=tmp_path)
+def test_the_second_measurement_decodes_nothing_and_finds_the_same(clip, tmp_path, decodes):
+    first = measure(clip, metrics=metrics(), cache=tmp_path)
     assert decodes == ["frames"]
-    assert measure(film, metrics=metrics(), cache=tmp_path) == first == measure(film, metrics=metrics())
+    assert measure(clip, metrics=metrics(), cache=tmp_path) == first == measure(clip, metrics=metrics())
     assert len(decodes) == 2  # that of the last one, which has no cache
 
 
-def test_other_chunks_and_weights_come_from_the_same_features(film, tmp_path, decodes):
-    measure(film, metrics=metrics(), cache=tmp_path)
+def test_other_chunks_and_weights_come_from_the_same_features(clip, tmp_path, decodes):
+    measure(clip, metrics=metrics(), cache=tmp_path)
     del decodes[:]
     for options in ({"num_chunks": 5}, {"weights": "log"}, {"chunk_frames": [0, 3, 11, 24]}, {"chunk_seconds": 0.7}):
-        cached = measure(film, metrics=metrics(), cache=tmp_path, **options)
+        cached = measure(clip, metrics=metrics(), cache=tmp_path, **options)
         assert decodes == []
-        assert cached == measure(film, metrics=metrics(), **options)
+        assert cached == measure(clip, metrics=metrics(), **options)
         del decodes[:]
 
 
-def test_the_content_counts_and_not_the_name(film, tmp_path, decodes, tools):
-    copy = shutil.copy(film, tmp_path / "copy.mp4")
-    measure(film, metrics=metrics(), cache=tmp_path / "cache")
+def test_the_content_counts_and_not_the_name(clip, tmp_path, decodes, tools):
+    copy = shutil.copy(clip, tmp_path / "copy.mp4")
+    measure(clip, metrics=metrics(), cache=tmp_path / "cache")
     del decodes[:]
     assert measure(copy, metrics=metrics(), cache=tmp_path / "cache").video == "copy.mp4"
     assert decodes == []
@@ -62,15 +61,15 @@ def test_the_content_counts_and_not_the_name(film, tmp_path, decodes, tools):
     assert decodes != []
 
 
-def test_only_what_is_missing_is_computed(film, tmp_path):
-    measure(film, metrics=metrics(), cache=tmp_path)
+def test_only_what_is_missing_is_computed(clip, tmp_path):
+    measure(clip, metrics=metrics(), cache=tmp_path)
     Colours.calls = 0
-    report = measure(film, metrics=[*metrics(), Motion(form="smoothness")], num_chunks=4, cache=tmp_path)
+    report = measure(clip, metrics=[*metrics(), Motion(form="smoothness")], num_chunks=4, cache=tmp_path)
     assert Colours.calls == 0
     assert list(report.scores) == ["clarity", "motion", "background", "subject", "motion_smoothness"]
 
 
-def test_every_setting_model_and_mask_counts(film, tmp_path):
+def test_every_setting_model_and_mask_counts(clip, tmp_path):
     class Inverse(Colours):
         name = "inverse"
 
@@ -87,12 +86,12 @@ def test_every_setting_model_and_mask_counts(film, tmp_path):
         Subject(encoder=Colours(), crops=GivenMasks(masks), margin=0.3),
     ]
     for metric in variants:
-        measure(film, metrics=[metric], cache=tmp_path)
+        measure(clip, metrics=[metric], cache=tmp_path)
     kept = [path for path in tmp_path.rglob("*.npy") if "stillness" not in path.name]
     assert len(kept) == len(variants)
 
 
-def test_metrics_whose_settings_are_unknown_are_not_kept(film, tmp_path):
+def test_metrics_whose_settings_are_unknown_are_not_kept(clip, tmp_path):
     class Mystery:
         name = "mystery"
         lead = 0
@@ -113,12 +112,12 @@ def test_metrics_whose_settings_are_unknown_are_not_kept(film, tmp_path):
         def score(self, frames):
             return frames.float().mean().item()
 
-    report = measure(film, metrics=[Mystery(), Whole()], cache=tmp_path)
-    assert measure(film, metrics=[Mystery(), Whole()], cache=tmp_path) == report
+    report = measure(clip, metrics=[Mystery(), Whole()], cache=tmp_path)
+    assert measure(clip, metrics=[Mystery(), Whole()], cache=tmp_path) == report
     assert [path.name.split("-")[0] for path in tmp_path.rglob("*.npy")] == ["stillness"]
 
 
-def test_what_breaks_off_leaves_nothing(film, tmp_path):
+def test_what_breaks_off_leaves_nothing(clip, tmp_path):
     class Failing(Colours):
         name = "failing"
 
@@ -129,21 +128,21 @@ def test_what_breaks_off_leaves_nothing(film, tmp_path):
 
     Colours.calls = 0
     with pytest.raises(RuntimeError, match="out of memory"):
-        measure(film, metrics=metrics(Failing()), cache=tmp_path)
+        measure(clip, metrics=metrics(Failing()), cache=tmp_path)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-def test_a_damaged_file_is_named(film, tmp_path):
-    measure(film, metrics=[Clarity()], cache=tmp_path)
+def test_a_damaged_file_is_named(clip, tmp_path):
+    measure(clip, metrics=[Clarity()], cache=tmp_path)
     (path,) = tmp_path.rglob("clarity-*.npy")
     np.save(path, np.zeros((3, 1), dtype=np.float32))
-    with pytest.raises(ValueError, match=r"clarity-.*\.npy: holds float32 of shape \(3, 1\), not 24 rows; delete it"):
-        measure(film, metrics=[Clarity()], cache=tmp_path)
+    with pytest.raises(ValueError, match=r"clarity-.*\.npy: holds float32 of shape \(3, 1\); expected 24 rows"):
+        measure(clip, metrics=[Clarity()], cache=tmp_path)
 
 
-def test_wrong_uses(film, tmp_path, tools):
+def test_wrong_uses(clip, tmp_path, tools):
     with pytest.raises(ValueError, match="cache keeps the features of files"):
         measure(tools.panning(20, 16, 16), cache=tmp_path)
-    measure(film, metrics=[Clarity()], cache=tmp_path)
+    measure(clip, metrics=[Clarity()], cache=tmp_path)
     with pytest.raises(ValueError, match="the video has 24 frames, more frames than the 20 announced"):
-        measure(film, metrics=[Clarity()], cache=tmp_path, chunk_frames=[0, 10, 20])
+        measure(clip, metrics=[Clarity()], cache=tmp_path, chunk_frames=[0, 10, 20])

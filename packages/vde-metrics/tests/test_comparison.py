@@ -1,15 +1,11 @@
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from vde_metrics import DriftReport, MetricDrift, compare, load_reports
-from vde_metrics.page import comparison_page, mean_scores
-from vde_metrics.saved import report_from
-from vde_metrics.selection import distinct_names, group_labels
+from vde_metrics import DriftReport, MetricDrift, compare
+from vde_metrics.reports.page import comparison_page
 
 
 def report(video, error, *, frozen=False, metric="clarity", num_chunks=3, **changes):
@@ -113,33 +109,9 @@ def test_what_does_not_compare_is_refused():
         compare({"ours": [report("a", 1.0)], "theirs": [report("b", 1.0, weights="log")]})
 
 
-def test_reports_survive_being_saved(tmp_path):
-    given_report = report("a.mp4", math.inf, source={"codec": "h264"}, versions={"torch": "2"}, fps=8.0)
-    assert report_from(given_report.to_dict()) == given_report
-    (tmp_path / "r.json").write_text(given_report.to_json())
-    assert load_reports(tmp_path / "r.json") == [given_report]
-    (tmp_path / "r.json").write_text("nothing")
-    with pytest.raises(ValueError, match=r"r\.json: is no JSON"):
-        load_reports(tmp_path / "r.json")
-    with pytest.raises(FileNotFoundError, match="no such file"):
-        load_reports(tmp_path / "none.json")
-
-
-def test_means_need_videos_of_as_many_chunks():
-    assert mean_scores([(1.0, None, 3.0), (3.0, None, None)]) == [2.0, None, 3.0]
-    assert mean_scores([(1.0, 2.0), (3.0,)]) == []
-
-
 def test_the_page_shows_a_mean_for_each_model():
     chosen = groups({"a": 1.0, "b": 2.0}, {"a": 2.0, "b": 3.0})
     page = comparison_page(chosen, compare(chosen))
     assert page.count("<polyline") == 6
     assert "Drift of ours and theirs" in page
     assert "theirs minus ours" in page
-
-
-def test_names_differ_where_files_do():
-    paths = [Path("a/x/film.mp4"), Path("b/x/film.mp4"), Path("b/x/other.mp4"), Path("a/x/film.mp4")]
-    assert distinct_names(paths) == ["a/x/film.mp4", "b/x/film.mp4", "other.mp4", "a/x/film.mp4"]
-    assert group_labels(["runs/ours", "runs/theirs"]) == {"runs/ours": "ours", "runs/theirs": "theirs"}
-    assert group_labels(["one/x", "two/x"]) == {"one/x": "one/x", "two/x": "two/x"}

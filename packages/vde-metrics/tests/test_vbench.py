@@ -7,7 +7,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-
 from vde_metrics import LaionAesthetic, measure, vbench
 from vde_metrics.vbench.consistency import ConsistencyScorer
 from vde_metrics.vbench.imaging_quality import longer_side
@@ -21,7 +20,7 @@ CLIP_COLOURS = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.
 DINO_COLOURS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
-def film(tools, *, height=45, width=70, num_frames=9):
+def video(tools, *, height=45, width=70, num_frames=9):
     """Frames that change enough for cosines to differ."""
     colour = torch.tensor([1.0, 0.7, 0.4])
     frames = tools.panning(num_frames, height, width, shift=(3, 7), seed=3).float()
@@ -178,7 +177,7 @@ def consistency_reference(features):
 @pytest.mark.parametrize("size", [(45, 70), (70, 45), (32, 32), (21, 30)])
 def test_subject_consistency_is_vbenchs(weights, tools, size):
     folder, state = weights["dino"]
-    frames = film(tools, height=size[0], width=size[1])
+    frames = video(tools, height=size[0], width=size[1])
     metric = vbench.SubjectConsistency(encoder=vbench.DINO(folder, side=SIDE))
     features = [dino_reference(frame, state) for frame in frames]
     assert np.allclose(metric.encoder.encode(list(frames)).numpy(), features, atol=1e-4)
@@ -192,7 +191,7 @@ def test_subject_consistency_is_vbenchs(weights, tools, size):
 @pytest.mark.parametrize("size", [(45, 70), (71, 45), (32, 32), (21, 30)])
 def test_background_consistency_and_aesthetic_quality_are_vbenchs(weights, tools, size, tmp_path):
     folder, state = weights["clip"]
-    frames = film(tools, height=size[0], width=size[1])
+    frames = video(tools, height=size[0], width=size[1])
     encoder = vbench.CLIP(folder)
     features = [clip_reference(frame, state) for frame in frames]
     assert np.allclose(encoder.encode(list(frames)).numpy(), features, atol=1e-4)
@@ -231,7 +230,7 @@ class Mean:
     def __init__(self):
         self.shapes = []
 
-    def judge(self, pixels):
+    def quality(self, pixels):
         self.shapes.append(tuple(pixels.shape))
         return pixels.mean((1, 2, 3)) * 100
 
@@ -263,7 +262,7 @@ class Blend:
 
 @pytest.mark.parametrize("num_frames", [3, 4, 7, 8])
 def test_motion_smoothness_guesses_every_second_frame(tools, num_frames):
-    frames = film(tools, height=21, width=30, num_frames=num_frames)
+    frames = video(tools, height=21, width=30, num_frames=num_frames)
     blend = Blend()
     metric = vbench.MotionSmoothness(interpolator=blend)
     ends, shown = frames[::2].numpy().astype(np.float32) / 255, frames[1::2].numpy().astype(int)
@@ -274,7 +273,7 @@ def test_motion_smoothness_guesses_every_second_frame(tools, num_frames):
 
 
 def test_motion_smoothness_begins_anew_in_every_chunk(tools):
-    frames = film(tools, num_frames=22, height=20, width=20)
+    frames = video(tools, num_frames=22, height=20, width=20)
     metric = vbench.MotionSmoothness(interpolator=Blend())
     report = measure(frames, metrics=[metric], num_chunks=3, protocol="released", batch_frames=3)
     assert report.scores[metric.name] == tuple(metric.score(frames[7 * i : 7 * i + 7]) for i in range(3))
@@ -329,7 +328,7 @@ def test_missing_weights_and_packages_are_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyiqa.archs.musiq_arch", None)
     monkeypatch.setitem(sys.modules, "torchvision.models.optical_flow", None)
     with pytest.raises(ImportError, match="pip install pyiqa"):
-        vbench.PyiqaMUSIQ(tmp_path / "some").judge(torch.zeros(1, 3, 8, 8))
+        vbench.PyiqaMUSIQ(tmp_path / "some").quality(torch.zeros(1, 3, 8, 8))
     with pytest.raises(ImportError, match="pip install torchvision"):
         vbench.TorchvisionRAFT(tmp_path / "some").flow(torch.zeros(2, 16, 16, 3, dtype=torch.uint8))
 

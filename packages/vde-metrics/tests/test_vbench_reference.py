@@ -7,7 +7,6 @@ from itertools import pairwise
 
 import pytest
 import torch
-
 from vde_metrics import measure, vbench
 from vde_metrics.vbench.encoders import (
     CLIP_MEAN,
@@ -23,7 +22,7 @@ torchvision = pytest.importorskip("torchvision")
 transforms = pytest.importorskip("torchvision.transforms.v2")
 
 
-def film(num_frames, height, width):
+def video(num_frames, height, width):
     draw = torch.Generator().manual_seed(0)
     return torch.randint(0, 256, (num_frames, height, width, 3), dtype=torch.uint8, generator=draw)
 
@@ -57,7 +56,7 @@ def raft(tmp_path_factory):
 @pytest.mark.parametrize("size", [(100, 150), (480, 854), (700, 333)])
 def test_imaging_quality_is_that_of_pyiqa_after_vbenchs_resizing(musiq, size):
     path, network = musiq
-    frames = film(2, *size)
+    frames = video(2, *size)
     pixels = as_vbench(frames)
     if max(size) > 512:
         scale = 512.0 / max(size)
@@ -71,7 +70,7 @@ def test_imaging_quality_is_that_of_pyiqa_after_vbenchs_resizing(musiq, size):
 
 def test_musiq_is_measured_chunk_by_chunk(musiq):
     metric = vbench.ImagingQuality(model=vbench.PyiqaMUSIQ(musiq[0]))
-    frames = film(6, 64, 96)
+    frames = video(6, 64, 96)
     report = measure(frames, metrics=[metric], num_chunks=3, protocol="released")
     assert report.scores["imaging_quality"] == pytest.approx([metric.score(frames[i : i + 2]) for i in (0, 2, 4)])
     assert report.metrics[0].models["model"].startswith("musiq ")
@@ -79,7 +78,7 @@ def test_musiq_is_measured_chunk_by_chunk(musiq):
 
 def test_flow_is_that_of_torchvisions_raft_prepared_by_its_own_transforms(raft):
     path, network = raft
-    frames = film(3, 128, 136)
+    frames = video(3, 128, 136)
     prepare = torchvision.models.optical_flow.Raft_Large_Weights.C_T_V1.transforms()
     pixels = frames.permute(0, 3, 1, 2)
     before, after = prepare(pixels[:-1], pixels[1:])
@@ -92,7 +91,7 @@ def test_flow_is_that_of_torchvisions_raft_prepared_by_its_own_transforms(raft):
 
 def test_dynamic_degree_looks_through_raft(raft):
     path, network = raft
-    frames = film(4, 125, 131)  # padded to 128x136: less than half of the border above and to the left
+    frames = video(4, 125, 131)  # padded to 128x136: less than half of the border above and to the left
     prepare = torchvision.models.optical_flow.Raft_Large_Weights.C_T_V1.transforms()
     padded = torch.nn.functional.pad(as_vbench(frames), (2, 3, 1, 2), mode="replicate").byte()
     moving = 0
@@ -107,7 +106,7 @@ def test_dynamic_degree_looks_through_raft(raft):
 
 @pytest.mark.parametrize("size", [(100, 150), (480, 854), (333, 200), (224, 224)])
 def test_frames_are_prepared_as_torchvision_does(size):
-    frames = film(2, *size)
+    frames = video(2, *size)
     dino = transforms.Compose(
         [transforms.Resize(224, antialias=False), lambda x: x / 255.0, transforms.Normalize(DINO_MEAN, DINO_STD)]
     )

@@ -2,6 +2,6 @@
 
 import sys
 
-from vde_metrics.cli import main
+from vde_metrics.command_line import main
 
 sys.exit(main())

@@ -1,29 +1,29 @@
-"""Where chunks begin and end."""
+"""How a video is cut into chunks."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from vde_metrics.drift import Protocol, Weights, check_protocol, chunk_weights
+from vde_metrics.features.scoring import FrameMetric, check_length
 from vde_metrics.protocols import Metric
-from vde_metrics.scoring import FrameMetric, check_length
 
 DEFAULT_CHUNKS = 10
-"""As in the benchmark's released script."""
+"""Number of chunks unless given: that of the benchmark's released script."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Cut:
-    """How a video is cut into chunks: at most one of the first three is given."""
+class Chunking:
+    """How a video is cut into chunks. At most one of the first three fields is given."""
 
     num_chunks: int | None
-    """Chunks of equal length; ten if nothing is given."""
+    """Number of chunks of equal length; 10 if nothing is given."""
     chunk_seconds: float | None
-    """Chunks of so many seconds."""
+    """Length of a chunk in seconds."""
     chunk_frames: Sequence[int] | None
-    """Boundaries as the caller says."""
+    """Boundaries: 0, the first frame of every later chunk, the number of frames."""
     protocol: Protocol = "paper"
-    """``released`` leaves out the frames that are too many for chunks of equal length."""
+    """With ``released``, all chunks have the same length, and frames that are left over belong to none."""
 
     def __post_init__(self) -> None:
         check_protocol(self.protocol)
@@ -32,27 +32,30 @@ class Cut:
         if len(names) > 1:
             raise ValueError(f"{' and '.join(names)} were given; give one of them")
         if self.protocol == "released" and names not in ([], ["num_chunks"]):
-            raise ValueError(f"{names[0]} was given, but the released protocol has chunks of equal length: num_chunks")
+            raise ValueError(
+                f"{names[0]} was given, but the released protocol has chunks of equal length; give num_chunks instead"
+            )
 
     @property
     def announced(self) -> int:
-        """The number of chunks as far as it is known before the video is read; ten if it is not."""
+        """Number of chunks, as far as it is known before the video is read; otherwise 10."""
         if self.chunk_frames is not None:
             return len(self.chunk_frames) - 1
         return DEFAULT_CHUNKS if self.num_chunks is None else self.num_chunks
 
     @property
     def num_frames(self) -> int | None:
-        """The number of frames, where the caller's boundaries say it."""
+        """Number of frames, if boundaries are given."""
         return None if self.chunk_frames is None else given_boundaries(self.chunk_frames)[-1]
 
     def boundaries(self, num_frames: int, *, fps: float | None, interval: int = 1) -> list[int]:
-        """Where chunks begin, and where the last one ends.
+        """First frame of every chunk, and the end of the last one.
 
         Args:
-            num_frames: length of the video.
-            fps: its frame rate, for chunks of so many seconds.
-            interval: of the frames that a metric looks at; the released protocol makes chunks of equally many of them.
+            num_frames: number of frames of the video.
+            fps: frames per second, needed for chunks of a number of seconds.
+            interval: distance of the frames that a metric uses. With the released protocol, all chunks have the same
+                number of them.
         """
         if self.chunk_frames is not None:
             return given_boundaries(self.chunk_frames)
@@ -65,27 +68,35 @@ class Cut:
 
 
 def check_weights(num_chunks: int, weights: Weights) -> None:
-    """Refuse unknown weights, and those that are all 0."""
-    chunk_weights(2, weights)  # of unknown ones it says what there is
+    """Raise ValueError if the weights are unknown, or all of them are 0."""
+    chunk_weights(2, weights)  # raises if they are unknown
     if num_chunks == 2 and weights == "log":
         raise ValueError("log weights of 2 chunks are all 0; use weights='linear' or at least 3 chunks")
 
 
 def released_boundaries(num_frames: int, num_chunks: int = DEFAULT_CHUNKS, *, interval: int = 1) -> list[int]:
-    """Boundaries as in the benchmark's released script: the same whole number of frames in every chunk.
+    """Boundaries as in the benchmark's released script: every chunk has the same number of frames.
 
-    Frames beyond the last boundary belong to no chunk. With an ``interval``, the script first takes every so many-th
-    frame and cuts what is left.
+    Frames after the last boundary belong to no chunk. With an ``interval`` n, the script first takes every n-th frame
+    and then cuts these frames into chunks.
     """
     if interval < 1:
         raise ValueError(f"interval is {interval}; expected 1 or more")
     kept = -(-num_frames // interval)
-    chunk_boundaries(kept, num_chunks)  # refuses too few
+    chunk_boundaries(kept, num_chunks)  # raises if there are too few
     return [min(i * (kept // num_chunks) * interval, num_frames) for i in range(num_chunks + 1)]
 
 
 def chunk_boundaries(num_frames: int, num_chunks: int) -> list[int]:
-    """Boundaries of chunks of equal length: round(i * F / N) for i = 0..N. Each chunk must get a frame."""
+    """Boundaries of chunks of equal length: round(i * F / N) for i = 0..N.
+
+    Args:
+        num_frames: number of frames F.
+        num_chunks: number of chunks N, at least 2.
+
+    Raises:
+        ValueError: if there are fewer than 2 chunks, or fewer frames than chunks.
+    """
     if num_chunks < 2:
         raise ValueError(f"num_chunks is {num_chunks}; drift needs at least 2 chunks")
     if num_frames < num_chunks:
@@ -96,7 +107,7 @@ def chunk_boundaries(num_frames: int, num_chunks: int) -> list[int]:
 
 
 def second_boundaries(num_frames: int, seconds: float, *, fps: float | None) -> list[int]:
-    """Boundaries of chunks of so many seconds; a rest of less than half a chunk belongs to the last one."""
+    """Boundaries of chunks of a number of seconds. A rest of less than half a chunk belongs to the last chunk."""
     if not fps:
         raise ValueError("chunk_seconds needs the frame rate, which is unknown; give fps, or num_chunks instead")
     length = seconds * fps
@@ -112,7 +123,7 @@ def second_boundaries(num_frames: int, seconds: float, *, fps: float | None) -> 
 
 
 def given_boundaries(chunk_frames: Sequence[int]) -> list[int]:
-    """Boundaries that the caller gave, checked."""
+    """Boundaries of the caller, checked."""
     boundaries = [int(boundary) for boundary in chunk_frames]
     shown = f"chunk_frames is {boundaries[:6]}{'...' if len(boundaries) > 6 else ''}"
     if len(boundaries) < 3 or boundaries[0] != 0:
@@ -127,7 +138,7 @@ def given_boundaries(chunk_frames: Sequence[int]) -> list[int]:
 
 
 def check_chunks(plans: Iterable[tuple[Metric, Sequence[int]]]) -> None:
-    """Refuse chunks that are too short for a metric, before any frame is decoded."""
+    """Raise ValueError if a chunk is too short for its metric."""
     for metric, boundaries in plans:
         if isinstance(metric, FrameMetric):
             for index, (start, end) in enumerate(pairwise(boundaries)):

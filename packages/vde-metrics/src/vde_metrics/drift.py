@@ -1,4 +1,4 @@
-"""Video Drift Error of a sequence of chunk scores (Eqs. 17-19)."""
+"""Video Drift Error of the scores of chunks (Eqs. 17-19)."""
 
 import math
 import warnings
@@ -12,20 +12,25 @@ Protocol = Literal["paper", "released"]
 def vde(
     scores: Iterable[float], weights: Weights = "linear", *, normalize: bool = False, protocol: Protocol = "paper"
 ) -> float:
-    """Video Drift Error: weighted sum of the relative changes against the first chunk (Eqs. 17-19).
+    """Video Drift Error: the weighted sum of the relative changes from the first chunk (Eqs. 17-19).
 
-    ``sum over i = 2..N of w_i * |m_i - m_1| / |m_1|``. The paper divides by m_1; the absolute value keeps the error
-    positive for scores that may be negative. Early chunks weigh most, and ``log`` gives the last chunk weight 0.
+    It is the sum over i = 2..N of ``w_i * |m_i - m_1| / |m_1|``. The paper divides by m_1. The absolute value keeps the
+    error positive if scores are negative. Early chunks have the largest weights. With ``log`` the last chunk has the
+    weight 0.
 
     Args:
         scores: one score per chunk, in order.
-        weights: ``linear`` is w_i = N - i + 1, ``log`` its natural logarithm.
+        weights: ``linear`` is w_i = N - i + 1. ``log`` is its natural logarithm.
         normalize: divide by the sum of the weights, so that videos with different numbers of chunks compare.
-        protocol: ``released`` is the arithmetic of the benchmark's script: it divides by m_1 with its sign, so that a
-            negative first score makes the error negative, and a first score of 0 is infinite even if all are 0.
+        protocol: ``paper``, or ``released`` for the arithmetic of the benchmark's script. That divides by m_1 with its
+            sign, so a negative first score makes the error negative. With a first score of 0 it is always infinite.
 
     Returns:
-        0 if all scores are equal; otherwise, if the first score is 0, infinity (with a ``RuntimeWarning``).
+        The error. It is 0 if all scores are equal. If only the first score is 0, it is infinite, with a
+        ``RuntimeWarning``.
+
+    Raises:
+        ValueError: if there are no scores, if one is not finite, or if all weights are 0.
     """
     return named_vde(scores, weights, normalize=normalize, name="vde", protocol=protocol)
 
@@ -33,9 +38,9 @@ def vde(
 def named_vde(
     scores: Iterable[float | None], weights: Weights, *, normalize: bool, name: str, protocol: Protocol = "paper"
 ) -> float:
-    """``vde`` whose errors and warnings begin with the metric's name.
+    """The error of `vde`, for scores that may be None. Messages begin with the metric's name.
 
-    Chunks without a score (None) are left out, with their weights; the first chunk that has one is the reference.
+    Chunks without a score (None) are left out with their weights. The first chunk with a score is the reference.
     """
     check_protocol(protocol)
     checked = _checked(scores, name)
@@ -45,7 +50,7 @@ def named_vde(
         return 0.0
     total = sum(weight for weight, _ in others)
     if normalize and total == 0 and None in checked:
-        return 0.0  # log weights, and all that is left beside the reference is the last chunk, which never counts
+        return 0.0  # log weights, and only the last chunk, whose weight is 0, is left beside the reference
     if normalize and total == 0:
         raise ValueError(
             f"{name}: log weights of {len(checked)} scores are all 0, so a normalised error has no meaning; "
@@ -64,13 +69,13 @@ def named_vde(
 
 
 def check_protocol(protocol: str) -> None:
-    """Refuse anything but the two protocols."""
+    """Raise ValueError if this is not the name of a protocol."""
     if protocol not in get_args(Protocol):
         raise ValueError(f"protocol is {protocol!r}; expected 'paper' or 'released'")
 
 
 def chunk_weights(num_chunks: int, weights: Weights) -> list[float]:
-    """w_i of Eqs. 18-19 for i = 2..N."""
+    """Weights w_i of Eqs. 18-19 for i = 2..N."""
     if weights not in ("linear", "log"):
         raise ValueError(f"weights is {weights!r}; expected 'linear' or 'log'")
     linear = [float(num_chunks - i + 1) for i in range(2, num_chunks + 1)]
@@ -78,7 +83,7 @@ def chunk_weights(num_chunks: int, weights: Weights) -> list[float]:
 
 
 def slope(scores: Sequence[float | None]) -> float:
-    """Least-squares change of the score from one chunk to the next; chunks without a score do not count."""
+    """Least-squares change of the score per chunk. Chunks without a score do not count."""
     points = [(i, score) for i, score in enumerate(scores) if score is not None]
     centre = sum(i for i, _ in points) / len(points)
     spread = sum((i - centre) ** 2 for i, _ in points)
@@ -86,7 +91,7 @@ def slope(scores: Sequence[float | None]) -> float:
 
 
 def worst_chunk(scores: Sequence[float | None]) -> int | None:
-    """Index from 0 of the chunk farthest from the first that has a score; None where all score the same."""
+    """Index, from 0, of the chunk whose score is farthest from the first score; None if all scores are equal."""
     first = next(score for score in scores if score is not None)
     distances = [0.0 if score is None else abs(score - first) for score in scores]
     return distances.index(max(distances)) if any(distances) else None

@@ -1,4 +1,4 @@
-"""The metrics that the command knows by name."""
+"""The metrics by the names that the command uses."""
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -8,25 +8,14 @@ if TYPE_CHECKING:
     from vde_metrics.protocols import Encoder, Metric
 
 PAPER = ("clarity", "motion", "motion-smoothness", "background", "subject", "aesthetic")
-"""Names under the paper's protocol."""
+"""Names of the paper's protocol."""
 RELEASED = ("subject-consistency", "background-consistency", "aesthetic-quality", "imaging-quality", "dynamic-degree")
-"""Names under the released protocol."""
+"""Names of the released protocol."""
 WITHOUT_MODELS = ("clarity", "motion", "motion-smoothness", "background")
-"""Those that look at pixels alone."""
+"""Metrics without a model."""
 DEFAULTS = {"paper": ("clarity", "motion"), "released": ("subject-consistency", "background-consistency")}
-MODELS = {
-    "encoder": "subject: a DINO, CLIP or SigLIP instead of EfficientNet-lite0; aesthetic: the CLIP",
-    "laion": "aesthetic, aesthetic-quality: LAION's linear head",
-    "dino": "subject-consistency",
-    "clip-b32": "background-consistency",
-    "clip-l14": "aesthetic-quality, aesthetic",
-    "musiq": "imaging-quality",
-    "raft": "dynamic-degree",
-}
-"""Roles whose weights can be given, and what looks through them."""
-
-
-_USERS = {
+"""What is measured unless names are given, by protocol."""
+USERS = {
     "encoder": ("subject", "aesthetic"),
     "laion": ("aesthetic", "aesthetic-quality"),
     "dino": ("subject-consistency",),
@@ -35,25 +24,27 @@ _USERS = {
     "musiq": ("imaging-quality",),
     "raft": ("dynamic-degree",),
 }
-"""Metrics that look through a role's weights."""
+"""Roles whose weights can be given, and the metrics that use them."""
 
 
 def make_metric(name: str, models: Mapping[str, str], *, fps: float | None = None, device: str = "cpu") -> "Metric":
-    """The metric of this name.
+    """Make a metric by its name.
 
     Args:
-        name: one of `PAPER` or `RELEASED`.
-        models: folder, file or hub name of weights, by role.
-        fps: frame rate of the video, for the dynamic degree.
+        name: a name that ``vde --help`` lists, such as ``clarity``.
+        models: folder, file or hub name of weights, by role: encoder, laion, dino, clip-b32, clip-l14, musiq, raft.
+        fps: frames per second of the video, for ``dynamic-degree``.
         device: where models run.
 
     Raises:
-        FileNotFoundError: if weights are not there; says which file goes where.
-        ValueError: if there is no such metric, weights that have no default are not given, or torch has no such device
-            here.
+        FileNotFoundError: if weights are missing. The message says which file is needed, and where.
+        ValueError: if there is no such metric, if weights without a default are not given, or if torch cannot use the
+            device.
     """
     _check_device(device)
-    from vde_metrics import Background, Clarity, Motion
+    from vde_metrics.metrics.background import Background
+    from vde_metrics.metrics.clarity import Clarity
+    from vde_metrics.metrics.motion import Motion
 
     makers: dict[str, Callable[[], Metric]] = {
         "clarity": Clarity,
@@ -69,28 +60,39 @@ def make_metric(name: str, models: Mapping[str, str], *, fps: float | None = Non
         "dynamic-degree": lambda: _dynamic_degree(models, fps, device),
     }
     if name not in makers:
-        raise ValueError(f"{name!r} is no metric; there are {', '.join(makers)}")
+        raise ValueError(f"{name!r} is not a metric; expected one of {', '.join(makers)}")
     return makers[name]()
 
 
-def check_names(names: Iterable[str], protocol: str) -> None:
-    """Refuse names that are no metrics of the protocol."""
+def check_metric_names(names: Iterable[str], protocol: str) -> None:
+    """Raise ValueError if a name is not that of a metric of the protocol.
+
+    Args:
+        names: names as for `make_metric`.
+        protocol: ``paper`` or ``released``.
+    """
     known = PAPER if protocol == "paper" else RELEASED
     for name in names:
         if name not in known:
-            raise ValueError(f"{name} is no metric of the protocol {protocol}; its metrics are {', '.join(known)}")
+            raise ValueError(f"{name} is not a metric of the protocol {protocol}; expected one of {', '.join(known)}")
 
 
-def check_models(models: Mapping[str, str], names: Iterable[str]) -> None:
-    """Refuse weights that none of the metrics looks through."""
+def check_metric_models(models: Mapping[str, str], names: Iterable[str]) -> None:
+    """Raise ValueError if weights are given that none of the metrics uses.
+
+    Args:
+        models: weights by role, as for `make_metric`.
+        names: names of the metrics.
+    """
+    names = tuple(names)
     for role in models:
-        if not set(_USERS[role]) & set(names):
-            users = " and ".join(_USERS[role])
-            raise ValueError(f"--model {role}=...: none of {', '.join(names)} looks through it; it is for {users}")
+        if not set(USERS[role]) & set(names):
+            users = " and ".join(USERS[role])
+            raise ValueError(f"--model {role}=...: none of {', '.join(names)} uses it; it is for {users}")
 
 
 def _check_device(device: str) -> None:
-    """Refuse a device that torch does not know or cannot use on this machine."""
+    """Raise ValueError if torch does not know the device or cannot use it on this machine."""
     if device == "cpu":
         return
     import torch
@@ -103,7 +105,9 @@ def _check_device(device: str) -> None:
 
 
 def _subject(models: Mapping[str, str], device: str) -> "Metric":
-    from vde_metrics import EfficientNetLite0, PretrainedEncoder, Subject
+    from vde_metrics.metrics.subject import Subject
+    from vde_metrics.models.efficientnet import EfficientNetLite0
+    from vde_metrics.models.pretrained import PretrainedEncoder
 
     encoder: Encoder = (
         PretrainedEncoder(models["encoder"], device=device) if "encoder" in models else EfficientNetLite0(device=device)
@@ -112,55 +116,62 @@ def _subject(models: Mapping[str, str], device: str) -> "Metric":
 
 
 def _aesthetic(models: Mapping[str, str], device: str) -> "Metric":
-    from vde_metrics import Aesthetic, LaionAesthetic, PretrainedEncoder
+    from vde_metrics.metrics.aesthetic import Aesthetic
+    from vde_metrics.models.laion import LaionAesthetic
+    from vde_metrics.models.pretrained import PretrainedEncoder
 
-    head = _laion(models)
+    layers = _laion(models)
     clip = models.get("clip-l14") or models.get("encoder") or "openai/clip-vit-large-patch14"
-    return Aesthetic(predictor=LaionAesthetic(head, encoder=PretrainedEncoder(clip, device=device)))
+    return Aesthetic(predictor=LaionAesthetic(layers, encoder=PretrainedEncoder(clip, device=device)))
 
 
 def _laion(models: Mapping[str, str]) -> str:
+    """The file of LAION's layers, checked before a CLIP is downloaded for it."""
     if "laion" not in models:
         raise ValueError(
             "no aesthetic predictor was given: take sa_0_4_vit_l_14_linear.pth of "
             "github.com/LAION-AI/aesthetic-predictor and say --model laion=FILE"
         )
-    from vde_metrics.aesthetic import require_layers
+    from vde_metrics.models.laion import require_layers
 
-    require_layers(Path(models["laion"]))  # before a CLIP is downloaded
+    require_layers(Path(models["laion"]))
     return models["laion"]
 
 
 def _subject_consistency(models: Mapping[str, str], device: str) -> "Metric":
-    from vde_metrics import vbench
+    from vde_metrics.vbench.consistency import SubjectConsistency
+    from vde_metrics.vbench.encoders import DINO, DINO_B16
 
-    return vbench.SubjectConsistency(encoder=vbench.DINO(models.get("dino", vbench.DINO_B16), device=device))
+    return SubjectConsistency(encoder=DINO(models.get("dino", DINO_B16), device=device))
 
 
 def _background_consistency(models: Mapping[str, str], device: str) -> "Metric":
-    from vde_metrics import vbench
+    from vde_metrics.vbench.consistency import BackgroundConsistency
+    from vde_metrics.vbench.encoders import CLIP, CLIP_B32
 
-    return vbench.BackgroundConsistency(encoder=vbench.CLIP(models.get("clip-b32", vbench.CLIP_B32), device=device))
+    return BackgroundConsistency(encoder=CLIP(models.get("clip-b32", CLIP_B32), device=device))
 
 
 def _aesthetic_quality(models: Mapping[str, str], device: str) -> "Metric":
-    from vde_metrics import LaionAesthetic, vbench
+    from vde_metrics.models.laion import LaionAesthetic
+    from vde_metrics.vbench.aesthetic_quality import AestheticQuality
+    from vde_metrics.vbench.encoders import CLIP, CLIP_L14
 
-    head = _laion(models)
-    encoder = vbench.CLIP(models.get("clip-l14", vbench.CLIP_L14), device=device)
-    return vbench.AestheticQuality(predictor=LaionAesthetic(head, encoder=encoder))
+    layers = _laion(models)
+    encoder = CLIP(models.get("clip-l14", CLIP_L14), device=device)
+    return AestheticQuality(predictor=LaionAesthetic(layers, encoder=encoder))
 
 
 def _imaging_quality(models: Mapping[str, str], device: str) -> "Metric":
-    from vde_metrics import vbench
+    from vde_metrics.vbench.imaging_quality import MUSIQ_FILE, ImagingQuality, PyiqaMUSIQ
 
-    return vbench.ImagingQuality(model=vbench.PyiqaMUSIQ(models.get("musiq", vbench.MUSIQ_FILE), device=device))
+    return ImagingQuality(model=PyiqaMUSIQ(models.get("musiq", MUSIQ_FILE), device=device))
 
 
 def _dynamic_degree(models: Mapping[str, str], fps: float | None, device: str) -> "Metric":
-    from vde_metrics import vbench
+    from vde_metrics.vbench.dynamic_degree import RAFT_FILE, DynamicDegree, TorchvisionRAFT
 
     if fps is None:
-        raise ValueError("dynamic-degree needs the frame rate, which the file does not say")
-    flow = vbench.TorchvisionRAFT(models.get("raft", vbench.RAFT_FILE), device=device)
-    return vbench.DynamicDegree(flow=flow, fps=fps)
+        raise ValueError("dynamic-degree needs the frame rate, which the file does not say; leave this metric out")
+    flow = TorchvisionRAFT(models.get("raft", RAFT_FILE), device=device)
+    return DynamicDegree(flow=flow, fps=fps)

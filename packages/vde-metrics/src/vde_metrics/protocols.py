@@ -1,4 +1,4 @@
-"""What can be put into a measurement: metrics, and the models that metrics look through."""
+"""What `measure` accepts: metrics, and the models behind metrics."""
 
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
@@ -11,12 +11,12 @@ from torch import Tensor
 class Metric(Protocol):
     """Scores one chunk of frames (Eq. 16).
 
-    A metric with only these two members works everywhere; `measure` then holds the frames of one chunk at a time.
+    These two members are enough. `measure` then holds the frames of one chunk in memory at a time.
     """
 
     @property
     def name(self) -> str:
-        """What the metric is called in reports; unique among the metrics of one measurement."""
+        """The metric's name in reports. Two metrics of one measurement need different names."""
         ...
 
     def score(self, frames: UInt8[Tensor, "t h w 3"]) -> float:
@@ -26,7 +26,7 @@ class Metric(Protocol):
 
 @runtime_checkable
 class ProtocolMetric(Metric, Protocol):
-    """A metric that one of the two protocols defines; another metric may be measured under either."""
+    """A metric that belongs to one of the two protocols. Other metrics may be measured with either."""
 
     @property
     def protocol(self) -> str:
@@ -36,27 +36,27 @@ class ProtocolMetric(Metric, Protocol):
 
 @runtime_checkable
 class ThinnedMetric(Metric, Protocol):
-    """A metric that looks at every so many-th frame of a chunk only."""
+    """A metric that uses only every n-th frame of a chunk."""
 
     @property
     def interval(self) -> int:
-        """The distance of the frames it looks at."""
+        """Distance of the frames that are used."""
         ...
 
 
 @runtime_checkable
 class Named(Protocol):
-    """Has a name that tells it from others in reports and in the cache."""
+    """A model or setting with a name. Reports and the cache use the name to tell it from others."""
 
     @property
     def name(self) -> str:
-        """Whatever changes the figures belongs in it: architecture, size, a digest of the weights."""
+        """The name. It must change with whatever changes the scores: architecture, size, a digest of the weights."""
         ...
 
 
 @runtime_checkable
 class Given(Named, Protocol):
-    """Belongs to one video, as masks do: reports compare by ``name``, the cache also looks at ``digest``."""
+    """A setting that belongs to one video, such as masks. Reports compare its name; the cache uses its digest too."""
 
     @property
     def digest(self) -> str:
@@ -66,16 +66,16 @@ class Given(Named, Protocol):
 
 @runtime_checkable
 class OpticalFlow(Named, Protocol):
-    """Optical flow between neighbouring frames: `DISFlow`, or RAFT behind ten lines of yours."""
+    """Optical flow between neighbouring frames: `DISFlow`, or your own adapter of a model such as RAFT."""
 
     def flow(self, frames: UInt8[Tensor, "t h w 3"]) -> Float32[Tensor, "t-1 h w 2"]:
-        """Where each pixel goes until the next frame: (right, down) in pixels, on the grid of the earlier frame."""
+        """Motion of each pixel to the next frame: (right, down) in pixels, on the grid of the earlier frame."""
         ...
 
 
 @runtime_checkable
 class Encoder(Named, Protocol):
-    """Embeds pictures: the E of Eq. 25."""
+    """Embeds pictures (E in Eq. 25)."""
 
     @property
     def dim(self) -> int:
@@ -83,32 +83,42 @@ class Encoder(Named, Protocol):
         ...
 
     def encode(self, pictures: Sequence[UInt8[Tensor, "_ _ 3"]]) -> Float32[Tensor, "n d"]:
-        """One embedding a picture, not normalised. Pictures are RGB of any size, each its own."""
+        """One embedding per picture, not normalised. Pictures are RGB and may differ in size."""
         ...
 
 
 @runtime_checkable
 class Predictor(Named, Protocol):
-    """Judges frames: the learned A of Eq. 23."""
+    """Predicts an aesthetic score of each frame (A in Eq. 23)."""
 
     def predict(self, frames: UInt8[Tensor, "t h w 3"]) -> Float32[Tensor, " t"]:
-        """One score a frame, in the predictor's own range."""
+        """One score per frame, in the predictor's own range."""
         ...
 
 
 @runtime_checkable
 class Segmenter(Named, Protocol):
-    """Tells the subject from the background, pixel by pixel."""
+    """Finds the pixels of the subject."""
 
     def masks(self, frames: UInt8[Tensor, "t h w 3"], *, start: int) -> Bool[Tensor, "t h w"]:
-        """True where the subject is. ``start`` is the number of the first of these frames in the video."""
+        """One mask per frame, True where the subject is.
+
+        Args:
+            frames: RGB, 0 to 255.
+            start: index of the first of these frames in the video.
+        """
         ...
 
 
 @runtime_checkable
 class Detector(Named, Protocol):
-    """Finds the subject's box."""
+    """Finds the box of the subject."""
 
     def boxes(self, frames: UInt8[Tensor, "t h w 3"], *, start: int) -> Float[Tensor, "t 4"]:
-        """(left, top, right, bottom) in pixels; a row of NaN where a frame shows no subject."""
+        """One box per frame: (left, top, right, bottom) in pixels. A row of NaN means that there is no subject.
+
+        Args:
+            frames: RGB, 0 to 255.
+            start: index of the first of these frames in the video.
+        """
         ...

@@ -15,6 +15,7 @@ from bdiff.cli.terminal import (
     show_figures,
 )
 from bdiff.idle import refuse_idle
+from vde_metrics.command_line import run_command
 
 __all__ = [
     "MEMORY_LIMIT_OPTION",
@@ -29,6 +30,7 @@ __all__ = [
     "num_chunks",
     "output_folder",
     "refuse_idle",
+    "run_command",
     "say",
     "setting_options",
     "show_figures",

@@ -10,13 +10,13 @@ from bdiff.cli.add_ons import Commands
 from bdiff.cli.checkpoints import convert_command, inspect_command
 from bdiff.cli.runs import RUN_COMMANDS
 from bdiff.cli.sample import plan_command, sample_command
-from vde_metrics.command_line import run
+from vde_metrics.command_line import run_command
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: whatever a user can get wrong ends as one line on stderr and exit code 2."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    sys.exit(run(cli, given or ["--help"], name="bdiff", traceback=given[:1] == ["--traceback"]))
+    sys.exit(run_command(cli, given or ["--help"], name="bdiff", traceback=given[:1] == ["--traceback"]))
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -1,13 +1,13 @@
-"""VBench's long-video six, by VBench's own definitions: the metrics of the released protocol.
+"""The six metrics of VBench-Long by VBench's own definitions: the metrics of the released protocol.
 
 Example:
     >>> from vde_metrics import measure, vbench
     >>> metrics = [vbench.SubjectConsistency(), vbench.BackgroundConsistency()]
-    >>> measure("film.mp4", metrics=metrics, protocol="released").vde  # doctest: +SKIP
-    >>> vbench.plain_scores("film.mp4", metrics=metrics)  # doctest: +SKIP
+    >>> measure("video.mp4", metrics=metrics, protocol="released").vde  # doctest: +SKIP
+    >>> vbench.plain_scores("video.mp4", metrics=metrics)  # doctest: +SKIP
 
-A chunk's score is what VBench would say of the chunk as a video of its own; `plain_scores` gives that of the whole
-video. Weights are folders, files or names on the Hugging Face hub; nothing is read before it is needed.
+The score of a chunk is the one that VBench would give to the chunk as a video of its own. `plain_scores` gives the
+score of the whole video. Weights are folders, files or names on the Hugging Face hub. They are read when first needed.
 """
 
 from vde_metrics.vbench.aesthetic_quality import AestheticQuality

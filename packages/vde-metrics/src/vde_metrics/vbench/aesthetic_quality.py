@@ -6,22 +6,22 @@ from typing import ClassVar
 from jaxtyping import Float32
 from torch import Tensor
 
-from vde_metrics.aesthetic import predicted
-from vde_metrics.frames import FrameBatch
+from vde_metrics.features.batches import FrameBatch
+from vde_metrics.features.scoring import MeanScorer, score_chunk
+from vde_metrics.metrics.aesthetic import predicted
 from vde_metrics.protocols import Predictor
-from vde_metrics.scoring import MeanScorer, score_chunk
-from vde_metrics.video import Frames
+from vde_metrics.video.frames import Frames
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AestheticQuality:
-    """VBench's aesthetic quality: a tenth of what LAION's linear predictor says of each frame, averaged.
+    """VBench's aesthetic quality: the score of each frame by LAION's linear predictor, divided by 10, averaged.
 
-    VBench takes ``LaionAesthetic("sa_0_4_vit_l_14_linear.pth", encoder=vbench.CLIP(vbench.CLIP_L14))``.
+    VBench uses ``LaionAesthetic("sa_0_4_vit_l_14_linear.pth", encoder=vbench.CLIP(vbench.CLIP_L14))``.
     """
 
     predictor: Predictor
-    """Judges frames on a scale of about 1 to 10."""
+    """Scores frames, on a scale of about 1 to 10."""
 
     protocol: ClassVar[str] = "released"
     name: ClassVar[str] = "aesthetic_quality"
@@ -29,11 +29,11 @@ class AestheticQuality:
     """Every frame counts."""
 
     def features(self, batch: FrameBatch) -> Float32[Tensor, "t 1"]:
-        """A tenth of the predictor's score of each frame."""
+        """The predictor's score of each frame, divided by 10."""
         return predicted(self.predictor, batch)[:, None] / 10
 
     def scorer(self) -> MeanScorer:
-        """Mean over the chunk's frames."""
+        """A new scorer: the mean over the chunk's frames."""
         return MeanScorer()
 
     def score(self, frames: Frames) -> float:

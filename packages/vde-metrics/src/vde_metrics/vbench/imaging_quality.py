@@ -11,34 +11,35 @@ import torch.nn.functional as F
 from jaxtyping import Float32, UInt8
 from torch import Tensor
 
-from vde_metrics.digest import short_digest
-from vde_metrics.frames import FrameBatch
+from vde_metrics.features.batches import FrameBatch
+from vde_metrics.features.scoring import MeanScorer, score_chunk
+from vde_metrics.models.digest import short_digest
 from vde_metrics.protocols import Named
-from vde_metrics.scoring import MeanScorer, score_chunk
-from vde_metrics.video import Frames
+from vde_metrics.video.frames import Frames
 
 LONGEST = 512
+"""Largest side of a frame in pixels; larger frames are resized."""
 MUSIQ_FILE = "musiq_spaq_ckpt-358bb6af.pth"
 
 
 @runtime_checkable
 class QualityScorer(Named, Protocol):
-    """Judges the technical quality of pictures, as MUSIQ does."""
+    """Scores the technical quality of pictures, as MUSIQ does."""
 
-    def judge(self, pixels: Float32[Tensor, "n 3 h w"]) -> Float32[Tensor, " n"]:
-        """One score a picture, 0 to 100. Pixels are RGB in [0, 1]."""
+    def quality(self, pixels: Float32[Tensor, "n 3 h w"]) -> Float32[Tensor, " n"]:
+        """One score per picture, 0 to 100. Pixels are RGB in [0, 1]."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImagingQuality:
-    """VBench's imaging quality: MUSIQ's score of each frame, averaged, as a share of 100.
+    """VBench's imaging quality: MUSIQ's score of each frame, divided by 100, averaged.
 
-    Frames with a side above 512 are resized so that the longer one is 512, bilinearly without antialiasing.
+    If a side of a frame exceeds 512 pixels, the longer side is resized to 512, bilinearly without antialiasing.
     """
 
     model: QualityScorer
-    """MUSIQ trained on SPAQ: `PyiqaMUSIQ`, or your own."""
+    """Scores pictures. VBench uses MUSIQ trained on SPAQ: `PyiqaMUSIQ`, or your own adapter."""
 
     protocol: ClassVar[str] = "released"
     name: ClassVar[str] = "imaging_quality"
@@ -46,12 +47,12 @@ class ImagingQuality:
     """Every frame counts."""
 
     def features(self, batch: FrameBatch) -> Float32[Tensor, "t 1"]:
-        """A hundredth of the score of each frame."""
-        judged = [self.model.judge(longer_side(frame)).reshape(1) for frame in batch.frames]
-        return torch.stack(judged).detach().float().cpu() / 100
+        """The score of each frame, divided by 100."""
+        scores = [self.model.quality(longer_side(frame)).reshape(1) for frame in batch.frames]
+        return torch.stack(scores).detach().float().cpu() / 100
 
     def scorer(self) -> MeanScorer:
-        """Mean over the chunk's frames."""
+        """A new scorer: the mean over the chunk's frames."""
         return MeanScorer()
 
     def score(self, frames: Frames) -> float:
@@ -60,7 +61,7 @@ class ImagingQuality:
 
 
 def longer_side(picture: UInt8[Tensor, "h w 3"]) -> Float32[Tensor, "1 3 i j"]:
-    """Pixels in [0, 1] with sides of at most 512, whole numbers rounded down."""
+    """Pixels in [0, 1], resized to sides of at most 512. Sides are rounded down."""
     height, width = picture.shape[:2]
     pixels = picture.permute(2, 0, 1)[None].float()
     if max(height, width) > LONGEST:
@@ -71,13 +72,21 @@ def longer_side(picture: UInt8[Tensor, "h w 3"]) -> Float32[Tensor, "1 3 i j"]:
 
 
 class PyiqaMUSIQ:
-    """MUSIQ as the package pyiqa has it, with the weights that VBench takes.
+    """MUSIQ of the package pyiqa with the weights that VBench uses.
 
-    pyiqa brings torchvision and is no dependency of this package: ``pip install pyiqa``.
+    pyiqa is not a dependency of this package. ``pip install pyiqa`` also installs torchvision.
     """
 
     def __init__(self, weights: str | PathLike[str] = MUSIQ_FILE, *, device: str | torch.device = "cpu") -> None:
-        """Find the weights. Raises FileNotFoundError that says what goes where."""
+        """Find the weights. They are read later.
+
+        Args:
+            weights: file of weights.
+            device: where the network runs.
+
+        Raises:
+            FileNotFoundError: if the file is missing. The message says which file is needed, and where.
+        """
         self.path = Path(weights)
         self._device = torch.device(device)
         if not self.path.is_file():
@@ -91,12 +100,12 @@ class PyiqaMUSIQ:
 
     @cached_property
     def name(self) -> str:
-        """``musiq`` and the beginning of the sha256 of the weights."""
+        """``musiq`` and the first digits of the sha256 of the weights."""
         return f"musiq {short_digest(self.path)}"
 
     @torch.no_grad()
-    def judge(self, pixels: Float32[Tensor, "n 3 h w"]) -> Float32[Tensor, " n"]:
-        """One score a picture, 0 to 100."""
+    def quality(self, pixels: Float32[Tensor, "n 3 h w"]) -> Float32[Tensor, " n"]:
+        """One score per picture, 0 to 100. Pixels are RGB in [0, 1]."""
         found: Tensor = self._model(pixels.to(self._device))
         return found.reshape(-1).float().cpu()
 

@@ -4,11 +4,11 @@ from collections.abc import Iterable
 from os import PathLike
 from typing import Any
 
+from vde_metrics.features.one_pass import Plan, chunk_scores
+from vde_metrics.features.scoring import BATCH_FRAMES
 from vde_metrics.measurement import checked_metrics, feature_store
 from vde_metrics.protocols import Metric
-from vde_metrics.scoring import BATCH_FRAMES
-from vde_metrics.sources import open_source, with_count
-from vde_metrics.tracks import Plan, chunk_scores
+from vde_metrics.video.sources import open_source, with_count
 
 
 def plain_scores(
@@ -20,21 +20,22 @@ def plain_scores(
     batch_frames: int = BATCH_FRAMES,
     cache: str | PathLike[str] | None = None,
 ) -> dict[str, float | None]:
-    """What VBench says of the whole video: the score of each metric with all frames as one chunk.
+    """VBench's scores of a whole video, by metric: all frames are one chunk.
 
-    VBench averages these over a benchmark's videos; for subject and background it weighs videos by their frames.
+    VBench averages them over the videos of a benchmark. For subject and background consistency it weights each video by
+    its number of frames.
 
     Args:
         video: a path or frames, as in `measure`.
-        metrics: those of this module.
-        num_frames: length of an iterable that has no ``len``.
+        metrics: metrics of this module.
+        num_frames: number of frames of an iterable that has no ``len``.
         fps: frames per second of an iterable.
-        batch_frames: frames that go through the metrics together.
-        cache: folder of features, shared with `measure`: what the one computed, the other reads.
+        batch_frames: how many frames go through the metrics together.
+        cache: folder for features. `measure` uses the same ones.
 
     Raises:
-        FileNotFoundError: if there is no such file, or no such weights.
-        ValueError: if the file is no readable video, or too short.
+        FileNotFoundError: if the file or the weights of a model are missing.
+        ValueError: if the file is not a video that can be read, or is too short.
     """
     checked = checked_metrics(metrics, "released")
     source = open_source(video, num_frames=num_frames, fps=fps)

@@ -1,0 +1,1 @@
+"""The metrics of the paper, and the freeze check."""

@@ -1,0 +1,1 @@
+"""Results: reports, comparisons of models, and pages that show them."""

@@ -1,0 +1,1 @@
+"""Reading videos: files and frames in memory, one frame at a time."""

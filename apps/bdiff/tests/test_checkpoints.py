@@ -10,8 +10,7 @@ from safetensors.torch import save_file
 
 from bdiff.cli.main import cli
 from bdiff_core import load_transformer
-from bdiff_core.checkpoint import Format, open_checkpoint
-from bdiff_core.config import NativeMode
+from bdiff_core.checkpoint import Format, NativeMode, open_checkpoint
 
 
 def same(first, second):

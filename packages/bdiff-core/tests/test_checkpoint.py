@@ -177,7 +177,7 @@ def test_a_crash_while_saving_leaves_the_old_model(saved, config, random_model, 
     def crash(*_args, **_kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bdiff_core.whole_file.save_file", crash)
+    monkeypatch.setattr("bdiff_core.files.whole.save_file", crash)
     with pytest.raises(KeyboardInterrupt):
         save_transformer(random_model(config, seed=1), saved)
     assert (saved / "model.safetensors").read_bytes() == before

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 
 from bdiff_core.checkpoint.tensors import read_tensors
-from bdiff_core.file_kinds import weight_kind, what_is
+from bdiff_core.files import weight_kind, what_is
 
 
 def bytes_of(write):

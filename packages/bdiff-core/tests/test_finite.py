@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from bdiff_core import CausalVAE, VAEConfig, load_transformer, load_vae, save_transformer, save_vae
-from bdiff_core.finite import is_finite
+from bdiff_core.files import is_finite
 
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2)
 SMALL = VAEConfig(

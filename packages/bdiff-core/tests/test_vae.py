@@ -196,7 +196,7 @@ def test_a_failed_save_leaves_the_old_file(vae, tmp_path, monkeypatch):
         file.write_bytes(b"half a file")
         raise OSError("disk full")
 
-    monkeypatch.setattr("bdiff_core.whole_file.save_file", fails)
+    monkeypatch.setattr("bdiff_core.files.whole.save_file", fails)
     with pytest.raises(OSError, match="disk full"):
         save_vae(vae, tmp_path)
     assert path.read_bytes() == before

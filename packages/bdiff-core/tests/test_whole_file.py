@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError
 
 from bdiff_core import CausalVAE, VAEConfig, save_transformer, save_vae
-from bdiff_core.whole_file import named_errors, whole_file, write_tensors
+from bdiff_core.files import named_errors, whole_file, write_tensors
 
 SMALL = VAEConfig(
     latent_channels=3, encoder_widths=(4, 6), encoder_blocks=(1, 1), decoder_widths=(6, 5, 4), decoder_blocks=(1, 1, 1)

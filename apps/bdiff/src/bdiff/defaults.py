@@ -116,17 +116,19 @@ class Sampling:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(known)}")
         if not isinstance(self.negative, str | None):
             raise ValueError(f"negative is {self.negative!r}; expected a prompt, or null for no text")
-        for known in (one for one in fields(self) if one.type in (int, float)):
-            value = getattr(self, known.name)
-            if isinstance(value, bool) or not isinstance(value, int | known.type) or not math.isfinite(value):
-                kind = "a whole number" if known.type is int else "a finite number"
-                raise ValueError(f"{known.name} is {value!r}; expected {kind}")
-            or_none = known.name in _MAY_BE_ZERO
+        for one in fields(self):
+            if one.type not in (int, float):
+                continue
+            value, kinds = getattr(self, one.name), (int,) if one.type is int else (int, float)
+            if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value):
+                kind = "a whole number" if one.type is int else "a finite number"
+                raise ValueError(f"{one.name} is {value!r}; expected {kind}")
+            or_none = one.name in _MAY_BE_ZERO
             least = "a number from 0" if or_none else "a number above 0"
             if value > _MOST:
-                raise ValueError(f"{known.name} is {value}; expected at most {_MOST}")
+                raise ValueError(f"{one.name} is {value}; expected at most {_MOST}")
             if value < 0 or (value == 0 and not or_none):
-                raise ValueError(f"{known.name} is {value}; expected {least}")
+                raise ValueError(f"{one.name} is {value}; expected {least}")
 
     @property
     def frames_per_chunk(self) -> int:
@@ -174,7 +176,7 @@ class Sampling:
         file = folder / "sampling.json"
         if not file.exists():
             return otherwise or cls()
-        from bdiff_core.checkpoint.places import read_json
+        from bdiff_core.files import read_json
 
         try:
             return cls.from_json(read_json(file), otherwise=otherwise)

@@ -16,7 +16,7 @@ from bdiff_core.config import ModelConfig
 from bdiff_core.context import Context, LayerKV, chunk_slots, prepare_context
 from bdiff_core.generate import Chunk, generate
 from bdiff_core.model import ChunkDiT, TextStates
-from bdiff_core.plan import ChunkCondition, count_chunks, plan_chunks
+from bdiff_core.plan import ChunkCondition, chunk_shots, count_chunks, plan_chunks
 from bdiff_core.presets import PRESETS, skyreels_v2_df_1_3b, tiny, wan21_1_3b, wan21_14b
 from bdiff_core.protocols import Decoder, Memory, Noise
 from bdiff_core.samplers import generate_overlap, generate_whole
@@ -52,6 +52,7 @@ __all__ = [  # noqa: RUF022 - grouped by what they are for
     "Shot",
     "Storyboard",
     "TextEncoder",
+    "chunk_shots",
     "count_chunks",
     "plan_chunks",
     # the loop

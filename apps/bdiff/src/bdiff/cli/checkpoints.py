@@ -34,7 +34,8 @@ def convert_command(source: str, target: Path, max_file_gb: float | None, **opti
     """
     from bdiff.run import convert
 
-    convert(source, target, max_file_bytes=max_file_gb and max(1, round(max_file_gb * 1e9)), **options)
+    most = None if max_file_gb is None else max(1, round(max_file_gb * 1e9))
+    convert(source, target, max_file_bytes=most, **options)
     say(f"{target} holds the transformer of {source}")
 
 

@@ -2,6 +2,7 @@
 
 from bdiff.files.checked import RunStateError, flatten, load_checked, save_checked, save_whole, unflatten
 from bdiff.files.whole import missing, sha256, to_json, write_whole
+from bdiff_core.files import whole_file
 
 __all__ = [
     "RunStateError",
@@ -13,5 +14,6 @@ __all__ = [
     "sha256",
     "to_json",
     "unflatten",
+    "whole_file",
     "write_whole",
 ]

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bdiff_core.whole_file import whole_file
+from bdiff_core.files import whole_file
 
 
 def write_whole(file: Path, text: str) -> None:

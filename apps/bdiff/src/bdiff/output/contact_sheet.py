@@ -90,8 +90,8 @@ def draw_sheet(
 def _enlarged(picture: Image.Image) -> Image.Image:
     """A picture at the size of a cell; small ones keep their pixels visible."""
     ratio = _PICTURE / max(picture.size)
-    size = tuple(max(1, round(side * ratio)) for side in picture.size)
-    return picture.resize(size, Image.Resampling.NEAREST if ratio > 1 else Image.Resampling.LANCZOS)
+    width, height = (max(1, round(side * ratio)) for side in picture.size)
+    return picture.resize((width, height), Image.Resampling.NEAREST if ratio > 1 else Image.Resampling.LANCZOS)
 
 
 def _draw_header(draw: ImageDraw.ImageDraw, *, title: str, subtitle: str, kinds: Sequence[str]) -> None:
@@ -99,7 +99,7 @@ def _draw_header(draw: ImageDraw.ImageDraw, *, title: str, subtitle: str, kinds:
     draw.text((_MARGIN, _MARGIN + 34), subtitle, FAINT, _font(15))
     if not kinds:
         return
-    x, y = _MARGIN, _MARGIN + 63
+    x, y = float(_MARGIN), _MARGIN + 63
     font = _font(13)
     draw.text((x, y), "Small pictures: what the chunk was shown of the past —", FAINT, font)
     x += draw.textlength("Small pictures: what the chunk was shown of the past —", font) + 14

@@ -11,8 +11,7 @@ import torch
 
 from bdiff.files import sha256
 from bdiff_core import save_transformer
-from bdiff_core.checkpoint import Format, open_checkpoint
-from bdiff_core.config import NativeMode
+from bdiff_core.checkpoint import Format, NativeMode, open_checkpoint
 
 
 def inspect(path_or_repo: str, *, entry: str | None = None, hashed: bool = True) -> dict[str, Any]:

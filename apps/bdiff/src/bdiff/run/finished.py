@@ -6,7 +6,7 @@ from pathlib import Path
 from bdiff.files import sha256
 from bdiff.run.record import WRITTEN
 from bdiff.run.state import VIDEO
-from bdiff_core.checkpoint.places import read_json
+from bdiff_core.files import read_json
 
 
 def lacks(run: Path) -> str | None:

@@ -1,8 +1,9 @@
 """How long a video becomes, bounded in one place before anything is made for its chunks."""
 
+from typing import Any
+
 from bdiff import defaults
-from bdiff_core import Storyboard, count_chunks
-from bdiff_core.plan import chunk_shots
+from bdiff_core import Storyboard, chunk_shots, count_chunks
 
 
 def storyboard_prompts(
@@ -25,7 +26,11 @@ def storyboard_prompts(
     Raises:
         ValueError: If the video would be longer than is allowed.
     """
-    rhythm = {"fps": sampling.fps, "frames_per_chunk": sampling.frames_per_chunk, "continued": after > 0}
+    rhythm: dict[str, Any] = {
+        "fps": sampling.fps,
+        "frames_per_chunk": sampling.frames_per_chunk,
+        "continued": after > 0,
+    }
     _check_length(storyboard, sampling, seconds=seconds, after=after, long=long)
     num_chunks = None if seconds is None else count_chunks(seconds, **rhythm)
     return [storyboard.shots[shot].prompt for shot in chunk_shots(storyboard, num_chunks=num_chunks, **rhythm)]

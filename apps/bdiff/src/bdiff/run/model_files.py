@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bdiff.files import sha256
-from bdiff_core.checkpoint.places import visible
+from bdiff_core.files import visible
 
 _SUBFOLDERS = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler", "image_encoder", "image_processor")
 

@@ -17,8 +17,7 @@ from torch import Tensor
 from bdiff.defaults import Sampling
 from bdiff_core import ChunkDiT, ModelConfig, SentenceTextEncoder, load_transformer, load_vae
 from bdiff_core.checkpoint import open_checkpoint
-from bdiff_core.checkpoint.places import read_json
-from bdiff_core.file_kinds import what_is
+from bdiff_core.files import read_json, what_is
 from bdiff_core.wan import UMT5TextEncoder, WanVAE, load_image_encoder
 
 _INDEX = "model_index.json"

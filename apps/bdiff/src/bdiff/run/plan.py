@@ -13,10 +13,8 @@ import torch
 from bdiff import defaults
 from bdiff.run.models import Source, is_pipeline
 from bdiff.run.spec import RunSpec
-from bdiff_core.checkpoint.places import visible
-from bdiff_core.config import ModelConfig
-from bdiff_core.costs import ChunkShape, kv_bytes, num_parameters, pass_flops, text_flops
-from bdiff_core.file_kinds import weight_kind
+from bdiff_core import ModelConfig, costs
+from bdiff_core.files import visible, weight_kind
 
 _STRIDE = 8  # pixels of a latent, in every family that is read
 _OTHER = 0.4e9
@@ -108,7 +106,7 @@ def plan_run(spec: RunSpec, *, memory_limit: int, share: float = 1.0) -> Plan:
         if getattr(sampling, name) % (_STRIDE * patch):
             raise ValueError(f"--{name} is {getattr(sampling, name)}; expected a multiple of {_STRIDE * patch}")
     cached = sampling.mode == "cached"
-    shape = ChunkShape(
+    shape = costs.ChunkShape(
         frames=sampling.latent_frames if sampling.mode != "whole" else sampling.latent_frames * len(spec.chunks),
         height=sampling.height // _STRIDE,
         width=sampling.width // _STRIDE,
@@ -117,19 +115,19 @@ def plan_run(spec: RunSpec, *, memory_limit: int, share: float = 1.0) -> Plan:
     branches = 1 if sampling.guidance == 1.0 else 2
     tokens = config.num_tokens(shape.frames, shape.height, shape.width)
     context = round(share * tokens * _context_chunks(spec)) if cached else 0
-    dense = branches * kv_bytes(config, tokens, dtype=dtype) if cached else 0
+    dense = branches * costs.kv_bytes(config, tokens, dtype=dtype) if cached else 0
     kept = round(share * dense)
     passes = sampling.steps + cached
-    flops = branches * (passes * pass_flops(config, shape, context_tokens=context) + text_flops(config))
+    flops = branches * (passes * costs.pass_flops(config, shape, context_tokens=context) + costs.text_flops(config))
     memory = {
-        "transformer": num_parameters(config) * dtype.itemsize,
-        "context of a chunk": branches * kv_bytes(config, context + tokens, dtype=dtype) if cached else 0,
+        "transformer": costs.num_parameters(config) * dtype.itemsize,
+        "context of a chunk": branches * costs.kv_bytes(config, context + tokens, dtype=dtype) if cached else 0,
         "memory of the past": min(memory_limit, kept * chunks),
         "activations": _activations(config, branches * tokens, dtype),
     }
     memory = _peak(memory, _other_weights(folder, dtype), offload=spec.offload)
     return Plan(
-        parameters=num_parameters(config),
+        parameters=costs.num_parameters(config),
         chunks=len(spec.chunks),
         given=spec.num_given,
         seconds=(len(spec.chunks) * sampling.frames_per_chunk - 3) / sampling.fps,

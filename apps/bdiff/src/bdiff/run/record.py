@@ -11,15 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import UInt8
+from torch import Tensor
 
 from bdiff.files import sha256, to_json, write_whole
-from bdiff.output.contact_sheet import Cell, draw_sheet, shown_on_sheet
+from bdiff.output.contact_sheet import Cell, draw_sheet, shown_on_sheet, thumbnail
 from bdiff.output.trace import write_trace
 from bdiff.run.loading import LoadedRun
 from bdiff.run.recovery import Recovered
-from bdiff.run.state import VIDEO, RunState, StoredChunk
+from bdiff.run.state import VIDEO, RunState
+from bdiff.run.stored import StoredChunk
 from bdiff_core import Chunk
-from bdiff_core.whole_file import whole_file
+from bdiff_core.files import whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -52,11 +55,24 @@ class Record:
         return len(self._chunks)
 
     def add(self, entry: dict[str, Any]) -> None:
-        """Take note of a chunk that is on disk, by its `entry`."""
+        """Take note of a chunk that is on disk, by its entry."""
         self._chunks.append(entry)
 
-    def entry(self, chunk: Chunk, *, num_frames: int) -> dict[str, Any]:
-        """The entry of a chunk that was made since the last one."""
+    def keep(self, chunk: Chunk, *, packets: tuple[bytes, ...], middle: UInt8[Tensor, "h w 3"]) -> None:
+        """Put a chunk on disk that was made since the last one, and take note of it.
+
+        Args:
+            chunk: The chunk.
+            packets: Its encoded pictures.
+            middle: Its middle frame.
+        """
+        entry = self._entry(chunk, num_frames=len(packets))
+        picture = torch.from_numpy(thumbnail(middle.cpu().numpy()).copy())
+        stored = StoredChunk(index=chunk.index, latents=chunk.latents, packets=packets, thumbnail=picture, entry=entry)
+        self._state.add(stored, decoder_state=chunk.decoder_state)
+        self.add(entry)
+
+    def _entry(self, chunk: Chunk, *, num_frames: int) -> dict[str, Any]:
         now = time.perf_counter()
         seconds, self._last = now - self._last, now
         return {
@@ -183,11 +199,11 @@ class Record:
 
 def write_drift(video: Path, folder: Path, *, boundaries: Sequence[int]) -> dict[str, Any]:
     """Measures a video chunk by chunk, writes drift.json and drift.html, returns the errors by metric."""
-    from vde_metrics import measure
+    from vde_metrics import html_page, measure
 
     report = measure(video, chunk_frames=boundaries)
     write_whole(folder / "drift.json", report.to_json() + "\n")
-    write_whole(folder / "drift.html", report.to_html())
+    write_whole(folder / "drift.html", html_page([report]))
     return {"vde": report.vde, "vde_normalized": report.vde_normalized, "frozen_chunks": list(report.frozen_chunks)}
 
 

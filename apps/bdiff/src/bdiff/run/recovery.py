@@ -1,8 +1,10 @@
 """What a run's folder holds of it already, brought back so that the next chunk can be made."""
 
+import shutil
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor
 from bdiff import defaults
 from bdiff.run.loading import LoadedRun
 from bdiff.run.state import RunState
+from bdiff.run.stored import Kept
 from bdiff.run.wiring import generate_chunks, make_memory
 from kvbank import DamageError, KVBank, TieredStore
 
@@ -45,60 +48,19 @@ def recover(
     Raises:
         RunStateError: If a chunk is damaged.
     """
-    state.begin(run.spec, fresh=fresh)
-    run = replace(run, prefix=_kept_prefix(run, state))
-    done = state.num_chunks
-    memory = _recover_memory(run, state, done, memory_limit)
-    carried = None if done == len(run.plan) else _recover_decoder(run, state, done)
-    return Recovered(num_chunks=done, memory=memory, decoder_state=carried, given=run.prefix)
-
-
-def _kept_prefix(run: LoadedRun, state: RunState) -> Mapping[int, Tensor]:
-    """Latents of given chunks; those of a video are kept in the run's folder, so that the video is read once."""
-    number = run.spec.num_given
-    if state.lacks_given(run.spec):
-        state.keep_given(run.prefix[index] for index in range(number))
-    kept = state.given(number) if number else None
-    return run.prefix if kept is None else kept
-
-
-def _recover_memory(run: LoadedRun, state: RunState, done: int, limit: int) -> KVBank:
-    """The memory after the first ``done`` chunks; it can be made anew from their latents."""
-    try:
-        memory = _open_memory(run, state, limit)
-    except DamageError:
-        state.forget_memory()
-        memory = _open_memory(run, state, limit)
-    if memory.next_index > done:
-        memory.close()
-        state.forget_memory()
-        memory = _open_memory(run, state, limit)
-    if memory.next_index < done < len(run.plan):  # a finished run needs no memory
-        known = state.latents(done)
-        again = generate_chunks(run, memory, first=memory.next_index, last=done, prefix=known, decode=False)
-        try:
-            deque(again, maxlen=0)
-        except BaseException:
-            memory.close()
-            raise
-    return memory
-
-
-def _open_memory(run: LoadedRun, state: RunState, limit: int) -> KVBank:
-    """The memory on disk. It is never waited for: after a power failure it is made anew."""
-    store = TieredStore(device_budget=limit // 2, host_budget=limit - limit // 2)
-    memory = make_memory(run.spec.make_policy(), run.model, seed=run.spec.seed, store=store)
-    return memory.open(state.memory, fsync="never", device=torch.device(run.spec.device))
+    kept = state.begin(run.spec, fresh=fresh, given=run.prefix)
+    carried = None if kept.num_chunks == len(run.plan) else _decoder_state(run, kept)
+    memory = _memory(run, kept, state.memory, memory_limit)
+    return Recovered(num_chunks=kept.num_chunks, memory=memory, decoder_state=carried, given=kept.given)
 
 
 @torch.no_grad()
-def _recover_decoder(run: LoadedRun, state: RunState, done: int) -> Any:
-    """What the decoder carries on from chunk ``done - 1``; some chunks may have to be decoded again."""
-    decoded, carried = state.decoder_state(done)
+def _decoder_state(run: LoadedRun, kept: Kept) -> Any:
+    """What the decoder carries on from the last chunk; some chunks may have to be decoded again."""
     device = run.vae.device
-    carried = _to(carried, device)
-    for index in range(decoded, done):
-        _, carried = run.vae.decode(state.chunk(index).latents.to(device), carried)
+    carried = _to(kept.decoder_state, device)
+    for index in range(kept.decoded, kept.num_chunks):
+        _, carried = run.vae.decode(kept.latents[index].to(device), carried)
     return carried
 
 
@@ -106,3 +68,32 @@ def _to(state: Any, device: torch.device) -> Any:
     if isinstance(state, Tensor):
         return state.to(device)
     return tuple(_to(part, device) for part in state) if isinstance(state, tuple) else state
+
+
+def _memory(run: LoadedRun, kept: Kept, folder: Path, limit: int) -> KVBank:
+    """The memory after the chunks that are there; it can be made anew from their latents."""
+    memory = _open_memory(run, folder, limit, at_most=kept.num_chunks)
+    if memory.next_index < kept.num_chunks < len(run.plan):  # a finished run needs no memory
+        missing = {"first": memory.next_index, "last": kept.num_chunks}
+        try:
+            deque(generate_chunks(run, memory, prefix=kept.latents, decode=False, **missing), maxlen=0)
+        except BaseException:
+            memory.close()
+            raise
+    return memory
+
+
+def _open_memory(run: LoadedRun, folder: Path, limit: int, *, at_most: int) -> KVBank:
+    """The memory on disk; an empty one if it is damaged, or holds more chunks than there are."""
+    store = TieredStore(device_budget=limit // 2, host_budget=limit - limit // 2)
+    memory = make_memory(run.spec.make_policy(), run.model, seed=run.spec.seed, store=store)
+    try:  # the disk is not waited for: after a power failure the memory is made anew
+        memory.open(folder, fsync="never", device=torch.device(run.spec.device))
+    except DamageError:
+        pass
+    else:
+        if memory.next_index <= at_most:
+            return memory
+        memory.close()
+    shutil.rmtree(folder)
+    return _open_memory(run, folder, limit, at_most=at_most)

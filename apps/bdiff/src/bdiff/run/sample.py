@@ -6,21 +6,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from bdiff import defaults
 from bdiff.files import RunStateError
-from bdiff.output.contact_sheet import thumbnail
 from bdiff.output.video import VideoWriter, to_uint8
 from bdiff.run.allocator import give_back_freed
 from bdiff.run.deferred_memory import DeferredMemory
 from bdiff.run.loading import LoadedRun
 from bdiff.run.record import Record
 from bdiff.run.recovery import Recovered, recover
-from bdiff.run.state import VIDEO, RunState, StoredChunk
+from bdiff.run.state import VIDEO, RunState
 from bdiff.run.wiring import generate_chunks
-from bdiff_core import Chunk
-from bdiff_core.finite import is_finite
 
 _TRIM_EVERY = 8
 """Chunks between two returns of freed memory to the system."""
@@ -95,18 +90,10 @@ def write_video(
         memory = DeferredMemory(recovered.memory)
         carried = {"prefix": recovered.given, "decoder_state": recovered.decoder_state}
         for chunk in generate_chunks(run, memory, first=done, **carried):
-            _check_finite(chunk, run)
-            frames = to_uint8(chunk.frames[0], scale=1)
-            entry = record.entry(chunk, num_frames=len(frames))
-            stored = StoredChunk(
-                index=chunk.index,
-                latents=chunk.latents,
-                packets=video.add(to_uint8(chunk.frames[0], scale=sampling.scale)),
-                thumbnail=torch.from_numpy(thumbnail(frames[len(frames) // 2].cpu().numpy()).copy()),
-                entry=entry,
-            )
-            state.add(stored, decoder_state=chunk.decoder_state)
-            record.add(entry)
+            assert chunk.frames is not None
+            pixels = to_uint8(chunk.frames[0], scale=sampling.scale)
+            middle = pixels[len(pixels) // 2, :: sampling.scale, :: sampling.scale]
+            record.keep(chunk, packets=video.add(pixels), middle=middle)
             if chunk.index % _TRIM_EVERY == 0:
                 give_back_freed()
             pace = (time.perf_counter() - started) / (record.num_chunks - done)
@@ -118,19 +105,3 @@ def write_video(
                 prompt=run.plan[chunk.index].prompt,
             )
             on_chunk(progress)
-
-
-def _check_finite(chunk: Chunk, run: LoadedRun) -> None:
-    """Stop at the first chunk that is no picture.
-
-    Raises:
-        FloatingPointError: If latents or pixels are not finite.
-    """
-    spec = run.spec
-    for name, numbers in (("latents", chunk.latents), ("pixels", chunk.frames)):
-        if not is_finite(numbers):
-            other = "" if spec.dtype == "float32" else f", or {spec.dtype} is too narrow for them: --dtype float32"
-            raise FloatingPointError(
-                f"the {name} of chunk {chunk.index} are not finite numbers: the weights of {spec.model} are "
-                f"damaged{other}"
-            )

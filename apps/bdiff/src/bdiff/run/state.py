@@ -13,16 +13,16 @@ import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from torch import Tensor
 
 from bdiff.files import RunStateError, flatten, load_checked, save_checked, to_json, unflatten, write_whole
 from bdiff.run.spec import RunSpec
+from bdiff.run.stored import Kept, StoredChunk, StoredLatents
 
 VIDEO = "video.mp4"
 """Name of the video in a run's folder."""
@@ -33,19 +33,6 @@ _DECODER_EVERY = 16
 _BLOCK = 16_384
 """Pictures fill blocks of so many bytes. Each new length of a tensor that is written costs the process 4 kB for good
 (ctypes keeps a type for it), which in an hour of chunks would be more than all else that stays."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StoredChunk:
-    """A finished chunk as it lies on disk."""
-
-    index: int
-    latents: Float[Tensor, "1 c t h w"]
-    packets: tuple[bytes, ...]
-    """Encoded pictures, one packet a frame, see `VideoWriter`."""
-    thumbnail: UInt8[Tensor, "h w 3"]
-    entry: dict[str, Any]
-    """Its entry in the record."""
 
 
 class RunState:
@@ -80,12 +67,16 @@ class RunState:
                 raise RunStateError(f"another process is at work on {self.run}; wait for it, or stop it") from None
             yield
 
-    def begin(self, spec: RunSpec, *, fresh: bool = False) -> None:
+    def begin(self, spec: RunSpec, *, fresh: bool = False, given: Mapping[int, Tensor] | None = None) -> Kept:
         """Make the folder ready for a run, and keep of what it holds what can be gone on with.
 
         Args:
             spec: What is now to be made.
             fresh: Keep nothing.
+            given: Latents of chunks that show a picture or a video; those of a video are kept, to be read once.
+
+        Raises:
+            RunStateError: If a chunk is damaged.
         """
         if fresh:
             self._clear()
@@ -96,6 +87,17 @@ class RunState:
         for written in (self.record, self.run / "drift.json", self.run / "drift.html"):  # by an earlier end
             written.unlink(missing_ok=True)
         write_whole(self.folder / "script.json", to_json({"format": FORMAT, **spec.to_json()}) + "\n")
+        given, done = given or {}, self.num_chunks
+        if given and self.lacks_given(spec):
+            self._keep_given(given[index] for index in range(spec.num_given))
+        decoded, carried = self.decoder_state(done) if done < len(spec.chunks) else (0, None)
+        return Kept(
+            num_chunks=done,
+            latents=StoredLatents(self._chunks, done),
+            given=(self._given_latents(spec.num_given) if spec.num_given else None) or given,
+            decoded=decoded,
+            decoder_state=carried,
+        )
 
     def spec(self) -> RunSpec:
         """What the run is to make.
@@ -201,14 +203,14 @@ class RunState:
         if self.memory.exists():
             shutil.rmtree(self.memory)
 
-    def keep_given(self, chunks: Iterable[Tensor]) -> None:
+    def _keep_given(self, chunks: Iterable[Tensor]) -> None:
         """Keep the latents of chunks that are given, so that what they were read from is no longer needed."""
         self._given.mkdir(parents=True, exist_ok=True)
         for index, latents in enumerate(chunks):
             save_checked(self._given / self._file(index).name, {"latents": latents.cpu().contiguous()}, {})
 
-    def given(self, num_chunks: int) -> "StoredLatents | None":
-        """What `keep_given` kept, if it is all of it."""
+    def _given_latents(self, num_chunks: int) -> StoredLatents | None:
+        """The latents of given chunks, if all are kept."""
         whole = all((self._given / self._file(index).name).exists() for index in range(num_chunks))
         return StoredLatents(self._given, num_chunks) if whole else None
 
@@ -216,11 +218,7 @@ class RunState:
         """Whether a given video must still be read."""
         number = spec.num_given
         done = self.num_chunks >= (number if spec.sampling.mode == "cached" else len(spec.chunks))
-        return number > 0 and not done and self.given(number) is None
-
-    def latents(self, num_chunks: int) -> "StoredLatents":
-        """Latents of the first finished chunks."""
-        return StoredLatents(self._chunks, num_chunks)
+        return number > 0 and not done and self._given_latents(number) is None
 
     def finish(self, spec: RunSpec) -> None:
         """Delete what only a run that is not finished needs."""
@@ -255,27 +253,6 @@ class RunState:
 
     def _file(self, index: int) -> Path:
         return self._chunks / f"{index:06d}.safetensors"
-
-
-class StoredLatents(Mapping[int, Tensor]):
-    """Latents of the first chunks of a folder, read when they are asked for."""
-
-    def __init__(self, folder: Path, num_chunks: int) -> None:
-        self._folder, self._num_chunks = folder, num_chunks
-
-    def __getitem__(self, index: int) -> Tensor:
-        if index not in self:
-            raise KeyError(index)
-        return load_checked(self._folder / f"{index:06d}.safetensors")[0]["latents"]
-
-    def __contains__(self, index: object) -> bool:
-        return isinstance(index, int) and 0 <= index < self._num_chunks
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(self._num_chunks))
-
-    def __len__(self) -> int:
-        return self._num_chunks
 
 
 def _padded(data: bytes) -> UInt8[Tensor, " n"]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from bdiff import defaults
 from bdiff.run.loading import LoadedRun
 from bdiff_core import Chunk, Memory, Renoising, Scheduled, euler, generate, generate_overlap, generate_whole
+from bdiff_core.files import is_finite
 from kvbank import Float8, Int4, Int8, KVBank, Policy, TieredStore
 from noisesched import NoiseStream, denoising_grid
 
@@ -24,7 +25,7 @@ class ChunkNoise:
         base: `fresh` or `shared`.
     """
 
-    def __init__(self, seeds: Sequence[int], frame_shape: tuple[int, ...], num_frames: int, *, base: str) -> None:
+    def __init__(self, seeds: Sequence[int], frame_shape: tuple[int, ...], num_frames: int, *, base: Any) -> None:
         self._seeds = seeds
         self._streams = {seed: NoiseStream(frame_shape, num_frames, seed=seed, base=base) for seed in set(seeds)}
 
@@ -51,7 +52,7 @@ def make_noise(sampling: defaults.Sampling, vae: Any, seeds: Sequence[int]) -> C
 
 def make_solver(
     sampling: defaults.Sampling, noise: ChunkNoise, scheduler: Any = None
-) -> tuple[Any, Float[Tensor, " levels"]]:
+) -> tuple[Any, Sequence[float] | Float[Tensor, " levels"]]:
     """The solver, and the levels that it walks.
 
     Args:
@@ -107,22 +108,46 @@ def generate_chunks(
         prefix: Latents that are given instead of made, by chunk; None: those of the run.
         decode: Whether chunks are decoded to pixels.
         decoder_state: What the decoder carries on from the chunk before `first`.
+
+    Raises:
+        FloatingPointError: At the first chunk whose latents or pixels are not finite.
     """
     sampling, chunks = run.sampling, run.plan[first:last]
     noise = make_noise(sampling, run.vae, [chunk.seed for chunk in run.spec.chunks])
     solver, grid = make_solver(sampling, noise, run.scheduler)
     given = run.prefix if prefix is None else prefix
-    walk = {"noise": noise, "grid": grid, "solver": solver, "guidance": sampling.guidance}
+    walk: dict[str, Any] = {"noise": noise, "grid": grid, "solver": solver, "guidance": sampling.guidance}
     walk |= {"decoder": run.vae if decode else None, "decoder_state": decoder_state}
     match sampling.mode:
         case "whole":
             shown = run.condition
-            picture = {} if shown is None else {"extra": shown.extra, "image_tokens": shown.image_tokens}
-            yield from generate_whole(run.model, chunks, **picture, **walk)
+            picture: dict[str, Any] = (
+                {} if shown is None else {"extra": shown.extra, "image_tokens": shown.image_tokens}
+            )
+            made = generate_whole(run.model, chunks, **picture, **walk)
         case "overlap":
-            windows = {"window": defaults.WINDOW, "overlap": defaults.OVERLAP, "prefix": given}
-            yield from generate_overlap(run.model, chunks, **windows, **walk)
+            windows: dict[str, Any] = {"window": defaults.WINDOW, "overlap": defaults.OVERLAP, "prefix": given}
+            made = generate_overlap(run.model, chunks, **windows, **walk)
         case _:
             if memory is None:
                 memory = make_memory(run.spec.make_policy(), run.model, seed=run.spec.seed)
-            yield from generate(run.model, chunks, memory=memory, positions="slots", prefix=given, **walk)
+            made = generate(run.model, chunks, memory=memory, positions="slots", prefix=given, **walk)
+    for chunk in made:
+        _check_finite(chunk, run)
+        yield chunk
+
+
+def _check_finite(chunk: Chunk, run: LoadedRun) -> None:
+    """Stop at the first chunk that is no picture.
+
+    Raises:
+        FloatingPointError: If latents or pixels are not finite.
+    """
+    spec = run.spec
+    for name, numbers in (("latents", chunk.latents), ("pixels", chunk.frames)):
+        if numbers is not None and not is_finite(numbers):
+            other = "" if spec.dtype == "float32" else f", or {spec.dtype} is too narrow for them: --dtype float32"
+            raise FloatingPointError(
+                f"the {name} of chunk {chunk.index} are not finite numbers: the weights of {spec.model} are "
+                f"damaged{other}"
+            )

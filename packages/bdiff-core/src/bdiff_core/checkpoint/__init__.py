@@ -8,7 +8,9 @@ Example:
     >>> model = load_transformer("for-diffusers", dtype=torch.bfloat16)
 """
 
+from bdiff_core.checkpoint.names import split
 from bdiff_core.checkpoint.reading import Checkpoint, Format, load_transformer, open_checkpoint
 from bdiff_core.checkpoint.writing import save_transformer
+from bdiff_core.config import NativeMode
 
-__all__ = ["Checkpoint", "Format", "load_transformer", "open_checkpoint", "save_transformer"]
+__all__ = ["Checkpoint", "Format", "NativeMode", "load_transformer", "open_checkpoint", "save_transformer", "split"]

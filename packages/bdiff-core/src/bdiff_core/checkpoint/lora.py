@@ -15,10 +15,11 @@ from torch import Tensor
 
 from bdiff_core.checkpoint.lora_keys import Modules, Role, is_of_lora, other_kind
 from bdiff_core.checkpoint.names import Part
-from bdiff_core.checkpoint.places import local_path, read_json, visible
+from bdiff_core.checkpoint.places import local_path
 from bdiff_core.checkpoint.problems import raise_problems
 from bdiff_core.checkpoint.tensors import StoredTensor, TensorFile, read_tensors
-from bdiff_core.finite import check_finite
+from bdiff_core.files import read_json, visible
+from bdiff_core.files.finite import check_finite
 
 _FILES = ("pytorch_lora_weights.safetensors", "adapter_model.safetensors", "adapter_model.bin")
 _HEADER = "lora_adapter_metadata"

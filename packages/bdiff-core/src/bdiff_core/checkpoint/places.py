@@ -1,6 +1,5 @@
 """Where a checkpoint lies: files and folders, here or on the hub."""
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from bdiff_core.errors import first_line
-from bdiff_core.file_kinds import weight_kind
+from bdiff_core.files.kinds import weight_kind
+from bdiff_core.files.reading import read_json, visible
 
 CONFIG = "config.json"
 OUR_STEM, DIFFUSERS_STEM = "model", "diffusion_pytorch_model"
@@ -124,11 +124,6 @@ def weight_files(path: Path, stems: tuple[str, ...]) -> tuple[Path, ...]:
     raise ValueError(_lacking(path, files, stems[0]))
 
 
-def visible(folder: Path, pattern: str = "*") -> list[Path]:
-    """What a folder holds, in order, without what systems and programs hide there by a name that begins with a dot."""
-    return sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
-
-
 def _under_name(path: Path, stem: str, ending: str) -> tuple[Path, ...]:
     """The files that an index of this name lists, the one, or the numbered ones; none if there are none."""
     index, single = path / f"{stem}.{ending}.index.json", path / f"{stem}.{ending}"
@@ -172,32 +167,3 @@ def _there(file: Path) -> Path:
     if file.is_symlink():
         raise ValueError(f"{file} is a link to {file.readlink()}, which is not there")
     raise ValueError(f"{file.parent} is incomplete: {file.name} is missing")
-
-
-def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON, whose keys must differ."""
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise ValueError(f"{key!r} is given twice")
-        found[key] = value
-    return found
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """An object of a JSON file.
-
-    Raises:
-        ValueError: If the file is no such thing.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_twins)
-    except UnicodeDecodeError:
-        raise ValueError(f"{path} is damaged: it is no text in UTF-8") from None
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}") from None
-    except RecursionError:
-        raise ValueError(f"{path} is damaged: it is nested too deeply") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} is damaged: expected an object, found {type(content).__name__}")
-    return content

@@ -33,7 +33,7 @@ from bdiff_core.checkpoint.problems import raise_problems
 from bdiff_core.checkpoint.quantized import plain_weights
 from bdiff_core.checkpoint.tensors import StoredTensor, TensorFile, common_dtype, read_parts, read_tensors
 from bdiff_core.config import ModelConfig
-from bdiff_core.finite import check_finite, is_finite
+from bdiff_core.files.finite import check_finite, is_finite
 from bdiff_core.model import ChunkDiT
 
 Format = Literal["bdiff", "diffusers", "wan", "pt"]

@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from bdiff_core.file_kinds import weight_kind
+from bdiff_core.files.kinds import weight_kind
 
 # Names of dtypes in the header of a safetensors file.
 _DTYPES = {

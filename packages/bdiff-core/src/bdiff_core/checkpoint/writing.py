@@ -14,8 +14,8 @@ from bdiff_core.checkpoint.configs import described, described_for_diffusers, de
 from bdiff_core.checkpoint.names import Style, split
 from bdiff_core.checkpoint.places import CONFIG, DIFFUSERS_STEM, OUR_STEM, PICKLES
 from bdiff_core.checkpoint.reading import Format
+from bdiff_core.files.whole import named_errors, whole_file, write_tensors
 from bdiff_core.model import ChunkDiT
-from bdiff_core.whole_file import named_errors, whole_file, write_tensors
 
 
 def save_transformer(

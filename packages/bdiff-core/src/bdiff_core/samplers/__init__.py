@@ -4,7 +4,7 @@
 that `bdiff_core.generate` yields, which is itself the native mode of Self-Forcing, CausVid, LongLive and our own.
 """
 
-from bdiff_core.samplers.overlap import generate_overlap
+from bdiff_core.samplers.overlap import generate_overlap, staggered
 from bdiff_core.samplers.whole import generate_whole
 
-__all__ = ["generate_overlap", "generate_whole"]
+__all__ = ["generate_overlap", "generate_whole", "staggered"]

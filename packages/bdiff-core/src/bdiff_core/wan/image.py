@@ -10,7 +10,6 @@ from torch import Tensor
 
 from bdiff_core.errors import first_line
 from bdiff_core.wan.parts import check_files, check_module
-from bdiff_core.wan.vae import WanVAE
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,13 +24,14 @@ class ImageCondition:
 
 @torch.no_grad()
 def image_condition(
-    picture: Float[Tensor, "1 3 h w"], vae: WanVAE, *, num_frames: int, encoder: Any = None, processor: Any = None
+    picture: Float[Tensor, "1 3 h w"], vae: Any, *, num_frames: int, encoder: Any = None, processor: Any = None
 ) -> ImageCondition:
     """The condition of a video that begins with a picture.
 
     Args:
         picture: RGB in [-1, 1], of the video's size.
-        vae: Encodes the picture, followed by frames of zeros, as a stream: memory does not grow with the video.
+        vae: A `WanVAE`, or what encodes as it does. It encodes the picture, followed by frames of zeros, as a stream:
+            memory does not grow with the video.
         num_frames: Of the video, 4n - 3.
         encoder: A `CLIPVisionModel`, with its `processor`; None for a model without image tokens.
         processor: A `CLIPImageProcessor`.

@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import nn
 
-from bdiff_core.checkpoint.places import visible
-from bdiff_core.file_kinds import weight_kind
-from bdiff_core.finite import check_finite
+from bdiff_core.files import visible
+from bdiff_core.files.finite import check_finite
+from bdiff_core.files.kinds import weight_kind
 
 _WEIGHTS = ("*.safetensors", "*.bin")
 

@@ -1,1 +1,1 @@
-"""What was measured once, for a page: ``python -m studies.NAME`` from a checkout. In no wheel."""
+"""What was measured once, for a page: ``python -m studies.NAME`` from a checkout. Not part of any wheel."""

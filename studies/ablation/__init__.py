@@ -1,7 +1,16 @@
-"""The paper's Tables 5 and 6 as experiments: what the memory and what the losses of post-training are worth."""
+"""The paper's Tables 5 and 6 as experiments: what the memory and the losses of post-training are worth."""
 
-from studies.ablation.cells import CELLS, TABLES, Cell
 from studies.ablation.config import AblationConfig, PostTraining, tiny_config
-from studies.ablation.run import bench_ablation, check
+from studies.ablation.configurations import CONFIGURATIONS, TABLES, Configuration
+from studies.ablation.run import check, run_ablation
 
-__all__ = ["CELLS", "TABLES", "AblationConfig", "Cell", "PostTraining", "bench_ablation", "check", "tiny_config"]
+__all__ = [
+    "CONFIGURATIONS",
+    "TABLES",
+    "AblationConfig",
+    "Configuration",
+    "PostTraining",
+    "check",
+    "run_ablation",
+    "tiny_config",
+]

@@ -1,66 +1,73 @@
-"""What an ablation trains, tells and measures, and what a folder of its figures was made with."""
+"""What an ablation trains, samples and measures, and what a folder of its figures was made with."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bdiff import defaults
-from bdiff.defaults import Sampling
-from bdiff_bench.harness.recipe import read_recipe, weights_digest
-from bdiff_train.transformer.story_sampler import FIRST_STORY, sampling_of
-from studies.ablation.cells import TABLES, Cell, choose
+from bdiff import Sampling, defaults
+from bdiff_bench.harness import read_recipe, weights_digest
+from bdiff_train.transformer import FIRST_STORY
+from studies.ablation.configurations import TABLES, Configuration, choose
+
+_IN_FILES = {"video_chunks": "film_chunks", "video_steps": "film_steps"}
+"""Names that files of results have for settings of post-training."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PostTraining:
-    """What every cell's post-training has in common."""
+    """What the post-training of all configurations has in common."""
 
     steps: int = 150
-    """Of the transformer; where a discriminator is trained beside it, that has as many of its own."""
+    """Steps of the transformer. A discriminator that is trained beside it has as many steps of its own."""
     learning_rate: float = 1e-4
-    """Half of it in the second half of the steps, as in the paper."""
+    """Learning rate; half of it in the second half of the steps, as in the paper."""
     level_min: float = 0.82
-    """Level of the first chunk; this and the next are those of the shipped model's last training."""
+    """Noise level of the first chunk; both levels are those of the shipped model's last training."""
     level_max: float = 0.92
-    """Level of the last chunk."""
+    """Noise level of the last chunk."""
     stories: int = 256
     """Stories to train on."""
     chunks: int = 25
     """Chunks of each."""
     batch: int = 4
     """Stories of a batch."""
-    film_chunks: int = 6
-    """Chunks of the films that Self Forcing judges."""
-    film_steps: int = 4
+    video_chunks: int = 6
+    """Chunks of the videos that Self Forcing samples while training."""
+    video_steps: int = 4
     """Denoising steps of their chunks."""
     held_out: int = 8
-    """Held-out stories of the loss at the end."""
+    """Held-out stories that the loss is measured on at the end."""
     bfloat16: bool = False
     """Matrix products in bfloat16, for CPUs that have them."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "stories", "batch", "film_steps", "held_out"):
+        for name in ("steps", "stories", "batch", "video_steps", "held_out"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
-        if not 2 <= self.film_chunks <= self.chunks:
+        if not 2 <= self.video_chunks <= self.chunks:
             raise ValueError(
-                f"film_chunks is {self.film_chunks}, chunks {self.chunks}; expected at least 2, and no longer films "
-                "than there are stories"
+                f"video_chunks is {self.video_chunks}, chunks {self.chunks}; expected at least 2, and at most as many "
+                "as a story has"
             )
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings as files of results have them."""
+        return {_IN_FILES.get(name, name): value for name, value in asdict(self).items()}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AblationConfig:
-    """What is trained, told and measured."""
+    """What is trained, sampled and measured."""
 
     out: Path
-    """Folder of runs, figures and page; a stopped bench goes on."""
+    """Folder of runs, figures and page; a stopped study goes on."""
     tables: tuple[str, ...] = ("5", "6")
-    """Keys of `TABLES`."""
+    """Tables to make, keys of `TABLES`."""
     sweep: bool = False
-    """Also the cells that change gamma, w and the weight of the game."""
-    cells: tuple[str, ...] = ()
-    """Labels to leave it at; empty: all of the tables."""
+    """Add the configurations that change gamma, w and the adversarial weight."""
+    configurations: tuple[str, ...] = ()
+    """Labels to keep; empty: all of the tables."""
     model: Path = defaults.WEIGHTS
     """Model folder: the autoencoder, the settings and, unless `bases` says otherwise, the transformer to begin with."""
     bases: tuple[Path, ...] = ()
@@ -68,15 +75,15 @@ class AblationConfig:
     stories: Path | None = None
     """Folder of encoded stories to train on; those missing are made. None: in `out`."""
     training: PostTraining = field(default_factory=PostTraining)
-    """Of every cell."""
+    """Post-training of every configuration."""
     num_seeds: int = 3
-    """Post-trainings of each cell, each with its own order of the data and noise."""
+    """Post-trainings of each configuration, each with its own order of the data and noise."""
     num_stories: int = 32
-    """Held-out stories, told by every model."""
+    """Held-out stories, sampled by every model."""
     num_chunks: int = 12
     """Chunks of each."""
-    denoising_steps: int | None = None
-    """Steps a chunk when stories are told; None: as the model wants it."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of `bdiff.Sampling` in place of the model's own, by name; None is as not given."""
     workers: int = 2
     """Processes, each on one thread."""
     minutes: float | None = None
@@ -85,7 +92,7 @@ class AblationConfig:
     def __post_init__(self) -> None:
         if not self.tables or not set(self.tables) <= set(TABLES):
             raise ValueError(f"tables are {self.tables}; expected some of {', '.join(TABLES)}")
-        choose(self.tables, sweep=self.sweep, only=self.cells)
+        choose(self.tables, sweep=self.sweep, only=self.configurations)
         for name, least in (("num_seeds", 1), ("num_stories", 1), ("num_chunks", 2), ("workers", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected at least {least}")
@@ -93,26 +100,25 @@ class AblationConfig:
             raise ValueError(f"{len(self.bases)} bases for {self.num_seeds} seeds; expected one for each, or none")
 
     @property
-    def chosen(self) -> tuple[Cell, ...]:
-        """The cells."""
-        return choose(self.tables, sweep=self.sweep, only=self.cells)
+    def chosen(self) -> tuple[Configuration, ...]:
+        """The configurations."""
+        return choose(self.tables, sweep=self.sweep, only=self.configurations)
 
     @property
     def story_seeds(self) -> range:
-        """Seeds of the stories that are told."""
+        """Seeds of the stories that are sampled."""
         return range(FIRST_STORY, FIRST_STORY + self.num_stories)
 
     @property
     def sampling(self) -> Sampling:
-        """How every model is sampled: as the films that the folder has, and without any as the model wants it.
+        """How every model is sampled: like the videos of the folder, or as the model wants it if there are none.
 
-        The semantic memory chooses by similarity alone and has no sink, as the paper's.
+        The semantic memory chooses by similarity alone and has no sink, as in the paper.
         """
         begun = self.out / "settings.json"
-        if not begun.exists():
-            return sampling_of(self.model, steps=self.denoising_steps, seniority=0.0, num_sink=0)
-        told = Sampling(**read_recipe(begun)["sampling"])
-        return told if self.denoising_steps is None else replace(told, steps=self.denoising_steps)
+        if begun.exists():
+            return Sampling.from_json(read_recipe(begun)["sampling"]).changed(self.settings)
+        return Sampling.of_model(self.model).changed({**self.settings, "age_bonus": 0.0, "num_sink": 0})
 
     @property
     def encoded(self) -> Path:
@@ -121,41 +127,49 @@ class AblationConfig:
 
     @property
     def window(self) -> int:
-        """Chunks that a rolling window holds; of what was last seen before, it knows nothing."""
+        """Chunks that a rolling window holds."""
         late = 10_000
         return len(defaults.policy("rolling").select(late))
 
     def base(self, seed: int) -> Path:
-        """The transformer that a seed begins with."""
+        """Folder of the transformer that a seed begins with."""
         folder = self.bases[seed] if self.bases else self.model
         inside = folder / "transformer"
         return inside if inside.is_dir() else folder
 
-    def settings(self) -> dict[str, Any]:
-        """What figures depend on beside cell, seed and story; ``bases`` by seed, from their weights."""
+    def recipe(self) -> dict[str, Any]:
+        """What figures depend on beside configuration, seed and story, as settings.json has it; ``bases`` by seed."""
         return {
             "sampling": asdict(self.sampling),
             "num_chunks": self.num_chunks,
-            "training": asdict(self.training),
+            "training": self.training.to_json(),
             "autoencoder": weights_digest(self.model),
             "bases": {str(seed): weights_digest(self.base(seed)) for seed in range(self.num_seeds)},
         }
 
 
 def tiny_config(config: AblationConfig) -> AblationConfig:
-    """The same so small that it ends in seconds, and says nothing but that everything runs."""
-    training = PostTraining(steps=2, stories=2, chunks=4, batch=1, film_chunks=3, film_steps=1, held_out=1)
-    sizes = {"num_seeds": 1, "num_stories": 2, "num_chunks": 2, "denoising_steps": 1, "workers": 1}
-    return replace(config, training=training, bases=config.bases[:1], **sizes)
+    """The same with sizes that take seconds; the figures say nothing."""
+    training = PostTraining(steps=2, stories=2, chunks=4, batch=1, video_chunks=3, video_steps=1, held_out=1)
+    return replace(
+        config,
+        training=training,
+        bases=config.bases[:1],
+        num_seeds=1,
+        num_stories=2,
+        num_chunks=2,
+        settings={**config.settings, "steps": 1},
+        workers=1,
+    )
 
 
 def joined_settings(config: AblationConfig, file: Path) -> dict[str, Any]:
-    """The settings of a config, with the seeds of those in a file, if there is one.
+    """The settings of a config, with the bases of more seeds from a file, if there is one.
 
     Raises:
         ValueError: If the two differ in anything that changes figures.
     """
-    new = config.settings()
+    new = config.recipe()
     if not file.exists():
         return new
     old = read_recipe(file)

@@ -3,38 +3,38 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from bdiff.output.markdown import markdown_table
-from studies.ablation.cells import BASE, BASELINE, CELLS, OURS, TRUTH
+from bdiff.output import markdown_table
+from studies.ablation.configurations import BASE, BASELINE, CONFIGURATIONS, OURS, TRUTH
 from studies.ablation.figures import AGAINST, CLAIMED, MEASURES, tables_of
-from studies.ablation.films import DRIFTS
 from studies.ablation.tables import difference_text, interval_text
+from studies.ablation.videos import DRIFTS
 
 _HEADINGS = {
     "5": (
         "Table 5: the cache",
-        "Every cell but the first has both losses; what differs is what a chunk is shown of the past. The first has no "
-        "cache: each chunk is denoised beside the last four, encoded anew at every step, and is post-trained by flow "
-        "matching alone, for Self Forcing through overlapping windows is not defined here; so its difference is not of "
-        "the cache alone.",
+        "Every configuration but the first has both losses. They differ in what a chunk is shown of the past. The "
+        "first has no cache: each chunk is denoised beside the last four, which are encoded again at every step. It is "
+        "post-trained by flow matching alone, because Self Forcing is not defined here for overlapping windows. So its "
+        "difference is not due to the cache alone.",
     ),
     "6": (
         "Table 6: the losses",
-        "Every cell but the last is shown the past by the semantic sparse cache at 0.98; what differs is the loss. "
-        "The first is what all post-training began with; the last is what the claim compares with.",
+        "Every configuration but the last is shown the past by the semantic sparse cache at 0.98. They differ in the "
+        "loss. All post-training began with the first; the claim compares with the last.",
     ),
     "sweep": (
         "Weights of the losses",
-        "Both losses under the semantic sparse cache at 0.98, where gamma is 1, w is 0.1 and the game of Eq. 1 weighs "
-        "0.05.",
+        "Both losses with the semantic sparse cache at 0.98, where gamma is 1, w is 0.1 and the weight of the "
+        "adversarial loss of Eq. 1 is 0.05.",
     ),
 }
 _AESTHETIC = (
     "**VDE aesthetic is not measured.** It needs a learned predictor, whose weights do not come with this project, and "
-    "nothing else is put in its place."
+    "nothing replaces it."
 )
 _HEAD_START = (
-    "**Head start**: a base that was trained with the policy of some cells, as the shipped model was with the semantic "
-    "one, favours them. The others have no more than these steps to get used to their own."
+    "**Head start**: a base that was trained with the policy of some configurations favours them, as the shipped model "
+    "does the semantic ones. The others have only these steps to adapt to their own policy."
 )
 _FEW_SEEDS, _FEW_STORIES = 3, 16
 _COLUMNS = (*DRIFTS, "recall", "recall_within", "palette", "visible", "direction", "place")
@@ -76,7 +76,7 @@ def _claim(summary: Mapping[str, Any]) -> Iterator[str]:
     )
     if found["holds"] is None:
         absent = " and ".join(f"`{label}`" for label in found["missing"])
-        reason = f"there is no complete run of {absent}" if absent else "the two cells have no seed in common"
+        reason = f"there is no complete run of {absent}" if absent else "the two configurations have no seed in common"
         yield f"**Not measured yet**: {reason}."
         return
     yield _verdict(found, stories=summary["stories"])
@@ -100,18 +100,19 @@ def _claim(summary: Mapping[str, Any]) -> Iterator[str]:
     ]
     if above:
         yield (
-            f"**The true films have more** than one of the two in {', '.join(above)}: places differ, and a film that "
+            f"**The true videos have more** than one of the two in {', '.join(above)}: places differ, and a video that "
             "shows them alike or softer has less. There, less is not nearer to the truth."
         )
 
 
 def _forgetting(summary: Mapping[str, Any]) -> Iterator[str]:
-    """What the claim's measures could see at all: drift is change, and a place that is forgotten need not change."""
+    """How much the measures change by forgetting alone."""
     if not (found := summary["forgetting"]):
         return
     yield (
-        "**What a measure sees of forgetting**: the true films once more, with every return set in another place of "
-        "the story and all else as it was. They have forgotten every place; a measure that barely moves cannot tell."
+        "**How much a measure changes by forgetting**: the true videos again, with another place of the story on every "
+        "return and all else as it was. They have forgotten every place. A measure that barely changes does not "
+        "show it."
     )
     rows = [
         [
@@ -124,7 +125,7 @@ def _forgetting(summary: Mapping[str, Any]) -> Iterator[str]:
         for name, row in found.items()
         if name in (*DRIFTS, "recall", "palette")
     ]
-    yield markdown_table(["measure", "true films", "returns elsewhere", "difference (paired)", "times as much"], rows)
+    yield markdown_table(["measure", "true videos", "wrong places", "difference (paired)", "times as much"], rows)
 
 
 def _verdict(found: Mapping[str, Any], *, stories: int) -> str:
@@ -166,15 +167,15 @@ def _setting(summary: Mapping[str, Any]) -> str:
     base = "one base for all seeds" if len(bases) == 1 else f"{len(bases)} bases, one for each seed"
     return (
         f"Post-training of {training['steps']} steps of the transformer on batches of {training['batch']} stories out "
-        f"of {training['stories']}, the same videos and noise in every cell of a seed; rate "
+        f"of {training['stories']}, the same videos and noise for every configuration of a seed; rate "
         f"{training['learning_rate']:g}, halved in the second half; {_count(len(summary['seeds']), 'seed')}, {base}. "
-        f"Where a discriminator judges films, these have {training['film_chunks']} chunks of "
-        f"{training['film_steps']} steps. Each cell is shown four past chunks at most, in training and in sampling "
-        f"alike. Then {_count(summary['stories'], 'held-out story', 'held-out stories')} of {config['num_chunks']} "
+        f"The videos that a discriminator sees have {training['film_chunks']} chunks of "
+        f"{training['film_steps']} steps. Each configuration is shown four past chunks at most, in training and in "
+        f"sampling. Then {_count(summary['stories'], 'held-out story', 'held-out stories')} of {config['num_chunks']} "
         f"chunks, {sampling['steps']} steps, shift {sampling['shift']:g}, guidance {sampling['guidance']:g}, "
-        f"{sampling['noise']} noise, richness {sampling['richness']}; the noise of a story is the same for all cells. "
-        "Means are over films (recall and palette: over chunks), seeds together; intervals are bootstrap 95% over "
-        "stories, every cell drawn with the same stories. VDE is the weighted sum as published, with the world's true "
+        f"{sampling['noise']} noise, richness {sampling['richness']}; the noise of a story is the same for all. "
+        "Means are over videos (recall and palette: over chunks), seeds together; intervals are bootstrap 95% over "
+        "stories, drawn alike for all configurations. VDE is the weighted sum as published, with the world's true "
         f"masks. The runs were made by {_machines(summary['machines'])}; commits "
         f"{', '.join(f'`{commit[:12]}`' for commit in summary['commits']) or 'unknown'}."
     )
@@ -189,78 +190,85 @@ def _table(summary: Mapping[str, Any], labels: tuple[str, ...]) -> str:
     heads = [MEASURES[name].title + (" ↓" if MEASURES[name].less_is_better else " ↑") for name in _COLUMNS]
     rows = []
     for label in (*labels, TRUTH):
-        title = "*the true films*" if label == TRUTH else CELLS[label].title
-        cell = summary["cells"].get(label)
-        if cell is None:
+        title = "*the true videos*" if label == TRUTH else CONFIGURATIONS[label].title
+        configuration = summary["cells"].get(label)
+        if configuration is None:
             rows.append([title, "0", "missing", *[""] * len(heads)])
             continue
-        values = [interval_text(cell["measures"].get(name)) for name in _COLUMNS]
-        tokens = "–" if cell["tokens"] is None else f"{cell['tokens']:.0f}"
-        seeds = "–" if label == TRUTH else str(len(cell["seeds"]))
+        values = [interval_text(configuration["measures"].get(name)) for name in _COLUMNS]
+        tokens = "–" if configuration["tokens"] is None else f"{configuration['tokens']:.0f}"
+        seeds = "–" if label == TRUTH else str(len(configuration["seeds"]))
         rows.append([title, seeds, *values, tokens])
-    return markdown_table(["cell", "seeds", *heads, "tokens shown"], rows)
+    return markdown_table(["configuration", "seeds", *heads, "tokens shown"], rows)
 
 
 def _differences(summary: Mapping[str, Any], labels: tuple[str, ...], other: str) -> Iterator[str]:
-    """Of cells to one of `AGAINST`."""
+    """The differences of configurations to one of `AGAINST`."""
     rows = []
     for label in labels:
         found = summary["cells"].get(label, {}).get(AGAINST[other])
         if found is not None:
             values = [difference_text(found.get(name), summary["stories"]) for name in _COLUMNS]
-            rows.append([CELLS[label].title, *values])
+            rows.append([CONFIGURATIONS[label].title, *values])
     if rows:
         yield (
-            f"Difference to `{other}`, paired by story on the seeds that both have: above 0, the cell has more. Bold "
-            "where the interval leaves 0 out."
+            f"Difference to `{other}`, paired by story on the seeds that both have: above 0, the configuration has "
+            "more. Bold where the interval leaves 0 out."
         )
-        yield markdown_table(["cell", *(MEASURES[name].title for name in _COLUMNS)], rows)
+        yield markdown_table(["configuration", *(MEASURES[name].title for name in _COLUMNS)], rows)
 
 
 def _infinite(summary: Mapping[str, Any]) -> Iterator[str]:
     named = [
         f"`{label}` {metric} {count}"
-        for label, cell in summary["cells"].items()
-        for metric, count in cell["infinite"].items()
+        for label, configuration in summary["cells"].items()
+        for metric, count in configuration["infinite"].items()
         if count
     ]
     if named:
         yield (
-            f"**Left out**: films whose first chunk scores 0, so that their error is infinite: {', '.join(named)}. "
-            "Means and intervals of these cells are over the other films."
+            f"**Left out**: videos whose first chunk scores 0, so that their error is infinite: {', '.join(named)}. "
+            "Means and intervals of these configurations are over the other videos."
         )
 
 
 def _seeds(summary: Mapping[str, Any]) -> Iterator[str]:
-    """Seeds side by side: intervals over stories do not hold what another post-training would give."""
-    cells = {label: cell for label, cell in summary["cells"].items() if label != TRUTH and len(cell["seeds"]) > 1}
-    if not cells:
+    """The means of each seed, because intervals over stories do not cover another post-training."""
+    configurations = {
+        label: configuration
+        for label, configuration in summary["cells"].items()
+        if label != TRUTH and len(configuration["seeds"]) > 1
+    }
+    if not configurations:
         return
     yield "## Seeds side by side"
     yield "The intervals above are over stories alone; these means show how far one post-training is from another."
     rows = []
-    for label, cell in cells.items():
-        by_seed = [cell["measures"].get(name, {}).get("by_seed", []) for name in CLAIMED]
+    for label, configuration in configurations.items():
+        by_seed = [configuration["measures"].get(name, {}).get("by_seed", []) for name in CLAIMED]
         values = [", ".join("–" if mean is None else f"{mean:.4f}" for mean in means) or "–" for means in by_seed]
-        rows.append([CELLS[label].title, *values])
-    yield markdown_table(["cell", *(MEASURES[name].title for name in CLAIMED)], rows)
+        rows.append([CONFIGURATIONS[label].title, *values])
+    yield markdown_table(["configuration", *(MEASURES[name].title for name in CLAIMED)], rows)
 
 
 def _costs(summary: Mapping[str, Any]) -> Iterator[str]:
     if not summary["cells"]:
         return
-    yield "## What it took"
+    yield "## Time and loss"
     yield (
-        "Wall time of two films of each story and their measuring, whatever else the machine did meanwhile. The "
-        "held-out loss is each cell's own on real videos, with Eq. 5 where it has that: it compares seeds, not cells."
+        "Wall time of two videos of each story and their measuring, with other work on the machine included. The "
+        "held-out loss is each configuration's own on real videos, with Eq. 5 where it has that. It compares seeds, "
+        "not configurations."
     )
     rows = []
-    for label, cell in summary["cells"].items():
-        title = "*the true films*" if label == TRUTH else CELLS[label].title
-        minutes = "–" if cell["training_seconds"] is None else f"{cell['training_seconds'] / 60:.1f}"
-        loss = "–" if cell["held_out_loss"] is None else f"{cell['held_out_loss']:.4f}"
-        rows.append([title, minutes, f"{cell['film_seconds']:.1f}", loss, str(cell["frozen"])])
-    yield markdown_table(["cell", "post-training (min)", "films of a story (s)", "held-out loss", "frozen films"], rows)
+    for label, configuration in summary["cells"].items():
+        title = "*the true videos*" if label == TRUTH else CONFIGURATIONS[label].title
+        minutes = "–" if configuration["training_seconds"] is None else f"{configuration['training_seconds'] / 60:.1f}"
+        loss = "–" if configuration["held_out_loss"] is None else f"{configuration['held_out_loss']:.4f}"
+        rows.append([title, minutes, f"{configuration['film_seconds']:.1f}", loss, str(configuration["frozen"])])
+    yield markdown_table(
+        ["configuration", "post-training (min)", "videos of a story (s)", "held-out loss", "frozen videos"], rows
+    )
 
 
 def _count(number: int, one: str, many: str | None = None) -> str:

@@ -1,24 +1,23 @@
-"""The JSON of runs: which have told every story, what is left to do, and writing it.
+"""The JSON of runs: which runs have sampled every story, what is left to do, and writing it.
 
-A folder may hold nothing else: what is there is not made again, whether or not the weights are.
+A folder may hold nothing else. What is there is not made again, whether or not the weights are there.
 """
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bdiff.files.whole import write_whole
-from bdiff_bench.harness.jobs import read_lines
-from bdiff_bench.harness.machine import commit, describe_machine
-from studies.ablation.cells import TRUTH
+from bdiff.files import write_whole
+from bdiff_bench.harness import commit, describe_machine, read_lines
 from studies.ablation.config import AblationConfig
+from studies.ablation.configurations import TRUTH
 from studies.ablation.figures import holds_stories
-from studies.ablation.films import FilmJob
-from studies.ablation.training import Run
+from studies.ablation.training import TrainingRun
+from studies.ablation.videos import StoryJob
 
-_TRUE_CELL = {"label": TRUTH, "title": "the true films, as the autoencoder shows them"}
+_TRUE_VIDEOS = {"label": TRUTH, "title": "the true videos after the autoencoder"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,60 +27,65 @@ class Left:
     stories: bool = False
     """Some stories to train on are not encoded."""
     trainings: int = 0
-    films: int = 0
+    """Post-trainings that are not over."""
+    videos: int = 0
+    """Stories that are not sampled and measured, counted once for each model."""
 
     def __bool__(self) -> bool:
-        return self.stories or self.trainings > 0 or self.films > 0
+        return self.stories or self.trainings > 0 or self.videos > 0
 
     def __str__(self) -> str:
-        counts = ((self.trainings, "post-trainings"), (self.films, "films"))
+        counts = ((self.trainings, "post-trainings"), (self.videos, "videos"))
         parts = [f"{count} {what}" for count, what in counts if count]
         return ", ".join([*(["encoding of the stories"] if self.stories else []), *parts]) or "nothing"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Narrator:
-    """Who has stories to tell: a run whose weights are here, or the true films."""
+class VideoSource:
+    """Where videos of stories come from: a run whose weights are here, or the true videos."""
 
     name: str
-    """Of its file."""
-    cell: dict[str, Any]
+    """Name of its file."""
+    described: dict[str, Any]
+    """The configuration, as the file has it."""
     seed: int
+    """Seed of the post-training."""
     training: dict[str, Any] | None
-    """What its post-training reports; None: the true films."""
+    """The report of its post-training; None: the true videos."""
 
-    def jobs(self, stories: Sequence[int]) -> list[FilmJob]:
-        """The films of some stories."""
+    def jobs(self, stories: Sequence[int]) -> list[StoryJob]:
+        """The jobs of some stories."""
         weights = self.training["weights"] if self.training else None
-        return [FilmJob(cell=self.cell["label"], seed=self.seed, story=s, weights=weights) for s in stories]
+        return [StoryJob(label=self.described["label"], seed=self.seed, story=s, weights=weights) for s in stories]
 
 
-def untold_runs(config: AblationConfig, seed: int) -> list[Run]:
-    """The runs of a seed that anything is left to do for: those whose JSON is not there or lacks stories."""
-    runs = [Run(cell=cell, seed=seed) for cell in config.chosen]
+def unfinished_runs(config: AblationConfig, seed: int) -> list[TrainingRun]:
+    """The runs of a seed whose JSON is not there or lacks stories."""
+    runs = [TrainingRun(configuration=one, seed=seed) for one in config.chosen]
     return [run for run in runs if not holds_stories(_file(config, run.name), config.story_seeds)]
 
 
-def narrators(config: AblationConfig, seed: int) -> list[Narrator]:
-    """Who has stories to tell in the turn of a seed; the first one's is that of the true films."""
+def video_sources(config: AblationConfig, seed: int) -> list[VideoSource]:
+    """Sources with stories left to sample for a seed; the true videos belong to the first seed."""
     found = []
     if seed == 0 and not holds_stories(_file(config, TRUTH), config.story_seeds):
-        found.append(Narrator(name=TRUTH, cell=_TRUE_CELL, seed=seed, training=None))
-    for run in untold_runs(config, seed):
+        found.append(VideoSource(name=TRUTH, described=_TRUE_VIDEOS, seed=seed, training=None))
+    for run in unfinished_runs(config, seed):
         if facts := run.facts(config.out):
-            found.append(Narrator(name=run.name, cell=asdict(run.cell), seed=seed, training=facts))
+            described = run.configuration.to_json()
+            found.append(VideoSource(name=run.name, described=described, seed=seed, training=facts))
     return found
 
 
-def films_file(config: AblationConfig) -> Path:
-    """Where films are kept until all of a run are told."""
+def lines_file(config: AblationConfig) -> Path:
+    """The file where lines are kept until a run has sampled every story."""
     return config.out / "films.jsonl"
 
 
-def kept_films(config: AblationConfig) -> dict[FilmJob, dict[str, Any]]:
-    """The films told so far that are kept, by what they were made for."""
-    lines = [line for line in read_lines(films_file(config)) if "weights" in line]  # older ones hold less
-    return {FilmJob(cell=x["cell"], seed=x["seed"], story=x["story"], weights=x["weights"]): x for x in lines}
+def kept_lines(config: AblationConfig) -> dict[StoryJob, dict[str, Any]]:
+    """The lines that are kept, by job."""
+    lines = [line for line in read_lines(lines_file(config)) if "weights" in line]  # older lines hold less
+    return {StoryJob(label=x["cell"], seed=x["seed"], story=x["story"], weights=x["weights"]): x for x in lines}
 
 
 def what_is_left(config: AblationConfig, *, encoded: bool) -> Left:
@@ -89,51 +93,52 @@ def what_is_left(config: AblationConfig, *, encoded: bool) -> Left:
 
     Args:
         config: The ablation.
-        encoded: Whether nothing is left to encode.
+        encoded: Whether all stories to train on are encoded.
     """
-    kept = kept_films(config)
+    kept = kept_lines(config)
     seeds = range(config.num_seeds)
-    trainings = sum(run.facts(config.out) is None for seed in seeds for run in untold_runs(config, seed))
-    jobs = [job for seed in seeds for one in narrators(config, seed) for job in one.jobs(config.story_seeds)]
-    films = trainings * config.num_stories + sum(job not in kept for job in jobs)
-    return Left(stories=not encoded, trainings=trainings, films=films)
+    trainings = sum(run.facts(config.out) is None for seed in seeds for run in unfinished_runs(config, seed))
+    jobs = [job for seed in seeds for one in video_sources(config, seed) for job in one.jobs(config.story_seeds)]
+    videos = trainings * config.num_stories + sum(job not in kept for job in jobs)
+    return Left(stories=not encoded, trainings=trainings, videos=videos)
 
 
 def write_results(config: AblationConfig, settings: dict[str, Any], seed: int) -> None:
-    """Write the JSON of each run that has told every story; one that is whole stays, with where it was made.
+    """Write the JSON of each run that has sampled every story.
 
-    One that lacks stories is replaced as a whole: the films of a run are all of one training. A film is a line.
+    A JSON that is complete stays as it is, with the machine and commit it was made with. One that lacks stories is
+    replaced as a whole, because all lines of a run must be of one training.
     """
-    kept = kept_films(config)
-    for narrator in narrators(config, seed):
-        films = [kept.get(job) for job in narrator.jobs(config.story_seeds)]
-        if all(films):
-            _write_result(_file(config, narrator.name), narrator, settings, films)
-
-
-def _write_result(file: Path, narrator: Narrator, settings: dict[str, Any], films: list[dict[str, Any]]) -> None:
-    shared = {name: value for name, value in settings.items() if name != "bases"}
-    content = {
-        "cell": narrator.cell,
-        "seed": narrator.seed,
-        "config": shared | {"base": settings["bases"][str(narrator.seed)]},
-        "commit": commit(),
-        "machine": describe_machine(),
-        "training": narrator.training,
-    }
-    head = json.dumps(content, indent=2, allow_nan=False).removesuffix("\n}")
-    lines = ",\n".join(json.dumps(compact(film), separators=(",", ":"), allow_nan=False) for film in films)
-    file.parent.mkdir(exist_ok=True)
-    write_whole(file, f'{head},\n  "films": [\n{lines}\n  ]\n}}\n')
+    kept = kept_lines(config)
+    for source in video_sources(config, seed):
+        lines = [kept[job] for job in source.jobs(config.story_seeds) if job in kept]
+        if len(lines) == config.num_stories:
+            _write_result(_file(config, source.name), source, settings, lines)
 
 
 def compact(value: Any) -> Any:
-    """JSON with the floats in it at four significant digits, far finer than any interval over stories."""
+    """JSON whose floats have four significant digits, far finer than any interval over stories."""
     if isinstance(value, dict):
         return {name: compact(inner) for name, inner in value.items()}
     if isinstance(value, list):
         return [compact(inner) for inner in value]
     return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
+def _write_result(file: Path, source: VideoSource, settings: dict[str, Any], lines: list[dict[str, Any]]) -> None:
+    shared = {name: value for name, value in settings.items() if name != "bases"}
+    content = {
+        "cell": source.described,
+        "seed": source.seed,
+        "config": shared | {"base": settings["bases"][str(source.seed)]},
+        "commit": commit(),
+        "machine": describe_machine(),
+        "training": source.training,
+    }
+    head = json.dumps(content, indent=2, allow_nan=False).removesuffix("\n}")
+    films = ",\n".join(json.dumps(compact(line), separators=(",", ":"), allow_nan=False) for line in lines)
+    file.parent.mkdir(exist_ok=True)
+    write_whole(file, f'{head},\n  "films": [\n{films}\n  ]\n}}\n')
 
 
 def _file(config: AblationConfig, name: str) -> Path:

@@ -1,7 +1,7 @@
-"""The bench itself: seed by seed, every cell is post-trained, then every model tells every story.
+"""The study itself: for each seed, post-train every configuration, then sample and measure every story.
 
-What is done is kept: a training goes on from its checkpoint, a film that has a line is not made again, so that a study
-may be spread over days. A run whose JSON has all stories is done, wherever it was made.
+What is done is kept, so that a study may be spread over days. A training goes on from its checkpoint, and a story that
+has a line is not sampled again. A run whose JSON has all stories is done, wherever it was made.
 """
 
 import json
@@ -12,86 +12,93 @@ from typing import Any
 
 import torch
 
-from bdiff.files.whole import write_whole
-from bdiff_bench.harness.jobs import append_lines, run_jobs
+from bdiff.files import write_whole
+from bdiff_bench.harness import (
+    FractionFile,
+    TimeLimit,
+    append_lines,
+    progress_bar,
+    run_jobs,
+    watched_files,
+    write_page,
+)
 from bdiff_core import load_transformer
-from bdiff_train.transformer.story_sampler import FIRST_STORY, Teller
+from bdiff_train.transformer import FIRST_STORY, StorySampler
 from storyworld import StoryVideo
-from studies.ablation.cells import CELLS, TRUTH
 from studies.ablation.config import AblationConfig, joined_settings
+from studies.ablation.configurations import CONFIGURATIONS, TRUTH
 from studies.ablation.figures import origins, read_runs, summarise
-from studies.ablation.films import FilmJob, told_line, true_line
 from studies.ablation.page import ablation_parts
 from studies.ablation.plots import draw, draw_questions
-from studies.ablation.progress import Clock, FractionFile, stage_bar, watched_files
-from studies.ablation.questions_page import questions_parts
+from studies.ablation.reader_questions_page import questions_parts
 from studies.ablation.results import (
     Left,
-    films_file,
-    kept_films,
-    narrators,
-    untold_runs,
+    kept_lines,
+    lines_file,
+    unfinished_runs,
+    video_sources,
     what_is_left,
     write_results,
 )
-from studies.ablation.training import Run, encode_stories, post_train, training_config
+from studies.ablation.training import TrainingRun, encode_stories, post_train, training_config
+from studies.ablation.videos import StoryJob, sampled_line, true_line
 from vde_metrics import EfficientNetLite0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Context:
-    """What every process is told."""
+    """What every process gets."""
 
     config: AblationConfig
-    clock: Clock
+    limit: TimeLimit
     call: str
-    """When it began: films of one call are told in turns, so that their seconds may be compared."""
+    """When the call began. Videos of one call are sampled in turns, so that their seconds may be compared."""
 
 
 @dataclass(kw_only=True, slots=True)
-class _Studio:
-    """What a process holds between films."""
+class _Held:
+    """What a process keeps between two stories."""
 
     context: _Context
-    teller: Teller
+    sampler: StorySampler
     """With the transformer of the first seed's base."""
-    models: dict[str, Teller] = field(default_factory=dict)
-    """By run, of one seed."""
+    samplers: dict[str, StorySampler] = field(default_factory=dict)
+    """By label, of one seed."""
     seed: int | None = None
     story: tuple[int, StoryVideo] | None = None
 
 
-def bench_ablation(
+def run_ablation(
     config: AblationConfig, *, say: Callable[[str], None] = lambda line: None
 ) -> tuple[dict[str, Any], Left]:
-    """Train and measure what is not there yet, as far as time goes; write the JSON of runs, figures, plots and page.
+    """Train and measure what is missing, until the time is over; write the JSON of runs, figures, plots and page.
 
     Args:
-        config: What is trained, told and measured.
-        say: Told how far it is where there is no terminal.
+        config: What is trained, sampled and measured.
+        say: Called with lines of progress where there is no terminal.
 
     Returns:
         What ``summary.json`` holds, and what is left to do.
 
     Raises:
         ValueError: If the folder holds figures of other settings; `check` finds out what else may be wrong.
-        FloatingPointError: If a training has no usable step; names the batch.
+        FloatingPointError: If a training has no usable step; the error names the batch.
     """
     config.out.mkdir(parents=True, exist_ok=True)
     settings = joined_settings(config, config.out / "settings.json")
     write_whole(config.out / "settings.json", json.dumps(settings, indent=2) + "\n")
-    context = _Context(config=config, clock=Clock(config.minutes), call=datetime.now(UTC).isoformat())
+    context = _Context(config=config, limit=TimeLimit(config.minutes), call=datetime.now(UTC).isoformat())
     encoded = what_is_left(config, encoded=True).trainings == 0 or _encode(context, say)
     for seed in range(config.num_seeds):
         if encoded:
             _train(context, seed, say)
-        _tell(context, seed, say)
+        _sample(context, seed, say)
         write_results(config, settings, seed)
     return write_figures(config), what_is_left(config, encoded=encoded)
 
 
 def check(config: AblationConfig) -> None:
-    """Load everything that a bench names, to find out now what is not usable.
+    """Load everything that a study names, to find out now what is not usable.
 
     Raises:
         ValueError: If a setting or a file is not valid, or the folder holds figures of other settings.
@@ -100,9 +107,9 @@ def check(config: AblationConfig) -> None:
     EfficientNetLite0()
     for seed in range(config.num_seeds):
         load_transformer(config.base(seed), dtype=torch.float32)
-    _studio(_Context(config=config, clock=Clock(None), call="")).teller.story(FIRST_STORY, 1)
-    for cell in (cell for cell in config.chosen if cell.loss is not None):
-        training_config(config, Run(cell=cell, seed=0))
+    _load(_Context(config=config, limit=TimeLimit(None), call="")).sampler.story(FIRST_STORY, 1)
+    for configuration in (one for one in config.chosen if one.loss is not None):
+        training_config(config, TrainingRun(configuration=configuration, seed=0))
     joined_settings(config, config.out / "settings.json")
 
 
@@ -114,110 +121,102 @@ def write_figures(config: AblationConfig) -> dict[str, Any]:
         stories=config.story_seeds,
         seeds=range(config.num_seeds),
         window=config.window,
-        wanted=[cell.label for cell in config.chosen],
+        wanted=[one.label for one in config.chosen],
     )
     summary |= {"config": json.loads((out / "settings.json").read_text(encoding="utf-8"))} | origins(runs)
     write_whole(out / "summary.json", json.dumps(summary, indent=2, allow_nan=False) + "\n")
-    pages = {
-        "page.md": [
-            "# What the memory and the losses are worth",
-            *ablation_parts(summary, pictures=draw(out, summary)),
-        ],
-        "questions.md": [
-            "# What the memory and the losses do",
-            *questions_parts(summary, pictures=draw_questions(out, summary)),
-        ],
-    }
-    for name, parts in pages.items():
-        write_whole(out / name, "\n\n".join(parts) + "\n")
+    parts = ablation_parts(summary, pictures=draw(out, summary))
+    write_page(out / "page.md", parts, title="What the memory and the losses are worth")
+    parts = questions_parts(summary, pictures=draw_questions(out, summary))
+    write_page(out / "questions.md", parts, title="What the memory and the losses do")
     return summary
 
 
 def _encode(context: _Context, say: Callable[[str], None]) -> bool:
     config = context.config
-    with stage_bar("stories", config.training.stories + config.training.held_out, say=say) as update:
-        return encode_stories(config, over=context.clock.over, on_stories=lambda done: update(done, ""))
+    with progress_bar("stories", config.training.stories + config.training.held_out, say=say) as update:
+        return encode_stories(config, over=context.limit.over, on_stories=lambda done: update(done, ""))
 
 
 def _train(context: _Context, seed: int, say: Callable[[str], None]) -> None:
     out, workers = context.config.out, context.config.workers
-    todo = [run for run in untold_runs(context.config, seed) if run.facts(out) is None]
-    if not todo or context.clock.over():
+    todo = [run for run in unfinished_runs(context.config, seed) if run.facts(out) is None]
+    if not todo or context.limit.over():
         return
     files = [FractionFile(run.folder(out)) for run in todo]
-    with stage_bar(f"seed {seed}, post-training", len(todo), say=say) as update:
+    with progress_bar(f"seed {seed}, post-training", len(todo), say=say) as update:
 
         def finished() -> int:
             return sum(run.facts(out) is not None for run in todo)
 
         with watched_files(files, done=finished, update=update):
             for run, over in run_jobs(todo, context, load=_same, work=_train_one, workers=workers):
-                update(finished(), f"{run.name} {'is trained' if over else 'is to be gone on with'}")
+                update(finished(), f"{run.name} {'is trained' if over else 'is not finished'}")
 
 
 def _same(context: _Context) -> _Context:
     return context
 
 
-def _train_one(context: _Context, run: Run) -> tuple[Run, bool]:
-    if context.clock.over():
+def _train_one(context: _Context, run: TrainingRun) -> tuple[TrainingRun, bool]:
+    if context.limit.over():
         return run, False
     folder = run.folder(context.config.out)
     folder.mkdir(parents=True, exist_ok=True)
     fraction = FractionFile(folder)
 
     def watch(done: float) -> bool:
-        fraction.tell(done)
-        return context.clock.over()
+        fraction.write(done)
+        return context.limit.over()
 
     over = post_train(context.config, run, watch=watch)
-    (folder / "fraction").unlink(missing_ok=True)
+    fraction.remove()
     return run, over
 
 
-def _tell(context: _Context, seed: int, say: Callable[[str], None]) -> None:
-    """Every trained model of a seed tells every story; story by story, so that a stop leaves as many of each."""
+def _sample(context: _Context, seed: int, say: Callable[[str], None]) -> None:
+    """Sample every story with every trained model of a seed, story by story, so that a stop leaves as many of each."""
     config = context.config
-    telling, kept = narrators(config, seed), kept_films(config)
-    jobs = [job for story in config.story_seeds for narrator in telling for job in narrator.jobs([story])]
+    sources, kept = video_sources(config, seed), kept_lines(config)
+    jobs = [job for story in config.story_seeds for source in sources for job in source.jobs([story])]
     todo = [job for job in jobs if job not in kept]
-    if not todo or context.clock.over():
+    if not todo or context.limit.over():
         return
-    with stage_bar(f"seed {seed}, films", len(jobs), say=say) as update:
-        results = run_jobs(todo, context, load=_studio, work=_film, workers=config.workers)
-        lines = append_lines(films_file(config), (line for line in results if line is not None))
+    with progress_bar(f"seed {seed}, videos", len(jobs), say=say) as update:
+        results = run_jobs(todo, context, load=_load, work=_measure, workers=config.workers)
+        lines = append_lines(lines_file(config), (line for line in results if line is not None))
         for count, line in enumerate(lines, start=len(jobs) - len(todo) + 1):
-            update(count, f"{line['cell']} tells {line['story']}")
+            update(count, f"{line['cell']}, story {line['story']}")
 
 
-def _studio(context: _Context) -> _Studio:
+def _load(context: _Context) -> _Held:
     config = context.config
-    return _Studio(
-        context=context, teller=Teller.load(config.model, transformer=config.base(0), sampling=config.sampling)
-    )
+    sampler = StorySampler.load(config.model, transformer=config.base(0), sampling=config.sampling)
+    return _Held(context=context, sampler=sampler)
 
 
-def _film(studio: _Studio, job: FilmJob) -> dict[str, Any] | None:
-    """A line; None if there is no time."""
-    config = studio.context.config
-    if studio.context.clock.over():
+def _measure(held: _Held, job: StoryJob) -> dict[str, Any] | None:
+    """The line of a story; None if the time is over."""
+    config = held.context.config
+    if held.context.limit.over():
         return None
-    if studio.story is None or studio.story[0] != job.story:
-        studio.story = job.story, studio.teller.story(job.story, config.num_chunks)
-    story = studio.story[1]
-    if job.cell == TRUTH:
-        line = true_line(studio.teller, story, job)
+    if held.story is None or held.story[0] != job.story:
+        held.story = job.story, held.sampler.story(job.story, config.num_chunks)
+    story = held.story[1]
+    if job.label == TRUTH:
+        line = true_line(held.sampler, story, job)
     else:
-        line = told_line(_teller(studio, job), story, job, cell=CELLS[job.cell], window=config.window)
-    return line | {"call": studio.context.call}
+        configuration = CONFIGURATIONS[job.label]
+        line = sampled_line(_sampler(held, job), story, job, configuration=configuration, window=config.window)
+    return line | {"call": held.context.call}
 
 
-def _teller(studio: _Studio, job: FilmJob) -> Teller:
-    if studio.seed != job.seed:
-        studio.models.clear()  # those of another seed are not needed any more
-        studio.seed = job.seed
-    if job.cell not in studio.models:
-        folder = Run(cell=CELLS[job.cell], seed=job.seed).transformer(studio.context.config.out)
-        model = load_transformer(folder, dtype=torch.float32).eval()
-        studio.models[job.cell] = replace(studio.teller, model=model)
-    return studio.models[job.cell]
+def _sampler(held: _Held, job: StoryJob) -> StorySampler:
+    if held.seed != job.seed:
+        held.samplers.clear()  # those of another seed are not needed any more
+        held.seed = job.seed
+    if job.label not in held.samplers:
+        run = TrainingRun(configuration=CONFIGURATIONS[job.label], seed=job.seed)
+        model = load_transformer(run.transformer(held.context.config.out), dtype=torch.float32).eval()
+        held.samplers[job.label] = replace(held.sampler, model=model)
+    return held.samplers[job.label]

@@ -1,4 +1,4 @@
-"""How figures are written in the tables of an ablation's pages."""
+"""Texts of figures in the tables of an ablation's pages."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -10,7 +10,7 @@ def interval_text(figure: Mapping[str, float] | None) -> str:
 
 
 def direction(difference: Mapping[str, float] | None, stories: int) -> Literal["lower", "higher", "open"]:
-    """Where a paired interval lies; that of one story is a point and says nothing."""
+    """Whether a paired interval is below or above 0, or open: it holds 0, or is of one story and so a point."""
     if difference is None or stories < 2 or difference["low"] <= 0 <= difference["high"]:
         return "open"
     return "lower" if difference["high"] < 0 else "higher"

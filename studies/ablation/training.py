@@ -1,4 +1,4 @@
-"""Post-training of a cell: the recipe of its loss, shown the past by its own policy."""
+"""Post-training of a configuration: the recipe of its loss, with its own policy."""
 
 import json
 import shutil
@@ -7,36 +7,32 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bdiff.files.whole import write_whole
-from bdiff_bench.harness.machine import commit
-from bdiff_bench.harness.recipe import weights_digest
+from bdiff.files import write_whole
+from bdiff_bench.harness import commit, weights_digest
 from bdiff_core import load_vae
-from bdiff_train.data.stories import STORIES_PER_SHARD, prepare_stories
-from bdiff_train.data.story_pool import HELD_OUT
-from bdiff_train.transformer import recipes
-from bdiff_train.transformer.config import ModelTrainConfig
-from bdiff_train.transformer.train import train_model
-from studies.ablation.cells import Cell
+from bdiff_train.data import HELD_OUT, STORIES_PER_SHARD, prepare_stories
+from bdiff_train.transformer import ModelTrainConfig, recipes, train_model
 from studies.ablation.config import AblationConfig
+from studies.ablation.configurations import Configuration
 
 _WARMUP = 20
-"""Steps of the transformer."""
+"""Warm-up steps of the transformer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Run:
-    """A cell post-trained with one seed."""
+class TrainingRun:
+    """A configuration that is post-trained with one seed."""
 
-    cell: Cell
+    configuration: Configuration
     seed: int
 
     @property
     def name(self) -> str:
         """Its name in files."""
-        return f"{self.cell.label}-seed{self.seed}"
+        return f"{self.configuration.label}-seed{self.seed}"
 
     def folder(self, out: Path) -> Path:
-        """Where it is trained."""
+        """Folder of its training."""
         return out / "runs" / self.name
 
     def transformer(self, out: Path) -> Path:
@@ -44,41 +40,41 @@ class Run:
         return self.folder(out) / "transformer"
 
     def facts(self, out: Path) -> dict[str, Any] | None:
-        """What its post-training reports; None: it is not over, or its weights are not in this folder any more."""
+        """The report of its post-training; None: it is not over, or its weights are no longer in this folder."""
         file = self.folder(out) / "trained.json"
         if not (file.exists() and any(self.transformer(out).glob("*.safetensors"))):
             return None
         found = json.loads(file.read_text(encoding="utf-8"))
-        # an older version did not write which weights they are
+        # an older version did not write the digest of the weights
         return found if "weights" in found else found | {"weights": weights_digest(self.transformer(out))}
 
 
-def training_config(config: AblationConfig, run: Run) -> ModelTrainConfig:
-    """The whole training of a run.
+def training_config(config: AblationConfig, run: TrainingRun) -> ModelTrainConfig:
+    """The training of a run.
 
-    All cells take the same number of steps of the transformer on the same real videos; a judge has steps of its own
-    between them.
+    All configurations take the same number of steps of the transformer on the same real videos. A critic has its own
+    steps between them.
 
     Raises:
-        ValueError: If the cell is not post-trained.
+        ValueError: If the configuration is not post-trained.
     """
-    cell, shared = run.cell, config.training
+    chosen, shared = run.configuration, config.training
     files = recipes.Files(
         out=run.folder(config.out), vae=config.model, stories=config.encoded, start_from=config.base(run.seed)
     )
-    made = replace(_recipe(cell, files), recipe=f"ablation {cell.label}")
+    made = replace(_recipe(chosen, files), recipe=f"ablation {chosen.label}")
     turns = 1
-    if made.self_forcing is not None:
+    if (forcing := made.self_forcing) is not None:
         rollout = replace(
-            made.self_forcing.rollout,
-            chunks=shared.film_chunks,
-            steps=shared.film_steps,
+            forcing.rollout,
+            chunks=shared.video_chunks,
+            steps=shared.video_steps,
             shift=config.sampling.shift,
         )
-        made = replace(made, self_forcing=replace(made.self_forcing, rollout=rollout, weight=cell.game))
-        turns += made.self_forcing.judge_steps
+        made = replace(made, self_forcing=replace(forcing, rollout=rollout, weight=chosen.adversarial))
+        turns += forcing.critic_steps
     if made.block_forcing is not None:
-        made = replace(made, block_forcing=replace(made.block_forcing, weight=cell.weight, gamma=cell.gamma))
+        made = replace(made, block_forcing=replace(made.block_forcing, weight=chosen.weight, gamma=chosen.gamma))
     return replace(
         made,
         minutes=float("inf"),
@@ -88,8 +84,8 @@ def training_config(config: AblationConfig, run: Run) -> ModelTrainConfig:
         level_min=shared.level_min,
         level_max=shared.level_max,
         seed=run.seed,
-        policy=cell.policy,
-        coverage=cell.coverage,
+        policy=chosen.policy,
+        coverage=chosen.coverage,
         batch=replace(made.batch, stories=shared.batch),
         num_stories=shared.stories,
         chunks_per_story=shared.chunks,
@@ -101,15 +97,15 @@ def training_config(config: AblationConfig, run: Run) -> ModelTrainConfig:
     )
 
 
-def post_train(config: AblationConfig, run: Run, *, watch: Callable[[float], bool]) -> bool:
-    """Post-train a run, or go on with it; ``trained.json`` says when it is over, and which weights came of it.
+def post_train(config: AblationConfig, run: TrainingRun, *, watch: Callable[[float], bool]) -> bool:
+    """Post-train a run, or go on with it; ``trained.json`` is written when it is over, with a digest of the weights.
 
-    That of a cell without a loss is a copy of its base, so that it is found where those of all others are.
+    A configuration without a loss gets a copy of its base, so that its weights lie where those of the others do.
 
     Args:
         config: The ablation.
-        run: The cell and the seed.
-        watch: Told the fraction done after each step; True stops it, to be gone on with.
+        run: The configuration and the seed.
+        watch: Called with the fraction done after each step; True stops the training, which can be gone on with.
 
     Returns:
         Whether it is over.
@@ -117,8 +113,8 @@ def post_train(config: AblationConfig, run: Run, *, watch: Callable[[float], boo
     if run.facts(config.out) is not None:
         return True
     trained = run.folder(config.out) / "trained.json"
-    trained.unlink(missing_ok=True)  # of weights that were deleted since
-    if run.cell.loss is None:
+    trained.unlink(missing_ok=True)  # its weights were deleted since
+    if run.configuration.loss is None:
         shutil.copytree(config.base(run.seed), run.transformer(config.out), dirs_exist_ok=True)
         done: dict[str, Any] = {"steps": 0, "held_out_loss": None, "seconds": 0.0}
     else:
@@ -130,17 +126,17 @@ def post_train(config: AblationConfig, run: Run, *, watch: Callable[[float], boo
     facts = done | {"commit": commit(), "weights": weights_digest(run.transformer(config.out))}
     write_whole(trained, json.dumps(facts, indent=2) + "\n")
     checkpoint = run.folder(config.out) / "checkpoint.pt"
-    checkpoint.unlink(missing_ok=True)  # a hundred megabytes that nothing goes on from
+    checkpoint.unlink(missing_ok=True)  # a hundred megabytes that are not needed any more
     return True
 
 
 def encode_stories(config: AblationConfig, *, over: Callable[[], bool], on_stories: Callable[[int], None]) -> bool:
-    """Encode the stories to train on that are missing, until time is over.
+    """Encode the stories to train on that are missing, until the time is over.
 
     Args:
         config: The ablation.
-        over: Whether it is.
-        on_stories: Told how many stories are there.
+        over: Whether the time is over.
+        on_stories: Called with the number of stories that are there.
 
     Returns:
         Whether all are there.
@@ -165,8 +161,8 @@ def encode_stories(config: AblationConfig, *, over: Callable[[], bool], on_stori
     return True
 
 
-def _recipe(cell: Cell, files: recipes.Files) -> ModelTrainConfig:
-    match cell.loss:
+def _recipe(configuration: Configuration, files: recipes.Files) -> ModelTrainConfig:
+    match configuration.loss:
         case "flow-matching":
             return replace(recipes.block_forcing(files), block_forcing=None)
         case "block-forcing":
@@ -176,4 +172,4 @@ def _recipe(cell: Cell, files: recipes.Files) -> ModelTrainConfig:
         case "block-self-forcing":
             return recipes.block_self_forcing(files)
         case None:
-            raise ValueError(f"{cell.label} is not post-trained")
+            raise ValueError(f"{configuration.label} is not post-trained")

@@ -16,18 +16,18 @@ from studies.command import run_study
 @click.option("--note", default="", help="A paragraph under the heading.")
 def command(out: Path, title: str, file: Path, note: str) -> None:
     """Write a Markdown page of the figures, with plots beside it."""
-    from bdiff_bench.harness.result_page import write_page
+    from bdiff_bench.harness import parts_of_files, write_page
     from studies.ablation.figures import check_format
     from studies.ablation.page import ablation_parts
     from studies.ablation.plots import draw, draw_questions
-    from studies.ablation.questions_page import questions_parts
+    from studies.ablation.reader_questions_page import questions_parts
 
     def parts(summary: dict[str, Any]) -> list[str]:
         check_format(summary, file)
         tables, questions = (plots(out.parent, summary, out.stem) for plots in (draw, draw_questions))
         return [*ablation_parts(summary, pictures=tables), *questions_parts(summary, pictures=questions)]
 
-    write_page(out, [(file, parts)], title=title, note=note)
+    write_page(out, parts_of_files([(file, parts)]), title=title, note=note)
 
 
 if __name__ == "__main__":

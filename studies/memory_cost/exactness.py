@@ -1,55 +1,56 @@
-"""What packing costs in exactness: attention over real keys, values and queries, taken from a model while it films."""
+"""What packing costs in exactness: attention over the keys, values and queries of a model while it samples."""
 
-import dataclasses
 import statistics
 from collections.abc import Iterable
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from bdiff.run.loading import Parts
-from bdiff.run.sample import generate_chunks
+from bdiff.run import LoadedRun, generate_chunks, make_memory
 from bdiff_core import LayerKV, prepare_context
-from kvbank import Float8, Int4, Int8, KVBank
+from kvbank import Float8, Int4, Int8
 
 FORMATS: dict[str, Int8 | Int4 | Float8] = {"int8": Int8(), "float8": Float8(), "int4": Int4()}
+"""Packed formats by name."""
 
 
-class Listener:
-    """A memory that keeps every chunk packed as well, and compares what attention makes of either.
+class ComparedMemory:
+    """A memory that also keeps every chunk packed, and compares the attention over both.
 
     Args:
-        parts: What films; its bank says how it remembers.
-        settled: The first chunk whose reads are compared: before it the past is short.
-        query_scale: What the queries are multiplied by: sharper attention, as larger models have, shows more error.
+        run: The run that is sampled.
+        settled: The first chunk whose reads are compared; before it the past is short.
+        query_scale: Factor of the queries. Larger models attend more sharply, and sharper attention shows more error.
     """
 
-    def __init__(self, parts: Parts, *, settled: int, query_scale: float = 1.0) -> None:
-        self._parts, self._settled, self._scale = parts, settled, query_scale
-        how = {"policy": parts.bank.policy, "rotate": parts.model.rotate, "seed": parts.script.seed}
-        self._plain = KVBank(**how)
-        self._packed = {name: KVBank(**how, quantization=form) for name, form in FORMATS.items()}
+    def __init__(self, run: LoadedRun, *, settled: int, query_scale: float = 1.0) -> None:
+        self._run, self._settled, self._scale = run, settled, query_scale
+        policy, seed = run.spec.make_policy(), run.spec.seed
+        self._plain = make_memory(policy, run.model, seed=seed)
+        self._packed = {
+            name: make_memory(policy, run.model, seed=seed, quantization=form) for name, form in FORMATS.items()
+        }
         self._recalls: dict[str, Any] = {}
         self.errors: dict[str, dict[str, list[list[float]]]] = {
             name: {"recalled": [], "with_own": []} for name in FORMATS
         }
-        """By format and by what is attended to: for each chunk the relative error of each layer."""
+        """Relative error of each layer in each chunk, by format and by what is attended to."""
 
     @property
     def nbytes(self) -> dict[str, int]:
-        """Bytes held, as they come and in each format."""
+        """Bytes held, plain and in each format."""
         return {"plain": self._plain.nbytes} | {name: bank.nbytes for name, bank in self._packed.items()}
 
     def read(self, index: int, *, embedding: Tensor | None) -> Any:
-        """The plain recall."""
+        """The recall of the plain memory."""
         self._recalls = {name: bank.read(index, embedding=embedding) for name, bank in self._packed.items()}
         self._recalls["plain"] = self._plain.read(index, embedding=embedding)
         return self._recalls["plain"]
 
     def write(self, index: int, layers: Iterable[LayerKV], *, embedding: Tensor | None) -> None:
-        """Compare, and keep."""
+        """Compare the recalls, then write the chunk to all memories."""
         whole = list(layers)
         if index >= self._settled:
             self._compare(index, whole)
@@ -57,10 +58,10 @@ class Listener:
             bank.write(index, whole, embedding=embedding)
 
     def prefetch(self, index: int, *, embedding: Tensor | None) -> None:
-        """Nothing is far away."""
+        """Nothing to do: all of the past is in memory."""
 
     def _compare(self, index: int, layers: list[LayerKV]) -> None:
-        model, frames = self._parts.model, self._parts.sampling.latent_frames
+        model, frames = self._run.model, self._run.sampling.latent_frames
         contexts = {
             name: prepare_context(recall, model=model, index=index, frames_per_chunk=frames).layers
             for name, recall in self._recalls.items()
@@ -68,31 +69,31 @@ class Listener:
         for name in FORMATS:
             found: dict[str, list[float]] = {"recalled": [], "with_own": []}
             for layer, plain, packed in zip(layers, contexts["plain"], contexts[name], strict=True):
+                assert layer.query is not None  # a model hands the queries over with keys and values
                 query = self._scale * model.rotate(layer.query, layer.position)
-                own = model.rotate(layer.key, layer.position), layer.value
-                found["recalled"].append(_error(query, (plain.key, plain.value), (packed.key, packed.value)))
-                joined = [
-                    tuple(torch.cat(pair, 2) for pair in zip((past.key, past.value), own, strict=True))
-                    for past in (plain, packed)
-                ]
-                found["with_own"].append(_error(query, *joined))
+                own_key = model.rotate(layer.key, layer.position)
+                past = (plain.key, plain.value), (packed.key, packed.value)
+                found["recalled"].append(_error(query, *past))
+                plain_all, packed_all = (
+                    (torch.cat((key, own_key), 2), torch.cat((value, layer.value), 2)) for key, value in past
+                )
+                found["with_own"].append(_error(query, plain_all, packed_all))
             for kind, errors in found.items():
                 self.errors[name][kind].append(errors)
 
 
-def measure_exactness(parts: Parts, *, num_chunks: int, settled: int = 4, query_scale: float = 1.0) -> dict[str, Any]:
-    """Relative error of attention outputs by format and layer, over the chunks of a film from `settled` on."""
-    listener = Listener(parts, settled=settled, query_scale=query_scale)
-    film = dataclasses.replace(parts, plan=parts.plan[:num_chunks], bank=cast(KVBank, listener))
-    for _ in generate_chunks(film):
+def measure_exactness(run: LoadedRun, *, num_chunks: int, settled: int = 4, query_scale: float = 1.0) -> dict[str, Any]:
+    """Relative error of attention outputs by format and layer, over the chunks of a video from ``settled`` on."""
+    memory = ComparedMemory(run, settled=settled, query_scale=query_scale)
+    for _ in generate_chunks(run, memory, last=num_chunks):
         pass
-    size = listener.nbytes
+    size = memory.nbytes
     return {
         "chunks": num_chunks - settled,
         "query_scale": query_scale,
         "bytes": {name: number / size["plain"] for name, number in size.items()},
         "formats": {
-            name: {kind: _summary(errors) for kind, errors in kinds.items()} for name, kinds in listener.errors.items()
+            name: {kind: _summary(errors) for kind, errors in kinds.items()} for name, kinds in memory.errors.items()
         },
     }
 
@@ -103,7 +104,7 @@ def _error(query: Tensor, plain: tuple[Tensor, Tensor], packed: tuple[Tensor, Te
 
 
 def _summary(errors: list[list[float]]) -> dict[str, Any]:
-    """Of chunks by layers: the mean of each layer, and over everything."""
+    """The mean error of each layer, the mean over all, and the largest; ``errors`` are by chunk and layer."""
     flat = [error for chunk in errors for error in chunk]
     return {
         "layers": [statistics.fmean(layer) for layer in zip(*errors, strict=True)],

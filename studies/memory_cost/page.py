@@ -1,13 +1,13 @@
-"""The figures of the bench as Markdown."""
+"""The page of the study, from its figures alone."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from bdiff.output.markdown import markdown_table
+from bdiff.output import markdown_table
 
 
-def kv_page(figures: Mapping[str, Any]) -> str:
-    """A page of the parts that were measured."""
+def memory_cost_parts(figures: Mapping[str, Any]) -> list[str]:
+    """The parts of the page, for what was measured."""
     shown = {
         "overhead": _overhead,
         "throughput": _throughput,
@@ -15,17 +15,17 @@ def kv_page(figures: Mapping[str, Any]) -> str:
         "exactness": _exactness,
         "video": _video,
     }
-    parts = ["# What the memory costs"]
+    parts: list[str] = []
     for name, lines in shown.items():
         if name in figures:
             parts += [*lines(figures[name]), _machine(figures[name]["machine"])]
-    return "\n\n".join(parts) + "\n"
+    return parts
 
 
 def _overhead(found: Mapping[str, Any]) -> Iterator[str]:
     yield "## Share of a chunk's time"
     yield (
-        f"Median over {found['chunks']} chunks of a film of the model, decoded; the bank lives in a folder, as in "
+        f"Median over {found['chunks']} chunks of a video of the model, decoded; the bank is in a folder, as in "
         "`bdiff sample`. *Layout* places and rotates what was read. Of a write, the pass that makes keys and values "
         "is the model's time."
     )
@@ -38,8 +38,8 @@ def _overhead(found: Mapping[str, Any]) -> Iterator[str]:
 def _throughput(found: Mapping[str, Any]) -> Iterator[str]:
     yield "## Bytes a second at the shapes of a large model"
     yield (
-        f"A read of {found['read_bytes'] / 1e9:.2f} GB, measured in turns with what it is compared to: a copy in "
-        "memory, between buffers that are in use already, and reading the same files into one such buffer. Medians "
+        f"A read of {found['read_bytes'] / 1e9:.2f} GB, measured in turns with two plain operations: a copy in "
+        "memory between buffers that are in use already, and reading the same files into such a buffer. Medians "
         "and quartiles in GB a second."
     )
     disk = found["disk"]
@@ -79,9 +79,9 @@ def _peak(found: Mapping[str, Any]) -> Iterator[str]:
 def _exactness(found: Mapping[str, Any]) -> Iterator[str]:
     yield "## Exactness of packed keys and values"
     yield (
-        "Relative error of attention outputs, with queries, keys and values taken from the model while it films. "
-        "*Recalled*: attention over what is recalled alone; *with own*: and the chunk's own tokens, as the model "
-        "attends. Mean over chunks, in percent, layer by layer."
+        "Relative error of attention outputs, with queries, keys and values taken from the model while it samples. "
+        "*Recalled*: attention over the recalled tokens alone; *with own*: over these and the chunk's own tokens, as "
+        "the model attends. Mean over chunks, in percent, layer by layer."
     )
     for film in found["films"]:
         layers = range(len(next(iter(film["formats"].values()))["recalled"]["layers"]))
@@ -102,12 +102,12 @@ def _exactness(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _video(found: Mapping[str, Any]) -> Iterator[str]:
-    yield "## Films with a packed past"
+    yield "## Videos with a packed past"
     yield (
         f"{found['stories']} held-out stories of {found['chunks']} chunks, {found['seeds']} seeds each, first visits "
         "to places given. *Colour* is the error of the colours of a place on returning to it, *clarity* the variance "
-        "of the Laplacian; each seed is the mean over the stories. The spread is between the seeds of the plain films, "
-        "largest minus smallest; differences are from the plain films with the same noise."
+        "of the Laplacian; each seed is the mean over the stories. The spread is between the seeds of the plain "
+        "videos, largest minus smallest; differences are from the plain videos with the same noise."
     )
     rows = []
     for metric, compared in found["metrics"].items():

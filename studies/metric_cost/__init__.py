@@ -1,5 +1,5 @@
-"""What measuring drift costs: time against the video's own length, memory, and the straightforward way beside it."""
+"""What measuring drift costs: time beside the video's length, memory, and the straightforward way."""
 
-from studies.metric_cost.run import MeterBenchConfig, bench_meter
+from studies.metric_cost.run import MetricCostConfig, measure_metric_cost, tiny_config
 
-__all__ = ["MeterBenchConfig", "bench_meter"]
+__all__ = ["MetricCostConfig", "measure_metric_cost", "tiny_config"]

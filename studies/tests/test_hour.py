@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from bdiff.run.loading import SampleConfig, write_script
+from bdiff.run.loading import SampleConfig, make_spec
 from bdiff.run.state import RunState
 from bdiff_core import Storyboard
 from studies.command import run_study, study
@@ -63,7 +63,7 @@ def test_another_film_in_the_folder_is_not_told_as_the_one_asked_for(tiny_model,
     config = EnduranceConfig(out=tmp_path / "film", model=model, num_chunks=8, settled=2)
     captions = [f"a fox in place {number}" for number in range(config.num_chunks)]
     film = SampleConfig(storyboard=Storyboard.from_prompts(captions), out=config.out, model=model)
-    RunState(config.out).begin(write_script(film))
+    RunState(config.out).begin(make_spec(film))
     changed, said = {
         "policy": ({"policy": "rolling"}, "a film of policy semantic, not rolling"),
         "num_chunks": ({"num_chunks": 9}, "a film of num_chunks 8, not 9"),
@@ -77,7 +77,7 @@ def test_another_film_in_the_folder_is_not_told_as_the_one_asked_for(tiny_model,
 
 def test_a_film_that_another_process_makes_is_refused_in_one_line(tiny_model, tmp_path, capsys):
     out, board = tmp_path / "film", Storyboard.from_prompts([f"a fox in place {number}" for number in range(202)])
-    RunState(out).begin(write_script(SampleConfig(storyboard=board, out=out, model=tiny_model)))
+    RunState(out).begin(make_spec(SampleConfig(storyboard=board, out=out, model=tiny_model)))
     arguments = ["--model", str(tiny_model), "--num-chunks", "202", "--out", str(out)]
     with RunState(out).held(), pytest.raises(SystemExit) as stopped:
         run_study(study("hour"), "studies.hour", arguments)

@@ -1,35 +1,34 @@
-"""The page of `python -m studies.training_step`, from its figures alone."""
+"""The page of the study, from its figures alone."""
 
 import statistics
 from typing import Any
 
-from bdiff.output.markdown import markdown_table
+from bdiff.output import markdown_table
 
 _WANTED = 0.4
+"""Share of the matrix-product rate that was wanted."""
 
 
-def step_page(figures: dict[str, Any]) -> str:
-    """Markdown: the share of the matrix-product rate, and where the time of a step goes."""
+def training_step_parts(figures: dict[str, Any]) -> list[str]:
+    """The parts of the page: the share of the matrix-product rate, and where the time of a step goes."""
     runs = figures["runs"]
     reached = {name: _rate(run) / runs["float32"]["rates"]["square"] for name, run in runs.items()}
-    parts = [
-        "# How near a training step comes to the machine's matrix products",
+    return [
         _verdict(reached),
         _setting(figures["machine"], runs["float32"]),
         "## Rates",
         _rates(runs, reached),
         "The work of a step is three times that of a forward pass. Pairs of tokens that the mask hides are part of it, "
-        "because attention with a mask computes them; Muon's iteration is not. The lines on both say what that means.",
+        "because attention with a mask computes them. Muon's iteration is not. Two lines below count it the other way.",
         "## Where the time goes",
         _table("part of a step", runs, "phases"),
-        "What is missing to 1 is clipping, averaging and the loop itself.",
+        "The rest of a step is clipping, averaging and the loop itself.",
         _table("kind of operation", runs, "kinds"),
         "## What stands in the way",
         *(_obstacles(name, run) for name, run in runs.items()),
         "## The operations that take most",
         _table("operation, its own time", runs, "largest"),
     ]
-    return "\n\n".join(parts) + "\n"
 
 
 def _setting(machine: dict[str, Any], run: dict[str, Any]) -> str:
@@ -73,7 +72,7 @@ def _rates(runs: dict[str, Any], reached: dict[str, float]) -> str:
 
 
 def _share(run: dict[str, Any], more: int) -> float:
-    """Of the rate of its own dtype, with some operations counted in (or out)."""
+    """Share of the rate of the run's own dtype, with some more operations counted (or fewer)."""
     return (run["flops_a_step"] + more) / statistics.median(run["seconds"]) / run["rates"]["square"]
 
 

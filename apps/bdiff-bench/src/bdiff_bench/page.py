@@ -4,12 +4,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-from bdiff.output.markdown import markdown_table
-from bdiff_bench.harness.result_page import write_page
+from bdiff.output import markdown_table
+from bdiff_bench.harness.result_page import Section, parts_of_files, write_page
 from bdiff_bench.memory.page import PICTURES, memory_parts
 from bdiff_bench.peers.page import peers_parts
 from bdiff_bench.peers.plots import draw
-from bdiff_bench.world import world_table
+from bdiff_bench.world.figures import world_table
 
 
 def write_bench_page(
@@ -27,27 +27,24 @@ def write_bench_page(
     Args:
         path: The page.
         title: Its heading.
-        world: ``summary.json`` of the first.
-        speed: The JSON of the second.
-        memory: ``summary.json`` of the third; the page links to the pictures beside it.
-        peers: ``figures.json`` of the fourth; its plots are drawn beside the page.
+        world: ``summary.json`` of `bdiff bench world`.
+        speed: The JSON of `bdiff bench speed`.
+        memory: ``summary.json`` of `bdiff bench memory`; the page links to the pictures beside it.
+        peers: ``figures.json`` of `bdiff bench peers`; its plots are drawn beside the page.
         note: A paragraph under the heading.
 
     Raises:
-        ValueError: If none is given, or a file is not what the bench wrote.
+        ValueError: If no file is given, or a file is not what the bench wrote.
     """
-    if all(file is None for file in (world, speed, memory, peers)):
+    sections: list[Section] = [(world, _world_parts), (speed, _speed_parts)]
+    if memory is not None:
+        pictures = _pictures(memory.parent, path.parent)
+        sections.append((memory, lambda summary: memory_parts(summary, pictures=pictures)))
+    if peers is not None:
+        sections.append((peers, lambda figures: _peers_parts(figures, path)))
+    if all(file is None for file, _ in sections):
         raise ValueError("nothing to show: give the figures of bench world, speed, memory or peers")
-
-    def memory_section(summary: dict[str, Any]) -> list[str]:
-        assert memory is not None
-        return memory_parts(summary, pictures=_pictures(memory.parent, path.parent))
-
-    def peers_section(figures: dict[str, Any]) -> list[str]:
-        return ["## Beside diffusers", *peers_parts(figures, pictures=draw(path, figures))]
-
-    sections = ((world, _world_parts), (speed, _speed_parts), (memory, memory_section), (peers, peers_section))
-    write_page(path, sections, title=title, note=note)
+    write_page(path, parts_of_files(sections), title=title, note=note)
 
 
 def _pictures(folder: Path, page_folder: Path) -> dict[str, str]:
@@ -56,9 +53,13 @@ def _pictures(folder: Path, page_folder: Path) -> dict[str, str]:
     return {name: Path(os.path.relpath(folder / name, page_folder)).as_posix() for name in there}
 
 
+def _peers_parts(figures: dict[str, Any], page: Path) -> list[str]:
+    return ["## Beside diffusers", *peers_parts(figures, pictures=draw(page, figures))]
+
+
 def _world_parts(summary: dict[str, Any]) -> list[str]:
     config = summary["config"]
-    memory = f"seniority {config['seniority']}, " if "seniority" in config else ""
+    memory = f"age bonus {config['seniority']}, " if "seniority" in config else ""
     if config.get("num_sink", "0") != "0":
         memory += f"the first {config['num_sink']} in view of all, "
     setting = (
@@ -66,7 +67,7 @@ def _world_parts(summary: dict[str, Any]) -> list[str]:
         f"first chunk given; {config['num_steps']} steps, guidance {config['guidance']}, {memory}"
         f"seed {config['seed']} (each story has a noise of its own). Intervals are bootstraps over stories."
     )
-    return ["## Stories told and judged", setting, world_table(summary).rstrip()]
+    return ["## Stories sampled and evaluated", setting, world_table(summary).rstrip()]
 
 
 def _speed_parts(figures: dict[str, Any]) -> list[str]:

@@ -1,6 +1,6 @@
-"""What a chunk costs, early and late in a long video: time, resident memory, bytes held of the past.
+"""What a chunk costs early and late in a long video: time, resident memory, and bytes held of the past.
 
-The same loop as `bdiff sample`, over captions of a rendered world, with decoding and without writing files.
+The loop is that of `bdiff sample`, with decoding and without writing files.
 """
 
 import json
@@ -8,21 +8,17 @@ import statistics
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from bdiff import defaults
-from bdiff.files.whole import write_whole
-from bdiff.run.loading import SampleConfig, build
-from bdiff.run.models import Source
-from bdiff.run.sample import generate_chunks
-from bdiff_bench.harness.machine import describe_machine
+from bdiff.files import write_whole
+from bdiff.run import SampleConfig, Source, build, generate_chunks, make_memory
+from bdiff_bench.harness.machine import anonymous_bytes, describe_machine
 from bdiff_bench.harness.processes import one_process
-from bdiff_core import Storyboard
-from storyworld import plan_story
-
-STORY = 3_000_000
-"""The story whose captions are told."""
+from bdiff_bench.harness.statistics import median_around, quartiles
+from bdiff_bench.harness.storyboard import long_storyboard
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,11 +34,13 @@ class SpeedBenchConfig:
     num_chunks: int = 210
     """Length of the video."""
     early: int = 20
+    """A chunk to compare, by the median over its neighbours ..."""
     late: int = 200
-    """The chunks that are compared, each as the median over its neighbours."""
+    """... with a later one."""
     neighbours: int = 8
-    """How many chunks around."""
+    """How many chunks around each count."""
     device: str = "cpu"
+    """Device of the model."""
 
     def __post_init__(self) -> None:
         if not self.neighbours // 2 <= self.early < self.late < self.num_chunks - self.neighbours // 2:
@@ -52,10 +50,8 @@ class SpeedBenchConfig:
             )
 
 
-def bench_speed(config: SpeedBenchConfig) -> dict[str, object]:
-    """Time every memory, each in a process of its own: what one left resident is not the next one's.
-
-    Write and return the figures.
+def bench_speed(config: SpeedBenchConfig) -> dict[str, Any]:
+    """Time every memory in a process of its own, so that none holds what another left; write and return the figures.
 
     Raises:
         ValueError: If the model makes its videos without a memory.
@@ -73,36 +69,36 @@ def bench_speed(config: SpeedBenchConfig) -> dict[str, object]:
     return figures
 
 
-def _measure_alone(config: SpeedBenchConfig, policy: str) -> dict[str, object]:
+def _measure_alone(config: SpeedBenchConfig, policy: str) -> dict[str, Any]:
     with one_process() as process:
         return process.submit(_measure, config, policy).result()
 
 
-def _measure(config: SpeedBenchConfig, policy: str) -> dict[str, object]:
-    captions = [chunk.caption for chunk in plan_story(STORY, config.num_chunks).chunks]
-    parts = build(
+def _measure(config: SpeedBenchConfig, policy: str) -> dict[str, Any]:
+    run = build(
         SampleConfig(
-            storyboard=Storyboard.from_prompts(captions),
+            storyboard=long_storyboard(config.num_chunks),
             out=config.out.parent,
             model=config.model,
             policy=policy,
             device=config.device,
         )
     )
-    seconds, resident, held, video = [], [], [], 0.0
+    memory = make_memory(run.spec.make_policy(), run.model, seed=run.spec.seed)
+    seconds, resident, held, num_frames = [], [], [], 0
     started = time.perf_counter()
-    for chunk in generate_chunks(parts):
+    for chunk in generate_chunks(run, memory):
         now = time.perf_counter()
         seconds.append(now - started)
         resident.append(anonymous_bytes())
-        held.append(parts.bank.nbytes)
-        video += chunk.frames.shape[2] / parts.sampling.fps
+        held.append(memory.nbytes)
+        num_frames += 0 if chunk.frames is None else chunk.frames.shape[2]
         started = time.perf_counter()
-    early, late = (_around(seconds, at, config.neighbours) for at in (config.early, config.late))
-    quartiles = statistics.quantiles(seconds, n=4)
+    early, late = (median_around(seconds, at, config.neighbours) for at in (config.early, config.late))
+    spread = quartiles(seconds)
     return {
-        "seconds_a_chunk": {"median": statistics.median(seconds), "quartiles": [quartiles[0], quartiles[2]]},
-        "times_real_time": video / sum(seconds),
+        "seconds_a_chunk": {"median": statistics.median(seconds), "quartiles": [spread["low"], spread["high"]]},
+        "times_real_time": num_frames / run.sampling.fps / sum(seconds),
         "early_seconds": early,
         "late_seconds": late,
         "late_over_early": late / early,
@@ -110,16 +106,3 @@ def _measure(config: SpeedBenchConfig, policy: str) -> dict[str, object]:
         "bank_bytes": {"early": held[config.early], "late": held[config.late]},
         "bank_bytes_a_chunk": (held[config.late] - held[config.early]) / (config.late - config.early),
     }
-
-
-def _around(values: list[float], at: int, neighbours: int) -> float:
-    return statistics.median(values[at - neighbours // 2 : at + neighbours // 2 + 1])
-
-
-def anonymous_bytes(process: int | str = "self") -> int:
-    """Anonymous resident memory of a process, of this one by default; 0 where the system does not say."""
-    try:
-        lines = Path(f"/proc/{process}/status").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return 0
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("RssAnon")), 0)

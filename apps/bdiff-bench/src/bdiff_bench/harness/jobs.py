@@ -1,7 +1,4 @@
-"""Work that is done job by job, in several processes, and goes on where it was stopped.
-
-A job's result is a line of JSON, kept as it is finished.
-"""
+"""Jobs in several processes, whose results are kept as lines of JSON, so that a stopped bench goes on."""
 
 import json
 import math
@@ -28,14 +25,14 @@ def run_jobs(
     work: Callable[[Parts, Job], Result],
     workers: int,
 ) -> Iterator[Result]:
-    """Do every job; results come as they are finished, in any order.
+    """Do every job and yield the results as they are finished, in any order.
 
     Args:
         jobs: What is handed to ``work``, one at a time.
         config: What is handed to ``load``.
-        load: Makes what all jobs of a process share, such as a model; a function of a module.
-        work: Does one job; a function of a module.
-        workers: Processes, each on one thread. 1: this process, on the threads it has.
+        load: Makes what all jobs of a process share, such as a model. It must be a function of a module.
+        work: Does one job. It must be a function of a module.
+        workers: Number of processes, each on one thread. 1: this process, on the threads it has.
     """
     if not jobs:
         return
@@ -49,7 +46,7 @@ def run_jobs(
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines kept so far; one that was cut off while it was written does not count."""
+    """The lines of a file; a last line that was cut off while it was written does not count."""
     if not path.exists():
         return []
     whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
@@ -57,7 +54,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def append_lines(path: Path, results: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Write each result as it comes and hand it on."""
+    """Write each result as a line of a file, and yield it."""
     _drop_unfinished_line(path)
     with path.open("a", encoding="utf-8") as file:
         for result in results:
@@ -67,7 +64,7 @@ def append_lines(path: Path, results: Iterable[dict[str, Any]]) -> Iterator[dict
 
 
 def plain_figure(value: float | None) -> float | None:
-    """A figure of a line, to six digits: JSON has neither nan nor infinity, what could not be measured is null."""
+    """A number as JSON has it: rounded to six digits, and None for nan and infinity."""
     return None if value is None or not math.isfinite(value) else float(f"{value:.6g}")
 
 

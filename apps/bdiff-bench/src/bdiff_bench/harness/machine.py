@@ -1,4 +1,4 @@
-"""What figures were measured on."""
+"""What figures were measured on, and how much memory a process holds."""
 
 import platform
 import subprocess
@@ -21,7 +21,7 @@ def describe_machine() -> dict[str, Any]:
 
 
 def describe_device(device: str) -> dict[str, Any]:
-    """Name of what computes, version of diffusers and commit of the checkout, each None where there is none."""
+    """Name of the device, version of diffusers and commit of the checkout; each is None where there is none."""
     return {
         "device": torch.cuda.get_device_name(device) if torch.device(device).type == "cuda" else processor_name(),
         "diffusers": _version("diffusers"),
@@ -30,7 +30,7 @@ def describe_device(device: str) -> dict[str, Any]:
 
 
 def processor_name() -> str:
-    """What the processor calls itself, or else its family."""
+    """The model name of the processor, or else its family."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -40,12 +40,21 @@ def processor_name() -> str:
 
 
 def commit() -> str | None:
-    """The commit that this code was checked out at, with "-dirty" if it was changed since."""
+    """The commit of the checkout that this code is in, with "-dirty" if files were changed since."""
     command = ("git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() or None
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def anonymous_bytes(process: int | str = "self") -> int:
+    """Anonymous resident memory of a process, by default of this one; 0 where the system does not say."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return 0
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("RssAnon")), 0)
 
 
 def _version(package: str) -> str | None:

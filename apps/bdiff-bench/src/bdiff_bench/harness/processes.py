@@ -1,4 +1,4 @@
-"""Processes that do a bench's work, and end with it however it ends."""
+"""Processes that end when the bench that started them ends, however it ends."""
 
 import multiprocessing
 import os
@@ -8,16 +8,16 @@ from multiprocessing.connection import wait
 
 
 def one_process() -> ProcessPoolExecutor:
-    """A process of its own, for figures that nothing done before may touch."""
+    """A fresh process, for figures that earlier work in this one would change."""
     return ProcessPoolExecutor(
         max_workers=1, mp_context=multiprocessing.get_context("spawn"), initializer=end_with_parent
     )
 
 
 def end_with_parent() -> None:
-    """End this process as soon as the one that began it is gone.
+    """End this process as soon as the one that started it is gone.
 
-    A killed bench leaves its processes waiting for work, or busy with files that the next call goes on with.
+    Without this, a bench that is killed leaves processes that wait for work, or write files that the next call uses.
     """
     parent = multiprocessing.parent_process()
     if parent is None:

@@ -1,4 +1,4 @@
-"""Arms of a comparison: which transformer tells the stories, and what it is shown of the past."""
+"""Arms of a comparison: a transformer, and what it is shown of the past."""
 
 import re
 from dataclasses import dataclass, replace
@@ -8,11 +8,11 @@ from bdiff import defaults
 from kvbank import DynamicSparse, Policy, SemanticSparse, Sink
 
 NO_MEMORY = "none"
-"""Beside the names of `bdiff.defaults.policy`: nothing is shown."""
+"""A policy beside those of `bdiff.defaults.policy`: no past chunk is shown."""
 
 RECONSTRUCTION, RANDOM_PLACE = "reconstruction", "random-place"
 YARDSTICKS = (RECONSTRUCTION, RANDOM_PLACE)
-"""Labels of what is measured beside the arms, without any transformer."""
+"""Labels of yardsticks, which are measured beside the arms and need no transformer."""
 
 _LABEL = re.compile(r"[\w.+-]+")
 _FORM = "LABEL=POLICY[@COVERAGE][:FOLDER], such as sparse=semantic@0.97:runs/semantic"
@@ -20,29 +20,29 @@ _FORM = "LABEL=POLICY[@COVERAGE][:FOLDER], such as sparse=semantic@0.97:runs/sem
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Arm:
-    """One way to tell the stories."""
+    """One way to sample the stories."""
 
     label: str
     """Its name in figures and files."""
     policy: str
     """Which past chunks are shown, a name of `bdiff.defaults.policy` or `NO_MEMORY`."""
     coverage: float | None = None
-    """Share of the attention that the kept tokens of a chunk cover, in (0, 1], 1 keeping all; None: the policy's."""
+    """Share of the attention that the kept tokens of a chunk cover, in (0, 1]; 1 keeps all; None: the policy's."""
     folder: Path | None = None
-    """Holds the transformer, itself or in ``transformer/``; None: that of the bench's model."""
+    """Folder of the transformer, or of a ``transformer/``; None: that of the bench's model."""
 
     def __post_init__(self) -> None:
         if not _LABEL.fullmatch(self.label):
             raise ValueError(f"label is {self.label!r}; expected letters, digits and . _ + - alone")
         if self.label in YARDSTICKS:
-            raise ValueError(f"label is {self.label!r}, which is a yardstick beside the arms; choose another")
-        self.make_policy()  # an unknown name is to be found out now
+            raise ValueError(f"label is {self.label!r}, which names a yardstick; choose another")
+        self.make_policy()  # so that an unknown name is refused now
 
     def make_policy(self) -> Policy:
-        """The policy itself.
+        """The policy.
 
         Raises:
-            ValueError: If there is none of that name, or it keeps all tokens and has no coverage.
+            ValueError: If there is no policy of that name, or a coverage is given and it keeps all tokens.
         """
         if self.policy == NO_MEMORY:
             policy: Policy = Sink(num_sink=0, num_recent=0)
@@ -54,11 +54,11 @@ class Arm:
         if self.coverage is None:
             return policy
         if not isinstance(policy, SemanticSparse | DynamicSparse):
-            raise ValueError(f"{self.label}: {self.policy} keeps all tokens; leave @{self.coverage:g} away")
+            raise ValueError(f"{self.label}: {self.policy} keeps all tokens; leave out @{self.coverage:g}")
         return replace(policy, coverage=self.coverage)
 
     def transformer(self, model: Path) -> Path:
-        """Folder of the transformer, where ``model`` is the bench's model folder."""
+        """Folder of the transformer; ``model`` is the bench's model folder."""
         folder = model if self.folder is None else self.folder
         inside = folder / "transformer"
         return inside if inside.is_dir() else folder
@@ -68,7 +68,7 @@ def parse_arm(text: str) -> Arm:
     """Read ``LABEL=POLICY[@COVERAGE][:FOLDER]``.
 
     Raises:
-        ValueError: If it is not of that form.
+        ValueError: If the text is not of that form.
     """
     label, equals, rest = text.partition("=")
     named, _, folder = rest.partition(":")

@@ -1,4 +1,4 @@
-"""How far a film's colours are from those of the world: of its places, and of the protagonist.
+"""How far a video's colours are from the true ones, for places and for the protagonist.
 
 All errors are mean absolute differences of red, green and blue, with colours in [0, 1]; frames are in [-1, 1], so
 differences are halved.
@@ -14,7 +14,7 @@ from torch import Tensor
 from storyworld import Truth
 
 REGIONS = ("sky", "ground", "landmark")
-"""Regions in the order of their numbers in ``Truth.regions``."""
+"""Names of regions, in the order of their numbers in ``Truth.regions``."""
 
 MARGIN = 2
 """Pixels around the true actors that belong to no region."""
@@ -29,7 +29,7 @@ def region_masks(truth: Truth, frames: slice) -> Bool[Tensor, "regions t h w"]:
     """Pixels of sky, ground and landmark in some frames, without the actors and `MARGIN` pixels around them.
 
     Args:
-        truth: Of the story; the actors are where they truly are.
+        truth: The story's truth, which says where the actors are.
         frames: A range of the story's frames.
     """
     actors = (truth.subject[frames] | truth.companion_mask[frames]).float()
@@ -64,11 +64,11 @@ def subject_errors(
     """Colour error of the protagonist in each frame, wherever it is drawn.
 
     The true protagonist is cut out along its silhouette and laid over the frame at every place where it fits into the
-    picture, as it is and mirrored. Where the squared difference is least, the mean absolute difference on the
-    silhouette is the error. A film that does not draw the protagonist pays the distance of its background.
+    picture, as it is and mirrored. At the place of the least squared difference, the error is the mean absolute
+    difference on the silhouette. Where a video shows no protagonist, it is the distance to the background.
 
     Args:
-        frames: The film.
+        frames: The video.
         true: The true frames.
         subject: Pixels of the true protagonist; frames without any give nan.
     """
@@ -92,7 +92,7 @@ def _cut_out_error(frame: Float[Tensor, "3 h w"], true: Float[Tensor, "3 h w"], 
 def _squared_differences(
     frame: Float[Tensor, "3 h w"], shapes: Float[Tensor, "n a b"], cuts: Float[Tensor, "n 3 a b"]
 ) -> Float[Tensor, "n rows columns"]:
-    """Squared difference of a frame and each cut-out at every place, but for a number that is the same everywhere."""
+    """Squared difference of a frame and each cut-out at every place, up to a constant."""
     size = frame.shape[1:]
     picture = torch.fft.rfft2(torch.cat([frame, frame.square().sum(0, keepdim=True)]))
     kernels = torch.fft.rfft2(torch.cat([-2 * cuts, shapes[:, None]], dim=1), s=size)

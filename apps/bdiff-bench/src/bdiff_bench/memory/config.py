@@ -1,20 +1,20 @@
-"""What is told and measured, and what a folder of figures was made with."""
+"""What is sampled and measured, and what a folder of figures was made with."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bdiff import defaults
-from bdiff.defaults import Sampling
-from bdiff_bench.harness.recipe import read_recipe, weights_digest
+from bdiff import Sampling, defaults
+from bdiff_bench.harness.provenance import read_recipe, weights_digest
 from bdiff_bench.memory.arms import Arm, parse_arm
 from bdiff_bench.memory.measures import MODES, Mode
-from bdiff_train.transformer.story_sampler import FIRST_STORY, sampling_of
+from bdiff_train.transformer import FIRST_STORY
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MemoryBenchConfig:
-    """What is told and measured."""
+    """What is sampled and measured."""
 
     out: Path
     """Folder of lines, stills, figures, plots and page; a stopped bench goes on."""
@@ -29,19 +29,13 @@ class MemoryBenchConfig:
     num_stories: int = 32
     """Held-out stories."""
     num_seeds: int = 1
-    """Films of each story by each arm in each mode."""
+    """Videos of each story by each arm in each mode."""
     num_chunks: int = 25
     """Chunks of a story."""
-    richness: int | None = None
-    """Of the stories; None: that which the model knows."""
-    steps: int | None = None
-    """Denoising steps a chunk; None: as the model wants it."""
-    guidance: float | None = None
-    """Classifier-free guidance, 1 for none; None: as the model wants it."""
-    noise: str | None = None
-    """Base noise, fresh or shared; None: as the model wants it."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of `bdiff.Sampling` in place of the model's own, by name; None is as not given."""
     device: str = "cpu"
-    """Where to compute."""
+    """Device of the models."""
     workers: int = 2
     """Processes, each on one thread."""
 
@@ -60,7 +54,7 @@ class MemoryBenchConfig:
 
     @property
     def baseline(self) -> str | None:
-        """The arm that the others are compared with."""
+        """Label of the arm that the others are compared with."""
         rolling = (arm.label for arm in self.arms if arm.policy == "rolling")
         return next(rolling, None) if self.against is None else self.against
 
@@ -72,16 +66,11 @@ class MemoryBenchConfig:
 
     @property
     def sampling(self) -> Sampling:
-        """How every arm is sampled; the semantic one chooses by similarity alone and has no sink, as in the paper."""
-        return sampling_of(
-            self.model,
-            steps=self.steps,
-            guidance=self.guidance,
-            noise=self.noise,
-            seniority=0.0,
-            num_sink=0,
-            richness=self.richness,
-        )
+        """How every arm is sampled.
+
+        The semantic memory chooses by similarity alone and has no sink, as in the paper.
+        """
+        return Sampling.of_model(self.model).changed({**self.settings, "age_bonus": 0.0, "num_sink": 0})
 
     @property
     def stories(self) -> range:
@@ -90,8 +79,8 @@ class MemoryBenchConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Recipe:
-    """What the lines of a folder were made with: lines of another recipe must not be mixed in."""
+class MemoryRecipe:
+    """What the lines of a folder were made with: lines of another recipe must not be added."""
 
     sampling: dict[str, Any]
     num_chunks: int
@@ -101,7 +90,7 @@ class Recipe:
     """Policy, and SHA-256 of the transformer's weights, by label."""
 
     @classmethod
-    def of(cls, config: MemoryBenchConfig) -> "Recipe":
+    def of(cls, config: MemoryBenchConfig) -> "MemoryRecipe":
         """The recipe of a config, from its files."""
         return cls(
             sampling=asdict(config.sampling),
@@ -116,18 +105,24 @@ class Recipe:
             },
         )
 
-    def join(self, file: Path) -> "Recipe":
-        """This recipe with the arms of the one in a file, if there is one.
+    def join(self, file: Path) -> "MemoryRecipe":
+        """This recipe with the arms of the recipe in a file, if there is one.
 
         Raises:
             ValueError: If the two differ in anything that changes figures.
         """
         new = asdict(self)
         old = read_recipe(file) if file.exists() else new
+        old_arms = {label: arm | {"policy": _renamed(arm["policy"])} for label, arm in old["arms"].items()}
         differ = [name for name in new if name != "arms" and old[name] != new[name]]
-        differ += [label for label, arm in self.arms.items() if old["arms"].get(label, arm) != arm]
+        differ += [label for label, arm in self.arms.items() if old_arms.get(label, arm) != arm]
         if differ:
             raise ValueError(
                 f"{file.parent} holds figures made with another {', '.join(differ)}; choose another folder or label"
             )
-        return Recipe(**new | {"arms": old["arms"] | self.arms})
+        return MemoryRecipe(**new | {"arms": old_arms | self.arms})
+
+
+def _renamed(policy: str) -> str:
+    """The text of a policy, as an older version wrote it, with the names that its fields have now."""
+    return policy.replace("seniority=", "age_bonus=")

@@ -1,128 +1,47 @@
-"""From records of chunks to figures: means over chunks with intervals over stories, alone and against each other."""
+"""From records of chunks to figures: means over chunks with intervals over stories, alone and compared."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bdiff_bench.harness.statistics import Draws, StorySums, Trend, draw_with_replacement, interval
 from bdiff_bench.memory.arms import RANDOM_PLACE, YARDSTICKS
 from bdiff_bench.memory.measures import MEASURES, MODES, Mode
 
-NUM_DRAWS = 4000
-"""Bootstrap samples."""
-
 BEYOND, WITHIN, HELD, ALL = "beyond", "within", "held", "all"
-"""Groups of chunks by whether a rolling window of the same budget still holds the place. *Held* are those within whose
-place was never beyond before: what the window holds is then the first visit, or was made from it."""
+"""Groups of chunks by whether a rolling window of the same budget still holds the place.
+
+*Held* are the chunks within whose place was never beyond before. The window then holds the first visit, or chunks that
+were made from it.
+"""
 
 GROWN = ("palette", "subject")
-"""Measures that are looked at over the length of a film: an error that is inherited and added to grows."""
+"""Measures whose growth over a video is reported: errors that are inherited add up."""
 
 GROWTH_FROM = 5
-"""Chunk from which they are: before it films have hardly begun to return."""
+"""The chunk that growth is counted from: before it, few places have been visited twice."""
 
 Record = Mapping[str, Any]
 Inside = Callable[[Record], bool]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Tally:
-    """One measure of one arm in one group of chunks: sums and counts of the stories."""
-
-    total: NDArray[np.float64]
-    """[stories] sum over the story's chunks, seeds together."""
-    count: NDArray[np.float64]
-    """[stories] how many there are."""
-
-    @classmethod
-    def of(cls, records: Sequence[Sequence[Record]], measure: str, inside: Inside) -> "Tally":
-        """Add up the records of each story that are in a group and hold the measure."""
-        values = [[r[measure] for r in story if inside(r) and r[measure] is not None] for story in records]
-        return cls(total=np.array([sum(v) for v in values]), count=np.array([float(len(v)) for v in values]))
-
-    def mean(self, draws: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
-        """Mean over chunks: of all stories, or one for each row of ``draws``, which are stories drawn with replacement.
-
-        A draw without any chunk of the group gives nan.
-        """
-        total = self.total.sum() if draws is None else self.total[draws].sum(1)
-        count = self.count.sum() if draws is None else self.count[draws].sum(1)
-        with np.errstate(invalid="ignore"):
-            return np.asarray(total / count)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Trend:
-    """One measure of one arm over the length of a film: a straight line through the chunks of all stories."""
-
-    moments: NDArray[np.float64]
-    """[5, stories] sums over a story's chunks of 1, chunk, chunk squared, measure, and chunk times measure."""
-
-    @classmethod
-    def of(cls, records: Sequence[Sequence[Record]], measure: str) -> "Trend":
-        """Add up the records from chunk `GROWTH_FROM` on that hold the measure."""
-        sums = []
-        for story in records:
-            there = [r for r in story if r["chunk"] >= GROWTH_FROM and r[measure] is not None]
-            chunk, value = (np.array([r[name] for r in there], dtype=np.float64) for name in ("chunk", measure))
-            sums.append([len(there), chunk.sum(), (chunk**2).sum(), value.sum(), (chunk * value).sum()])
-        return cls(moments=np.array(sums).T)
-
-    def growth(self, num_chunks: int, draws: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
-        """Rise of the line from chunk `GROWTH_FROM` to the last of ``num_chunks``; draws as in `Tally.mean`.
-
-        nan without chunks of two different numbers.
-        """
-        summed = self.moments.sum(1) if draws is None else self.moments[:, draws].sum(2)
-        count, chunk, square, value, product = summed
-        spread = count * square - chunk**2  # whole numbers, so exactly 0 where there is no line
-        slope = (count * product - chunk * value) / np.where(spread > 0, spread, np.nan)
-        return np.asarray(slope * (num_chunks - 1 - GROWTH_FROM))
-
-    def figure(
-        self, num_chunks: int, draws: NDArray[np.int64], *, beyond: "Trend | None" = None
-    ) -> dict[str, float] | None:
-        """`growth` with its bootstrap 95% interval; None where there are no chunks to tell it by.
-
-        Args:
-            num_chunks: Of a film.
-            draws: See `draw_stories`.
-            beyond: Of other films of the same stories, whose growth is taken off, story by story.
-        """
-
-        def rise(*drawn: NDArray[np.int64]) -> NDArray[np.float64]:
-            own = self.growth(num_chunks, *drawn)
-            return own if beyond is None else own - beyond.growth(num_chunks, *drawn)
-
-        mean = float(rise())
-        if not np.isfinite(mean):
-            return None
-        low, high = _quantiles(rise(draws))
-        return {"mean": mean, "low": low, "high": high}
-
-
-def draw_stories(num_stories: int) -> NDArray[np.int64]:
-    """[draws, stories] whole stories drawn with replacement; the same for all arms, so that differences are paired."""
-    return np.random.default_rng(0).integers(num_stories, size=(NUM_DRAWS, num_stories))
-
-
-def interval(
-    function: Callable[..., NDArray[np.float64]], *tallies: Tally, draws: NDArray[np.int64]
-) -> dict[str, float] | None:
-    """A function of means with its bootstrap 95% interval; None if there is nothing to take a mean of.
+def trend(records: Iterable[Sequence[Record]], measure: str) -> Trend:
+    """The line of a measure over the number of the chunk, from chunk `GROWTH_FROM` on.
 
     Args:
-        function: Of as many means as there are tallies.
-        tallies: Of the same stories.
-        draws: See `draw_stories`.
+        records: The records of each story; those without the measure do not count.
+        measure: Its name.
     """
-    if any(tally.count.sum() == 0 for tally in tallies):
-        return None
-    values = function(*(tally.mean(draws) for tally in tallies))
-    low, high = _quantiles(values)
-    return {"mean": float(function(*(tally.mean() for tally in tallies))), "low": low, "high": high}
+    return Trend.of(
+        [(r["chunk"], r[measure]) for r in story if r["chunk"] >= GROWTH_FROM and r[measure] is not None]
+        for story in records
+    )
+
+
+def growth_distance(num_chunks: int) -> int:
+    """Chunks from `GROWTH_FROM` to the last of a video."""
+    return num_chunks - 1 - GROWTH_FROM
 
 
 def summarise(
@@ -135,7 +54,7 @@ def summarise(
         labels: Arms and yardsticks in the order in which they are shown.
         against: The arm that others are compared with; None compares nothing.
         window: Chunks that a rolling window of the same budget holds.
-        num_chunks: Chunks of a film.
+        num_chunks: Chunks of a video.
 
     Returns:
         For each mode with lines: ``stories``; ``groups``, by group, measure and label, each a mean with its interval,
@@ -152,8 +71,8 @@ def summarise(
 def gap_groups(window: int) -> dict[str, Inside]:
     """Groups of chunks by their gap, shortest first; the first three are within a window.
 
-    The chunks right after one that shows the same place are two groups, by how long the place was away when the visit
-    began: what went wrong on arrival goes on.
+    Chunks whose previous chunk shows the same place are two groups, by how long the place was away when the visit
+    began, because errors made on arrival last for the visit.
     """
     groups: dict[str, Inside] = {
         f"1, after 2-{window}": lambda record: record["gap"] == 1 and record["away"] <= window,
@@ -171,48 +90,50 @@ def _mode_figures(
     lines: Sequence[Record], mode: Mode, labels: Sequence[str], against: str | None, window: int, num_chunks: int
 ) -> dict[str, Any]:
     stories = sorted({line["story"] for line in lines})
-    draws = draw_stories(len(stories))
+    draws = draw_with_replacement(len(stories))
     records = {label: _by_story(lines, label, stories) for label in labels}
-    groups = _groups(window)
-    tallies = {
+    sums = {
         group: {
-            measure: {label: Tally.of(records[label], measure, inside) for label in labels}
-            for measure in MEASURES[mode]
+            measure: {label: _sums(records[label], measure, inside) for label in labels} for measure in MEASURES[mode]
         }
-        for group, inside in groups.items()
+        for group, inside in _groups(window).items()
     }
-    compared = {group: measures[MEASURES[mode][0]] for group, measures in tallies.items()}
+    compared = {group: measures[MEASURES[mode][0]] for group, measures in sums.items()}
     return {
         "stories": len(stories),
         "groups": {
-            group: {
-                measure: {label: _figure(tally, draws) for label, tally in by_label.items() if tally.count.sum()}
-                for measure, by_label in measures.items()
-            }
-            for group, measures in tallies.items()
+            group: {measure: _figures(by_label, draws) for measure, by_label in measures.items()}
+            for group, measures in sums.items()
         },
         "comparisons": {label: _compare(compared, label, against, draws) for label in labels if label != RANDOM_PLACE},
         "growth": {name: _growth(records, name, num_chunks, draws) for name in MEASURES[mode] if name in GROWN},
     }
 
 
+def _sums(records: Sequence[Sequence[Record]], measure: str, inside: Inside) -> StorySums:
+    return StorySums.of([record[measure] for record in story if inside(record)] for story in records)
+
+
+def _figures(by_label: Mapping[str, StorySums], draws: Draws) -> dict[str, dict[str, Any]]:
+    """The mean of each label that has chunks in a group, with its interval and how many there are."""
+    return {
+        label: {name: figure[name] for name in ("mean", "low", "high")}
+        | {"chunks": int(sums.count.sum()), "stories": figure["stories"]}
+        for label, sums in by_label.items()
+        if (figure := sums.figure(draws)) is not None
+    }
+
+
 def _growth(
-    records: Mapping[str, Sequence[Sequence[Record]]], measure: str, num_chunks: int, draws: NDArray[np.int64]
+    records: Mapping[str, Sequence[Sequence[Record]]], measure: str, num_chunks: int, draws: Draws
 ) -> dict[str, Any]:
-    """How much a measure rises over a film, by label, where there are chunks to tell it by."""
-    found = {}
-    for label, of_label in records.items():
-        if label == RANDOM_PLACE:
-            continue
-        if (figure := Trend.of(of_label, measure).figure(num_chunks, draws)) is not None:
-            found[label] = figure
-    return found
-
-
-def _quantiles(values: NDArray[np.float64]) -> tuple[float, float]:
-    """Of a bootstrap 95% interval."""
-    low, high = np.nanquantile(values, (0.025, 0.975))
-    return float(low), float(high)
+    """How much a measure rises over a video, by label, where there are chunks to measure it by."""
+    return {
+        label: figure
+        for label, of_label in records.items()
+        if label != RANDOM_PLACE
+        and (figure := trend(of_label, measure).figure(growth_distance(num_chunks), draws)) is not None
+    }
 
 
 def _by_story(lines: Sequence[Record], label: str, stories: Sequence[int]) -> list[list[Record]]:
@@ -223,11 +144,11 @@ def _by_story(lines: Sequence[Record], label: str, stories: Sequence[int]) -> li
     return list(found.values())
 
 
-def _with_longest(film: Sequence[Record]) -> list[Record]:
-    """The records of a film, each with the longest gap of its place so far."""
+def _with_longest(video: Sequence[Record]) -> list[Record]:
+    """The records of a video, each with the longest gap of its place so far."""
     longest: dict[int, int] = {}
     records: list[Record] = []
-    for record in film:
+    for record in video:
         place = record["place"]
         longest[place] = max(longest.get(place, 0), record["gap"])
         records.append({**record, "longest": longest[place]})
@@ -248,33 +169,27 @@ def _between(name: str, first: int, last: int | None = None) -> Inside:
     return lambda record: first <= record[name] and (last is None or record[name] <= last)
 
 
-def _figure(tally: Tally, draws: NDArray[np.int64]) -> dict[str, Any]:
-    sizes = {"chunks": int(tally.count.sum()), "stories": int((tally.count > 0).sum())}
-    return interval(lambda mean: mean, tally, draws=draws) | sizes
-
-
 def _compare(
-    tallies: Mapping[str, Mapping[str, Tally]], label: str, against: str | None, draws: NDArray[np.int64]
+    sums: Mapping[str, Mapping[str, StorySums]], label: str, against: str | None, draws: Draws
 ) -> dict[str, Any]:
-    """An arm beside a random place and the arm it is compared with, in the mode's first measure."""
+    """An arm against a random place and against the arm it is compared with, in the mode's first measure."""
 
     def paired(function: Callable[..., Any], group: str, other: str) -> dict[str, float] | None:
-        return interval(function, tallies[group][label], tallies[group][other], draws=draws)
-
-    def ratio(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
-        return one / other
+        return interval(function, sums[group][label], sums[group][other], draws=draws)
 
     found: dict[str, Any] = {
-        f"{group}_to_random_place": paired(ratio, group, RANDOM_PLACE) for group in (BEYOND, WITHIN)
+        f"{group}_to_random_place": paired(np.divide, group, RANDOM_PLACE) for group in (BEYOND, WITHIN)
     }
     if against is None or label in (against, *YARDSTICKS):
         return found
-    own, its = (interval(lambda mean: mean, tallies[BEYOND][name], draws=draws) for name in (label, against))
-    several = (tallies[BEYOND][label].count > 0).sum() > 1  # the interval of one story is a point
+    own, its = (sums[BEYOND][name].figure(draws) for name in (label, against))
+    disjoint = None
+    if own is not None and its is not None and own["stories"] > 1:  # the interval of one story is a point
+        disjoint = bool(own["high"] < its["low"] or its["high"] < own["low"])
     return found | {
-        "beyond_ratio": paired(ratio, BEYOND, against),
+        "beyond_ratio": paired(np.divide, BEYOND, against),
         "beyond_difference": paired(np.subtract, BEYOND, against),
-        "beyond_disjoint": bool(own["high"] < its["low"] or its["high"] < own["low"]) if several else None,
+        "beyond_disjoint": disjoint,
         "within_relative_difference": paired(lambda one, other: one / other - 1, WITHIN, against),
         "within_difference": paired(np.subtract, WITHIN, against),
     }

@@ -1,4 +1,4 @@
-"""What is measured in one film: a record for every chunk of a later visit to a place."""
+"""What is measured in one video: a record for every chunk of a later visit to a place."""
 
 import math
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from kvbank import RecallTrace
 from storyworld import StoryVideo
 
 Mode = Literal["given", "free"]
-"""`given`: first visits are given as true latents, later ones generated; `free`: only the first chunk is given."""
+"""`given`: first visits are given as true latents, later ones are generated. `free`: only the first chunk is given."""
 
 MODES: tuple[Mode, ...] = get_args(Mode)
 
@@ -30,7 +30,7 @@ MEASURES: dict[Mode, tuple[str, ...]] = {
     "given": ("colour", *REGIONS, "subject"),
     "free": ("palette", "elsewhere", "subject"),
 }
-"""What a record of each mode holds; the first is the one that arms are compared by."""
+"""Measures of each mode; arms are compared by the first one."""
 
 
 def given_chunks(mode: Mode, places: Sequence[int]) -> tuple[int, ...]:
@@ -50,21 +50,21 @@ def measure(
     """Errors of every chunk of a later visit.
 
     Args:
-        frames: A film of the story.
+        frames: A video of the story.
         story: The story as rendered, with its truth.
-        mode: ``given``: against the truth. ``free``: against the first visit in the film itself.
-        first: The film whose first visits count; None: ``frames``.
+        mode: ``given``: against the truth. ``free``: against the first visit in the video itself.
+        first: The video whose first visits count; None: ``frames``.
 
     Returns:
         For each such chunk its number, place, gap and time away (see `Return`) and the `MEASURES` of the mode, in
         [0, 1]; nan where there is nothing to measure.
 
     Raises:
-        ValueError: If the film is not of the story's size, or not finite: what is broken must not be left out.
+        ValueError: If the video is not of the story's size, or not finite.
     """
     if frames.shape != story.frames.shape or not frames.isfinite().all():
         raise ValueError(
-            f"the film has shape {tuple(frames.shape)}, the story {tuple(story.frames.shape)}; "
+            f"the video has shape {tuple(frames.shape)}, the story {tuple(story.frames.shape)}; "
             "expected the same, and finite values alone"
         )
     places = story.truth.place.tolist()
@@ -80,31 +80,31 @@ def measure(
 
 
 def measure_random_place(story: StoryVideo, mode: Mode) -> list[dict[str, Any]]:
-    """Mean errors of films that show other places: every chunk, the mean over all other places of the story.
+    """Errors of videos that show a wrong place, mean over all other places of the story.
 
-    They show no protagonist. In mode ``free`` the first visits are the true ones.
+    These videos show no protagonist. In mode ``free`` the first visits are the true ones.
     """
     count, truth = len(story.truth.places), story.truth
-    films = []
+    videos = []
     for shift in range(1, count):
         elsewhere = at_places(truth, (truth.place + shift) % count)
-        film = elsewhere.background_at(range(len(truth.chunk_of_frame))).transpose(0, 1)
-        films.append(measure(film, story, mode, first=story.frames))
+        video = elsewhere.background_at(range(len(truth.chunk_of_frame))).transpose(0, 1)
+        videos.append(measure(video, story, mode, first=story.frames))
     means = [
         records[0] | {name: math.fsum(r[name] for r in records) / len(records) for name in MEASURES[mode]}
-        for records in zip(*films, strict=True)
+        for records in zip(*videos, strict=True)
     ]
-    # one of these films shows the very place that it is compared with
+    # one of these videos shows the place that it is compared with
     return [record | {"elsewhere": math.nan} for record in means] if mode == "free" else means
 
 
 def token_shares(trace: Sequence[RecallTrace], *, tokens_per_chunk: int, window: int) -> dict[str, Any]:
-    """How much of the past a film's chunks were shown.
+    """How much of the past a video's chunks were shown.
 
     Args:
-        trace: The recalls of one film.
-        tokens_per_chunk: Tokens of a chunk before any are dropped.
-        window: Chunks before this one have too short a past to count for ``shown``.
+        trace: The recalls of one video.
+        tokens_per_chunk: Tokens of a chunk before any is dropped.
+        window: The first chunk that counts for ``shown``; the past of earlier ones is short.
 
     Returns:
         ``kept``: for each layer the share of a chunk's tokens that is shown, mean over the chunks shown; ``shown``:
@@ -128,12 +128,12 @@ def _given(frames: Tensor, story: StoryVideo, span: slice) -> dict[str, float]:
 
 
 def _free(frames: Tensor, shown: Tensor, story: StoryVideo, back: Return) -> dict[str, float]:
-    """Distance to the first visit of the place, and mean distance to those of places seen before, in its regions."""
+    """Distance to the first visit of the place, and mean distance to first visits of other places seen before."""
     here = at_places(story.truth, torch.full_like(story.truth.place, back.place))
 
-    def colours(film: Tensor, chunks: range) -> Tensor:
+    def colours(video: Tensor, chunks: range) -> Tensor:
         span = _span(story, chunks)
-        return palette(film[:, span], region_masks(here, span))
+        return palette(video[:, span], region_masks(here, span))
 
     now = colours(frames, range(back.chunk, back.chunk + 1))
     visits = first_visits(story.truth.place.tolist())

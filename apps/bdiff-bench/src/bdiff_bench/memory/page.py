@@ -3,14 +3,14 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from bdiff.output.markdown import markdown_table
+from bdiff.output import markdown_table
 from bdiff_bench.memory.arms import RANDOM_PLACE, RECONSTRUCTION, YARDSTICKS
 from bdiff_bench.memory.figures import ALL, BEYOND, GROWTH_FROM, HELD, WITHIN, gap_groups
-from bdiff_bench.memory.measures import MEASURES
+from bdiff_bench.memory.measures import MEASURES, Mode
 
 PICTURES = {
     "errors.png": "Error over the time a place was away",
-    "returns.png": "Places on their first visit and when the film comes back to them",
+    "returns.png": "Places on their first visit and when the video comes back to them",
     "tokens.png": "Share of tokens kept in each layer",
 }
 """The pictures of a bench and what they show."""
@@ -23,8 +23,8 @@ _EXPLANATIONS = {
     ),
     "free": (
         "Only the first chunk is given. Distances are from the mean colours of a region to those of the first visit in "
-        "the film itself, in [0, 1]. *elsewhere* is the distance to first visits of other places: in a film of one "
-        "colour both are nothing."
+        "the video itself, in [0, 1]. *elsewhere* is the distance to first visits of other places. In a video of one "
+        "colour, both are 0."
     ),
 }
 _GAPS = (
@@ -61,13 +61,13 @@ def _setting(summary: Mapping[str, Any]) -> str:
     return (
         f"bdiff {machine['bdiff']}, torch {machine['torch']} on {machine['processor']} ({config['device']}). "
         f"{_count(config['num_stories'], 'held-out story', 'held-out stories')} of {config['num_chunks']} chunks, "
-        f"{_count(config['num_seeds'], 'film', 'films')} of each by each arm; richness {sampling['richness']}; "
+        f"{_count(config['num_seeds'], 'video', 'videos')} of each by each arm; richness {sampling['richness']}; "
         f"{_count(sampling['steps'], 'step', 'steps')}, shift {sampling['shift']:g}, "
         f"guidance {sampling['guidance']:g}, {sampling['noise']} noise. *Beyond* are chunks whose place was last seen "
         f"more than {summary['window']} chunks before, so that a rolling window of the same budget does not hold it; "
         "*within* are the other chunks of later visits, and *held* those whose place was never beyond since its first "
-        "visit: of others a window holds what was made when the place was lost. Means are over chunks, intervals are "
-        "bootstrap 95% over stories, paired for ratios and differences."
+        "visit. Of the others, a window holds chunks made after the place was lost. Means are over chunks, intervals "
+        "are bootstrap 95% over stories, paired for ratios and differences."
     )
 
 
@@ -91,7 +91,7 @@ def _shared_weights(summary: Mapping[str, Any]) -> Iterator[str]:
             )
 
 
-def _groups_table(summary: Mapping[str, Any], mode: str) -> str:
+def _groups_table(summary: Mapping[str, Any], mode: Mode) -> str:
     groups, names = summary["figures"][mode]["groups"], MEASURES[mode]
     shown = (BEYOND, WITHIN, HELD)
     sizes = {group: _num_chunks(groups[group][names[0]]) for group in shown}
@@ -107,7 +107,7 @@ def _groups_table(summary: Mapping[str, Any], mode: str) -> str:
     return markdown_table([names[0], *heads], rows)
 
 
-def _comparisons_table(summary: Mapping[str, Any], mode: str) -> str:
+def _comparisons_table(summary: Mapping[str, Any], mode: Mode) -> str:
     found, against = summary["figures"][mode]["comparisons"], summary["against"]
     heads = ["beyond / random place", "within / random place"]
     if against is not None:
@@ -123,7 +123,7 @@ def _comparisons_table(summary: Mapping[str, Any], mode: str) -> str:
     return markdown_table(["compared", *heads], rows)
 
 
-def _gaps_table(summary: Mapping[str, Any], mode: str) -> str:
+def _gaps_table(summary: Mapping[str, Any], mode: Mode) -> str:
     groups, measure = summary["figures"][mode]["groups"], MEASURES[mode][0]
     names = list(gap_groups(summary["window"]))
     by_gap = [groups[f"gap {name}"][measure] for name in names]
@@ -133,7 +133,7 @@ def _gaps_table(summary: Mapping[str, Any], mode: str) -> str:
     return markdown_table(["chunks since last seen", *names], rows)
 
 
-def _growth_parts(summary: Mapping[str, Any], mode: str) -> Iterator[str]:
+def _growth_parts(summary: Mapping[str, Any], mode: Mode) -> Iterator[str]:
     growth = summary["figures"][mode]["growth"]
     if not any(growth.values()):
         return
@@ -162,13 +162,13 @@ def _tokens_parts(summary: Mapping[str, Any]) -> Iterator[str]:
     yield "## Tokens"
     yield (
         "The share of a remembered chunk's tokens that a layer shows, mean over the chunks shown; and how many tokens "
-        f"of the past a layer shows to a chunk, mean over layers, once the film is {summary['window']} chunks long."
+        f"of the past a layer shows to a chunk, mean over layers, once the video is {summary['window']} chunks long."
     )
     yield markdown_table(["share kept", "tokens shown a chunk", *(f"layer {i}" for i in range(layers))], rows)
 
 
 def _num_chunks(figures: Mapping[str, Any]) -> int:
-    """Chunks of a group in one film of each story: a yardstick, unlike an arm, has one film whatever the seeds."""
+    """Chunks of a group in one video of each story, counted on a yardstick, which has one video whatever the seeds."""
     return figures.get(RECONSTRUCTION, {"chunks": 0})["chunks"]
 
 

@@ -1,4 +1,4 @@
-"""Stills of the films: the middle frame of every chunk, and a picture of returns beside the first visits."""
+"""Stills of the videos: the middle frame of every chunk, and a picture of returns beside the first visits."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +10,10 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 import storyworld
-from bdiff_bench.harness.plots import PAPER, save
+from bdiff.files import whole_file
+from bdiff_bench.harness.plots import BACKGROUND, save_figure
 from bdiff_bench.memory.visits import Return, first_visits, returns
-from bdiff_core.whole_file import whole_file
-from bdiff_train.transformer.story_sampler import FIRST_STORY
+from bdiff_train.transformer import FIRST_STORY
 from storyworld import plan_story
 
 _MAX_RETURNS, _MAX_ARMS = 4, 5
@@ -23,7 +23,7 @@ _PAIR = 2 * _CELL + 5 * _GAP
 
 
 def still_path(out: Path, *, arm: str, story: int, seed: int, mode: str) -> Path:
-    """Where the stills of a film lie in the folder of a bench."""
+    """The file of a video's stills in the folder of a bench."""
     return out / "stills" / arm / f"{mode}-{story}-{seed}.png"
 
 
@@ -37,14 +37,14 @@ def save_stills(file: Path, frames: Float[Tensor, "3 t h w"], story: storyworld.
 
 
 def draw_returns(file: Path, summary: dict[str, Any]) -> bool:
-    """Draw the longest returns of one story, each beside the first visit: the truth above, the arms' films below.
+    """Draw the longest returns of one story, each beside the first visit: the truth above, the arms' videos below.
 
     Args:
         file: The PNG; the bench's ``stills`` lie beside it.
-        summary: Of the bench.
+        summary: What `bench_memory` returns.
 
     Returns:
-        Whether there is such a picture: not if no story comes back to a place.
+        False, and no picture, if no story comes back to a place.
     """
     config, mode = summary["config"], next(iter(summary["figures"]))
     story, shown = _story_to_show(config["num_stories"], config["num_chunks"])
@@ -73,7 +73,7 @@ def draw_returns(file: Path, summary: dict[str, Any]) -> bool:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Pair:
-    """A place on its first visit and when the film comes back to it."""
+    """A place on its first visit and on a return."""
 
     name: str
     first: int
@@ -90,7 +90,7 @@ def _story_to_show(num_stories: int, num_chunks: int) -> tuple[int, list[Return]
 
 
 def _longest_returns(story: int, num_chunks: int) -> list[Return]:
-    """For each place the chunk that ends its longest absence; no more than a picture shows, in order."""
+    """For each place the chunk that ends its longest absence; the longest few, in order of chunks."""
     longest: dict[int, Return] = {}
     for back in returns([chunk.place for chunk in plan_story(story, num_chunks).chunks]):
         if back.gap > 1 and (back.place not in longest or back.gap > longest[back.place].gap):
@@ -100,12 +100,12 @@ def _longest_returns(story: int, num_chunks: int) -> list[Return]:
 
 
 def _draw_grid(file: Path, rows: dict[str, UInt8[np.ndarray, "chunks h w 3"]], pairs: list[_Pair]) -> None:
-    """A row for each film, two columns for each pair."""
+    """Draw a row for each video, two columns for each pair."""
     from matplotlib.figure import Figure
 
     width = _LEFT + len(pairs) * _PAIR
     height = _TOP + len(rows) * (_CELL + _GAP) + _GAP
-    figure = Figure(figsize=(width, height), dpi=160, facecolor=PAPER)
+    figure = Figure(figsize=(width, height), dpi=160, facecolor=BACKGROUND)
     tops = [height - _TOP - row * (_CELL + _GAP) for row in range(len(rows))]
     for (label, stills), top in zip(rows.items(), tops, strict=True):
         middle = (top - _CELL / 2) / height
@@ -123,7 +123,7 @@ def _draw_grid(file: Path, rows: dict[str, UInt8[np.ndarray, "chunks h w 3"]], p
         for side, words in enumerate((f"chunk {pair.first}", f"chunk {pair.chunk}, gap {pair.gap}")):
             at = (x + side * (_CELL + _GAP)) / width
             figure.text(at, (above + 0.07) / height, words, fontsize=8, color=_FAINT)
-    save(figure, file)
+    save_figure(figure, file)
 
 
 def _stills(frames: Float[Tensor, "3 t h w"], story: storyworld.StoryVideo) -> UInt8[np.ndarray, "chunks h w 3"]:

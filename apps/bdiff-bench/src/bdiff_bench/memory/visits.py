@@ -1,4 +1,4 @@
-"""When a film comes back: visits to places, and how long they were away."""
+"""Visits to places: which chunks are returns, and how long a place was away."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ class Return:
     chunk: int
     place: int
     gap: int
-    """Chunks since the place was last seen: 1 if the chunk before shows it."""
+    """Chunks since the place was last seen; 1 if the chunk before shows it."""
     away: int
     """The gap when this visit began."""
 

@@ -1,4 +1,4 @@
-"""How fast the chunk loop is beside the pipelines of diffusers: same weights, steps, frames and context, in one run."""
+"""How fast the chunk loop is beside the pipelines of diffusers, with the same weights, steps, frames and context."""
 
 from bdiff_bench.peers.config import PeersConfig
 from bdiff_bench.peers.run import bench_peers, check

@@ -4,9 +4,7 @@ from typing import Any
 
 import click
 
-from bdiff.cli.runs import check_device
-from bdiff.cli.terminal import PATH, Positive, given, num_chunks, output_folder, say, show_figures
-from bdiff.idle import refuse_idle
+from bdiff.cli import PATH, Positive, check_device, given, num_chunks, output_folder, refuse_idle, say, show_figures
 
 
 @click.command("peers")
@@ -24,25 +22,33 @@ from bdiff.idle import refuse_idle
     "contestants",
     multiple=True,
     metavar="NAME",
-    help="Ours: semantic, dense. Of diffusers: synchronous, asynchronous, anyflow. Repeat it. Default: all.",
+    help="Our loop: semantic, dense. Pipelines of diffusers: synchronous, asynchronous, anyflow. Repeat it. "
+    "Default: all.",
 )
-@click.option("--num-chunks", type=num_chunks(2), help="Chunks of every film.  [default: 24]")
-@click.option("--repeats", type=click.IntRange(1), help="Films of each contestant.  [default: 5]")
+@click.option("--num-chunks", type=num_chunks(2), help="Chunks of every video.  [default: 24]")
+@click.option("--repeats", type=click.IntRange(1), help="Videos of each contestant.  [default: 5]")
 @click.option("--steps", type=click.IntRange(1, 1000), help="Denoising steps a chunk. Default: the shape's.")
 @click.option("--context", type=click.IntRange(2), help="Past chunks in view.  [default: 4]")
 @click.option(
-    "--coverage", type=Positive(1), help="Of attention by the semantic memory's tokens. Default: as in bdiff sample."
+    "--coverage",
+    type=Positive(1),
+    help="Share of the attention that the semantic memory's tokens cover. Default: as in bdiff sample.",
 )
-@click.option("--lag", type=click.IntRange(1), help="Of the asynchronous mode. Default: a tenth of the steps.")
+@click.option(
+    "--lag",
+    type=click.IntRange(1),
+    help="Steps by which a chunk of the asynchronous mode follows the last. Default: a tenth of all.",
+)
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--dtype", type=click.Choice(("float32", "bfloat16", "float16")))
 @click.option("--compile", "compile_", is_flag=True, help="Compile the transformers' blocks.")
-@click.option("--threads", type=click.IntRange(1), help="Of each process. Default: as torch chooses.")
-@click.option("--minutes", type=Positive(), help="Begin no round of films that would end later. Default: no limit.")
+@click.option("--threads", type=click.IntRange(1), help="Threads of each process. Default: as torch chooses.")
+@click.option("--minutes", type=Positive(), help="Begin no round of videos that would end later. Default: no limit.")
 def bench_peers_command(device: str, compile_: bool, **options: Any) -> None:
-    """Time the chunk loop beside the pipelines of diffusers, on the same weights; the figures go to stdout, too.
+    """Time the chunk loop beside the pipelines of diffusers, on the same weights.
 
-    The folder gets page.md with tables, a plot of each shape, figures.json, and a line of every film.
+    The folder gets page.md with tables, a plot of each shape, figures.json, and a line of every video. The figures also
+    go to stdout.
     """
 
     def show(line: dict[str, Any]) -> None:
@@ -56,8 +62,8 @@ def bench_peers_command(device: str, compile_: bool, **options: Any) -> None:
     config = PeersConfig(device=device, compile=compile_, **given(options | chosen))
     took_part = {"lag": "asynchronous", "coverage": "semantic"}
     used = {option: contestant in config.contestants for option, contestant in took_part.items()}
-    refuse_idle(options, used, f"is of none of {', '.join(config.contestants)}")
+    refuse_idle(options, used, f"is a setting of none of {', '.join(config.contestants)}")
     check(config)
     with output_folder(config.out):
-        figures = bench_peers(config, on_film=show)
+        figures = bench_peers(config, on_video=show)
     show_figures(figures, page=config.out / "page.md")

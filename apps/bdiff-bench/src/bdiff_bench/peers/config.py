@@ -1,4 +1,4 @@
-"""Who is compared, on what, and how often."""
+"""Which contestants are compared, on what, and how often."""
 
 import os
 from dataclasses import dataclass
@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Literal
 
 OURS = ("semantic", "dense")
-"""Our chunk loop: under the memory that `bdiff sample` has by default, and with the last chunks whole."""
+"""Our chunk loop: with the default memory of `bdiff sample`, and with the last chunks whole."""
 
 PEERS = ("synchronous", "asynchronous", "anyflow")
-"""Of diffusers: SkyReelsV2DiffusionForcingPipeline in its two modes, AnyFlowFARPipeline."""
+"""Pipelines of diffusers: SkyReelsV2DiffusionForcingPipeline in its two modes, and AnyFlowFARPipeline."""
 
 YARDSTICK = "machine"
-"""Not a contestant: the rate of large matrix products, measured in every round like everybody's time."""
+"""Not a contestant: the rate of large matrix products, measured in every round."""
 
 SHAPES = ("default", "wide", "wan-1.3b", "toy")
+"""Names of shapes, see `bdiff_bench.peers.shapes`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,31 +25,35 @@ class PeersConfig:
     out: Path
     """Folder of the figures; a stopped run goes on."""
     shapes: tuple[str, ...] = ("default", "wide")
-    """Of `SHAPES`."""
+    """Some of `SHAPES`."""
     contestants: tuple[str, ...] = (*OURS, *PEERS)
-    """Of `OURS` and `PEERS`."""
+    """Some of `OURS` and `PEERS`."""
     num_chunks: int = 24
-    """Length of every film."""
+    """Length of every video."""
     repeats: int = 5
-    """Films of each contestant, in turns: a noisy minute of the machine hits all of them."""
+    """Videos of each contestant, in turns, so that a noisy minute of the machine hits all of them."""
     steps: int | None = None
     """Denoising steps a chunk; None: those of the shape."""
     context: int = 4
-    """Past chunks in view: the dense window; with the chunks to come, the window of the diffusion forcing."""
+    """Past chunks in view: the size of the dense window. The window of the diffusion forcing has one chunk more."""
     coverage: float | None = None
-    """Share of attention that the semantic memory's tokens cover; None: as `bdiff sample` has it. Random weights attend
-    almost evenly, so that it is also the share of tokens, which a trained model needs fewer of."""
+    """Share of attention that the semantic memory's tokens cover; None: as in `bdiff sample`.
+
+    Random weights attend almost evenly, so this is also the share of tokens; a trained model needs fewer.
+    """
     lag: int | None = None
     """Steps by which a chunk of the asynchronous mode follows the one before; None: a tenth of the steps, rounded up,
     as 5 of 50 are recommended."""
     device: str = "cpu"
+    """Device of the models."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Number type of the models."""
     compile: bool = False
     """Compile the blocks of every transformer."""
     threads: int | None = None
-    """Of each process; None: as torch chooses."""
+    """Threads of each process; None: as torch chooses."""
     minutes: float | None = None
-    """No round is begun that would end later, as long as the last one took; None: no limit."""
+    """Begin no round that would end later, judged by the time of the last one; None: no limit."""
 
     def __post_init__(self) -> None:
         for name, known in (("shapes", SHAPES), ("contestants", (*OURS, *PEERS))):

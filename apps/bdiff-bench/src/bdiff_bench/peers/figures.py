@@ -1,10 +1,11 @@
-"""From the lines of films to medians, quartiles and ratios."""
+"""From the lines of videos to medians, quartiles and ratios."""
 
 import statistics
 from collections.abc import Mapping, Sequence
 from itertools import groupby, pairwise
 from typing import Any
 
+from bdiff_bench.harness.statistics import quartiles
 from bdiff_bench.peers.config import OURS, YARDSTICK
 
 Line = Mapping[str, Any]
@@ -18,43 +19,35 @@ WANTED: dict[str, tuple[tuple[str, str, float], ...]] = {
         ("share", YARDSTICK, 0.9),
     ),
 }
-"""What each shape is to reach at least: what, against whom, how much."""
+"""What is wanted of each shape: which figure, against which contestant, and how much at least."""
 
 
 def summarise(lines: Sequence[Line], *, setting: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Figures of one shape.
 
     Args:
-        lines: Of its films, and of the machine in the same rounds.
-        setting: Of the shape: chunks, frames of a chunk, context, bytes of weights and of a token in view.
-        name: Of the shape, for what is wanted of it.
+        lines: Lines of its videos, and of the machine in the same rounds.
+        setting: The shape's chunks, frames of a chunk, context, bytes of weights and of a token in view.
+        name: The shape's name in `WANTED`.
     """
     machine = {line["round"]: line for line in lines if line["contestant"] == YARDSTICK}
-    films: dict[str, dict[int, Line]] = {}
+    videos: dict[str, dict[int, Line]] = {}
     for line in lines:
         if line["contestant"] != YARDSTICK:
-            films.setdefault(line["contestant"], {})[line["round"]] = line
+            videos.setdefault(line["contestant"], {})[line["round"]] = line
     found = {
-        "machine": {unit: spread([line[unit] for line in machine.values()]) for unit in _RATES},
-        "contestants": {each: _contestant(rounds, machine, setting) for each, rounds in films.items()},
+        "machine": {unit: quartiles([line[unit] for line in machine.values()]) for unit in _RATES},
+        "contestants": {each: _contestant(rounds, machine, setting) for each, rounds in videos.items()},
         "ratios": {
-            ours: {other: _ratios(films[ours], rounds) for other, rounds in films.items() if other != ours}
+            ours: {other: _ratios(videos[ours], rounds) for other, rounds in videos.items() if other != ours}
             for ours in OURS
-            if ours in films
+            if ours in videos
         },
     }
     return found | {"wanted": _wanted(found, name)}
 
 
 _RATES = ("flops_per_second", "bytes_per_second")
-
-
-def spread(values: Sequence[float]) -> dict[str, float]:
-    """Median and quartiles; of one value, the value."""
-    if len(values) == 1:
-        return {"median": values[0], "low": values[0], "high": values[0]}
-    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
-    return {"median": median, "low": low, "high": high}
 
 
 def durations(arrivals: Sequence[float]) -> list[float]:
@@ -68,9 +61,9 @@ def durations(arrivals: Sequence[float]) -> list[float]:
 
 
 def growth(arrivals: Sequence[float], *, window: int) -> float | None:
-    """Time a chunk takes in the second half of a film over that in the first; None if it is too short.
+    """Time a chunk takes in the second half of a video over that in the first; None if it is too short.
 
-    Counted in whole windows after the first one, each of which makes a chunk less than it sees.
+    Only whole windows after the first one count; each makes a chunk less than it sees.
     """
     stride = window - 1
     blocks = (len(arrivals) - window) // stride
@@ -85,18 +78,19 @@ def growth(arrivals: Sequence[float], *, window: int) -> float | None:
 def _contestant(rounds: Mapping[int, Line], machine: Mapping[int, Line], setting: Mapping[str, Any]) -> dict[str, Any]:
     lines = list(rounds.values())
     each = [durations(line["arrivals"]) for line in lines]
-    grown = [growth(line["arrivals"], window=setting["context"] + 1) for line in lines]
+    growths = [growth(line["arrivals"], window=setting["context"] + 1) for line in lines]
+    grown = [one for one in growths if one is not None]
     timed = [(line, machine[number]) for number, line in rounds.items() if number in machine]
     return {
         "rounds": len(lines),
-        "fps": spread([_frames(setting) / line["arrivals"][-1] for line in lines]),
-        "first_chunk_seconds": spread([line["arrivals"][0] for line in lines]),
-        "seconds_a_chunk": spread([line["arrivals"][-1] / len(line["arrivals"]) for line in lines]),
+        "fps": quartiles([_frames(setting) / line["arrivals"][-1] for line in lines]),
+        "first_chunk_seconds": quartiles([line["arrivals"][0] for line in lines]),
+        "seconds_a_chunk": quartiles([line["arrivals"][-1] / len(line["arrivals"]) for line in lines]),
         "seconds_by_chunk": [statistics.median(chunk) for chunk in zip(*each, strict=True)],
-        "late_over_early": None if None in grown else spread(grown),
+        "late_over_early": quartiles(grown) if len(grown) == len(lines) else None,
         "flops_a_chunk": lines[0]["flops"] / setting["num_chunks"],
-        "share_of_matmul": spread([line["flops"] / line["arrivals"][-1] / rate[_RATES[0]] for line, rate in timed]),
-        "share_of_roofline": spread([_least(line, rate, setting) / line["arrivals"][-1] for line, rate in timed]),
+        "share_of_matmul": quartiles([line["flops"] / line["arrivals"][-1] / rate[_RATES[0]] for line, rate in timed]),
+        "share_of_roofline": quartiles([_least(line, rate, setting) / line["arrivals"][-1] for line, rate in timed]),
         "tokens_shown": lines[0]["shown"],
         "loaded_bytes": statistics.median(line["loaded_bytes"] for line in lines),
         "peak_bytes": max(line["peak_bytes"] for line in lines),
@@ -105,30 +99,30 @@ def _contestant(rounds: Mapping[int, Line], machine: Mapping[int, Line], setting
 
 
 def _frames(setting: Mapping[str, Any]) -> int:
-    """Pixel frames of a film: 4 for each latent one but the first."""
+    """Pixel frames of a video: 4 for each latent frame but the first."""
     return 4 * setting["num_chunks"] * setting["chunk"]["frames"] - 3
 
 
 def _least(line: Line, rate: Line, setting: Mapping[str, Any]) -> float:
-    """Seconds that a film takes at the least where both arithmetic and memory run at their measured rates."""
+    """Least seconds of a video, if arithmetic and memory run at the rates that were measured."""
     bytes_read = line["passes"] * setting["weight_bytes"] + line["tokens_read"] * setting["token_bytes"]
     return max(line["flops"] / rate["flops_per_second"], bytes_read / rate["bytes_per_second"])
 
 
 def _ratios(ours: Mapping[int, Line], theirs: Mapping[int, Line]) -> dict[str, Any]:
-    """How many times as fast we are, round by round."""
+    """How many times as fast our loop is, round by round."""
     both = [(ours[number]["arrivals"], theirs[number]["arrivals"]) for number in sorted(ours.keys() & theirs.keys())]
     if not both:
         return {"rounds": 0, "fps": None, "first": None}
     return {
         "rounds": len(both),
-        "fps": spread([their[-1] / our[-1] for our, their in both]),
-        "first": spread([their[0] / our[0] for our, their in both]),
+        "fps": quartiles([their[-1] / our[-1] for our, their in both]),
+        "first": quartiles([their[0] / our[0] for our, their in both]),
     }
 
 
 def _wanted(found: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
-    """What is wanted of a shape beside what was found, for each of our memories."""
+    """What is wanted of a shape and what was found, for each of our memories."""
     rows = []
     for what, whom, least in WANTED.get(name, ()):
         for ours, ratios in found["ratios"].items():

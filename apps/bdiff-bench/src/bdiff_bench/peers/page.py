@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from bdiff.output.markdown import markdown_table
+from bdiff.output import markdown_table
 
 NAMES = {
     "semantic": "ours, semantic memory",
@@ -12,34 +12,34 @@ NAMES = {
     "asynchronous": "SkyReels-V2 DF, asynchronous",
     "anyflow": "AnyFlow FAR, KV cache",
 }
-"""Contestants as a reader knows them."""
+"""Names of contestants on pages."""
 
 PLAN = {
     "semantic": "the chunk loop of `bdiff sample`: 2 recent chunks and 2 recalled by prompt, salient tokens "
-    "only{cover}; one pass more a chunk fills the memory",
-    "dense": "the same loop under the last {context} chunks, whole",
+    "only{cover}; one more pass a chunk fills the memory",
+    "dense": "the same loop with the last {context} chunks in view, whole",
     "synchronous": "`SkyReelsV2DiffusionForcingPipeline`: windows of {window} chunks denoised in step; the first "
-    "{overlap} frames of a window are the last of the one before, encoded again at every step. Chunks count as there "
-    "when their window is done, though the pipeline hands out nothing before the whole film",
+    "{overlap} frames of a window are the last of the one before, encoded again at every step. A chunk counts as "
+    "finished when its window is done, though the pipeline gives out nothing before the whole video is done",
     "asynchronous": "the same windows, causal over chunks, each chunk {lag} behind the one before",
-    "anyflow": "`AnyFlowFARPipeline`: chunk by chunk under a cache of the last 2 chunks whole and all earlier ones in "
+    "anyflow": "`AnyFlowFARPipeline`: chunk by chunk with a cache of the last 2 chunks whole and all earlier ones in "
     "tokens of 4 x 4 latents; after each chunk all frames so far are encoded again to fill the cache, and cached keys "
     "are rotated at every step. Attention is flex attention, the only one it takes; blocks are not "
-    "compiled on a CPU, for which torch's compiler has no code for its complex rotations",
+    "compiled on a CPU, where torch's compiler cannot do its complex rotations",
 }
-"""How each goes about it."""
+"""What each contestant does."""
 
 _NOT_COMPARED = (
-    "Text encoders and autoencoders are left out on all sides: prompts are given embedded, films are latents. "
-    "Nobody is guided. Our loop is told another prompt for every chunk and embeds it once a chunk; the pipelines "
+    "Text encoders and autoencoders are left out on all sides: prompts are given embedded, videos are latents. "
+    "There is no guidance. Our loop gets another prompt for every chunk and embeds it once a chunk; the pipelines "
     "take one prompt and embed it at every step. Our solver is Euler's; the diffusion forcing has UniPC, one scheduler "
-    "a latent frame, the only one that it runs with; AnyFlow has its flow map's Euler steps and tells the model a "
-    "second level. Weights are the same everywhere; what only AnyFlow has is random. Ratios are of films of the same "
-    "round; quartiles are over rounds. Operations are those that a method cannot do without (`bdiff_core.costs`): "
-    "padding, attention that is masked away and the choice of salient tokens are not counted. The machine's rate is "
+    "a latent frame, the only one that it runs with; AnyFlow has its flow map's Euler steps and gives the model a "
+    "second level. Weights are the same everywhere; modules that only AnyFlow has are random. Ratios are of videos of "
+    "the same round; quartiles are over rounds. Operations are those that a method needs (`bdiff_core.costs`): "
+    "padding, masked attention and the choice of salient tokens are not counted. The machine's rate is "
     "that of torch's own matrix products. On a CPU with AVX-512 our linear layers take oneDNN's instead, so that our "
-    "share of it may exceed 1; the pipelines run as they come, and would gain by them too. Memory is anonymous memory "
-    "of a process of its own, looked at every 20 ms."
+    "share of it may exceed 1; the pipelines run unchanged, and would gain by them too. Memory is anonymous memory of "
+    "the contestant's own process, looked at every 20 ms."
 )
 
 
@@ -68,8 +68,8 @@ def _setting(figures: Mapping[str, Any]) -> str:
     return (
         f"{machine['device']}, {machine['threads']} threads, {config['dtype']}{compiled}; Python {machine['python']}, "
         f"torch {machine['torch']}{diffusers}, bdiff {machine['bdiff']}{commit}. "
-        f"Films of {config['num_chunks']} chunks, up to {config['repeats']} of each contestant, in turns, each "
-        "contestant in a process of its own that was warmed up by a shorter film."
+        f"Videos of {config['num_chunks']} chunks, up to {config['repeats']} of each contestant, in turns, each "
+        "contestant in its own process, which was warmed up by a shorter video."
     )
 
 
@@ -89,7 +89,7 @@ def _shape(shape: Mapping[str, Any]) -> str:
 def _table(shape: Mapping[str, Any], figures: Mapping[str, Any]) -> str:
     cuda = figures["config"]["device"].startswith("cuda")
     heads = ["contestant", "frames / s", "first chunk, s", "s a chunk", "late / early", "Gflop a chunk", "of matmul"]
-    heads += ["of roofline", "past in view, tokens", "peak on the device, MB" if cuda else "loaded, peak, MB", "films"]
+    heads += ["of roofline", "past in view, tokens", "peak on the device, MB" if cuda else "loaded, peak, MB", "videos"]
     rows = []
     for name, found in shape["contestants"].items():
         peak = f"{found['peak_bytes'] / 1e6:,.0f}"

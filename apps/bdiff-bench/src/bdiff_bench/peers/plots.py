@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bdiff.files import whole_file
 from bdiff_bench.peers.page import NAMES
-from bdiff_core.whole_file import whole_file
 
 _COLOURS = {
     "semantic": "#d9480f",
@@ -25,7 +25,7 @@ def draw(page: Path, figures: Mapping[str, Any]) -> dict[str, str]:
 
 
 def draw_shape(file: Path, shape: Mapping[str, Any]) -> None:
-    """Seconds a chunk as the film grows, and frames a second with quartiles, whose bars name the colours of both."""
+    """Draw seconds a chunk over the video, and frames a second with quartiles; the bars name the colours of both."""
     from matplotlib.figure import Figure
 
     contestants = shape["contestants"]

@@ -1,9 +1,9 @@
-"""Rounds of films: every contestant in a process of its own that stays, all of them taking turns."""
+"""Rounds of videos: every contestant has its own process, and they take turns."""
 
 import os
 import statistics
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, wait
 from contextlib import ExitStack
 from types import TracebackType
@@ -11,25 +11,27 @@ from typing import Any
 
 import torch
 
-from bdiff.run.allocator import give_back_freed
+from bdiff.run import give_back_freed
+from bdiff_bench.harness.machine import anonymous_bytes
 from bdiff_bench.harness.processes import one_process
 from bdiff_bench.peers.config import OURS, YARDSTICK, PeersConfig
-from bdiff_bench.peers.film import Contestant
-from bdiff_bench.peers.shapes import SHAPES, Shape
-from bdiff_bench.speed import anonymous_bytes
+from bdiff_bench.peers.shapes import SHAPES, PeerShape
+from bdiff_bench.peers.timed_video import Contestant
 
 _POLL = 0.02  # seconds between two looks at a process's memory
 _WARM_STEPS = 2
 
 
-def run_rounds(config: PeersConfig, name: str, done: Collection[tuple[str, int]], *, deadline: float) -> Iterator[dict]:
-    """A line for each film of a shape that is not done yet, round by round.
+def run_rounds(
+    config: PeersConfig, name: str, done: Collection[tuple[str, int]], *, deadline: float
+) -> Iterator[dict[str, Any]]:
+    """A line for each video of a shape that is not done yet, round by round.
 
     Args:
         config: The comparison.
-        name: Of the shape.
-        done: Contestant and round of the films that there are.
-        deadline: On `time.monotonic`; no round but the first is begun that would end later, as long as the last took.
+        name: Name of the shape.
+        done: Contestant and round of the videos that there are.
+        deadline: By `time.monotonic`. No round but the first is begun if it would end later, judged by the last one.
     """
     contestants = (YARDSTICK, *config.contestants)
     missing = {number: [each for each in contestants if (each, number) not in done] for number in range(config.repeats)}
@@ -46,18 +48,18 @@ def run_rounds(config: PeersConfig, name: str, done: Collection[tuple[str, int]]
                 return
             started = time.monotonic()
             for each in _turns(missing[number], number):
-                yield {"shape": name, "contestant": each, "round": number, **workers[each].film()}
+                yield {"shape": name, "contestant": each, "round": number, **workers[each].sample()}
             took = time.monotonic() - started
 
 
 def _turns(contestants: list[str], number: int) -> list[str]:
-    """Who comes when in a round: each round begins with another one."""
+    """The order of contestants in a round: each round begins with another one."""
     first = number % len(contestants)
     return contestants[first:] + contestants[:first]
 
 
 class Worker:
-    """A process with one contestant, warmed up; it sleeps while others work."""
+    """A process with one contestant, warmed up. It sleeps while others work."""
 
     def __init__(self, config: PeersConfig, shape: str, contestant: str) -> None:
         self._pool = one_process()
@@ -71,11 +73,11 @@ class Worker:
         self._pool.shutdown(cancel_futures=True)
 
     def finish_loading(self) -> None:
-        """Wait until it is warm."""
+        """Wait until it is warmed up."""
         self._loaded = self._loading.result()
 
-    def film(self) -> dict[str, Any]:
-        """Let it make a film, and watch its memory meanwhile."""
+    def sample(self) -> dict[str, Any]:
+        """Let it make a video, and watch its memory meanwhile."""
         future, peak = self._pool.submit(_make), 0
         while not future.done():
             peak = max(peak, anonymous_bytes(self._loaded["pid"]))
@@ -83,29 +85,29 @@ class Worker:
         return future.result() | {"loaded_bytes": self._loaded["bytes"], "peak_bytes": peak}
 
 
-def make_contestant(config: PeersConfig, shape: Shape, name: str) -> Contestant:
-    """The contestant of that name; diffusers is imported for its own alone."""
+def make_contestant(config: PeersConfig, shape: PeerShape, name: str) -> Contestant:
+    """The contestant of that name; diffusers is imported only for its pipelines."""
     if name in OURS:
-        from bdiff_bench.peers.ours import ChunkLoop
+        from bdiff_bench.peers.chunk_loop import ChunkLoop
 
         return ChunkLoop(config, shape, name)
-    from bdiff_bench.peers.published import AnyFlow, DiffusionForcing
+    from bdiff_bench.peers.pipelines import AnyFlow, DiffusionForcing
 
     return (AnyFlow if name == "anyflow" else DiffusionForcing)(config, shape, name)
 
 
-def measure_film(contestant: Contestant, config: PeersConfig, shape: Shape) -> dict[str, Any]:
-    """What is noted of a film, as plain data."""
+def measure_video(contestant: Contestant, config: PeersConfig, shape: PeerShape) -> dict[str, Any]:
+    """The line of a video, as plain data."""
     cuda = torch.device(config.device).type == "cuda"
     if cuda:
         torch.cuda.reset_peak_memory_stats()
-    film = contestant.film(config.num_chunks, config.steps_of(shape.steps))
+    video = contestant.sample(config.num_chunks, config.steps_of(shape.steps))
     return {
-        "arrivals": list(film.arrivals),
-        "flops": film.work.flops,
-        "passes": film.work.passes,
-        "tokens_read": film.work.tokens_read,
-        "shown": film.shown,
+        "arrivals": list(video.arrivals),
+        "flops": video.work.flops,
+        "passes": video.work.passes,
+        "tokens_read": video.work.tokens_read,
+        "shown": video.shown,
         "device_bytes": torch.cuda.max_memory_allocated() if cuda else 0,
     }
 
@@ -122,7 +124,7 @@ def measure_machine(device: str, dtype: torch.dtype, *, seconds: float = 1.0) ->
     return {"flops_per_second": 2 * side**3 / product, "bytes_per_second": 2 * source.nbytes / copy}
 
 
-def _median_seconds(work: Any, seconds: float, *, cuda: bool) -> float:
+def _median_seconds(work: Callable[[], object], seconds: float, *, cuda: bool) -> float:
     synchronize = torch.cuda.synchronize if cuda else (lambda: None)
     work(), synchronize()
     times: list[float] = []
@@ -133,7 +135,7 @@ def _median_seconds(work: Any, seconds: float, *, cuda: bool) -> float:
     return statistics.median(times)
 
 
-_HELD: dict[str, Any] = {}  # one process's contestant, and what it is to make
+_HELD: dict[str, Any] = {}  # this process's contestant, and what it makes
 
 
 def _load(config: PeersConfig, shape_name: str, name: str) -> dict[str, int]:
@@ -144,8 +146,8 @@ def _load(config: PeersConfig, shape_name: str, name: str) -> dict[str, int]:
         _HELD["contestant"] = make_contestant(config, _HELD["shape"], name)
     give_back_freed()
     loaded = anonymous_bytes()
-    if name != YARDSTICK:  # past the first window, so that all that is made once is made
-        _HELD["contestant"].film(min(config.num_chunks, config.window + 2), _WARM_STEPS)
+    if name != YARDSTICK:  # longer than the first window, so that nothing is left to be made for the first time
+        _HELD["contestant"].sample(min(config.num_chunks, config.window + 2), _WARM_STEPS)
     return {"pid": os.getpid(), "bytes": loaded}
 
 
@@ -153,4 +155,4 @@ def _make() -> dict[str, Any]:
     config = _HELD["config"]
     if _HELD["contestant"] is None:
         return measure_machine(config.device, getattr(torch, config.dtype))
-    return measure_film(_HELD["contestant"], config, _HELD["shape"])
+    return measure_video(_HELD["contestant"], config, _HELD["shape"])

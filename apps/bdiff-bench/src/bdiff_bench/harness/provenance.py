@@ -1,4 +1,4 @@
-"""What the lines of a folder were made with: those of another recipe must not be mixed in."""
+"""What the lines of a folder were made with, so that lines of other settings or weights are not added."""
 
 import hashlib
 import json
@@ -7,16 +7,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bdiff.defaults import Sampling
-from bdiff.files.whole import write_whole
+from bdiff import Sampling
+from bdiff.files import write_whole
 from bdiff_bench.harness.jobs import read_lines
 
 RECIPE = "recipe.json"
-"""Lies beside the lines."""
+"""The file beside the lines."""
 
 
 def model_recipe(model: Path, sampling: Sampling) -> dict[str, Any]:
-    """What the films of a model folder depend on, beside what is told."""
+    """The settings and weights of a model folder that its videos depend on."""
     return {
         "sampling": asdict(sampling),
         "autoencoder": weights_digest(model),
@@ -25,7 +25,7 @@ def model_recipe(model: Path, sampling: Sampling) -> dict[str, Any]:
 
 
 def keep_recipe(lines: Path, recipe: Mapping[str, Any]) -> None:
-    """Note what the lines of a file are made with.
+    """Write beside a file of lines what they are made with.
 
     Raises:
         ValueError: As `check_recipe` does.
@@ -35,10 +35,10 @@ def keep_recipe(lines: Path, recipe: Mapping[str, Any]) -> None:
 
 
 def check_recipe(lines: Path, recipe: Mapping[str, Any]) -> None:
-    """Whether new lines may join those of a file.
+    """Check that new lines may be added to those of a file.
 
     Raises:
-        ValueError: If they are of another recipe, or nobody noted of which.
+        ValueError: If the lines there were made with another recipe, or without a recipe.
     """
     if not read_lines(lines):
         return
@@ -47,7 +47,7 @@ def check_recipe(lines: Path, recipe: Mapping[str, Any]) -> None:
         raise ValueError(
             f"{lines} was written by an older version, which did not note what it was made with; take another --out"
         )
-    old, new = _settings(read_recipe(file)), _settings(recipe)
+    old, new = _flat(read_recipe(file)), _flat(recipe)
     if differ := [name for name in new if old.get(name) != new[name]]:
         raise ValueError(
             f"{lines.parent} holds figures of another recipe (different: {', '.join(differ)}); take another --out"
@@ -55,9 +55,12 @@ def check_recipe(lines: Path, recipe: Mapping[str, Any]) -> None:
 
 
 def read_recipe(file: Path) -> dict[str, Any]:
-    """A recipe as it was kept; what was no setting then was as it is by default."""
+    """The recipe in a file, of this version or an older one.
+
+    Settings of sampling get the names they have now. Those that an older version did not have get their defaults.
+    """
     found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return found | {"sampling": asdict(Sampling()) | found["sampling"]}
+    return found | {"sampling": asdict(Sampling.from_json(found["sampling"]))}
 
 
 def weights_digest(folder: Path) -> str:
@@ -68,6 +71,6 @@ def weights_digest(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _settings(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """All of a recipe by name, each setting of sampling by its own."""
+def _flat(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe with the settings of sampling among the other entries."""
     return {**recipe["sampling"], **{name: value for name, value in recipe.items() if name != "sampling"}}

@@ -1,4 +1,4 @@
-"""What is noted of one film: when each chunk was there, and what work that took."""
+"""What is noted of one video: when each chunk was finished, and how much work that took."""
 
 import time
 from dataclasses import dataclass
@@ -6,30 +6,30 @@ from typing import Protocol
 
 import torch
 
-from bdiff_bench.peers.work import Work
+from bdiff_bench.peers.workload import Workload
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Film:
-    """One film that was made."""
+class TimedVideo:
+    """One video that was made."""
 
     arrivals: tuple[float, ...]
-    """Seconds from the start until each chunk's latents were there."""
-    work: Work
+    """Seconds from the start until each chunk's latents were finished."""
+    work: Workload
     shown: float
     """Tokens of the past that the last chunk saw, mean over layers."""
 
 
 class Contestant(Protocol):
-    """Who makes films."""
+    """A way to make videos that is timed."""
 
-    def film(self, num_chunks: int, num_steps: int) -> Film:
-        """Make one, of latents."""
+    def sample(self, num_chunks: int, num_steps: int) -> TimedVideo:
+        """Make one video of latents."""
         ...
 
 
-class Clock:
-    """When chunks were there, counted from now."""
+class ArrivalClock:
+    """Notes when chunks are finished, in seconds since it was made."""
 
     def __init__(self, device: str) -> None:
         self._cuda = torch.device(device).type == "cuda"
@@ -37,7 +37,7 @@ class Clock:
         self._started = self._now()
 
     def note(self, done: int) -> None:
-        """So many chunks are there now."""
+        """Note that so many chunks are finished now."""
         if done > len(self.arrivals):
             self.arrivals += [self._now() - self._started] * (done - len(self.arrivals))
 

@@ -1,4 +1,4 @@
-"""The pipelines of diffusers, as they are: with embedded prompts and without text encoder and autoencoder."""
+"""The pipelines of diffusers, unchanged, with embedded prompts and without text encoder and autoencoder."""
 
 import logging
 import warnings
@@ -9,20 +9,20 @@ import torch
 from torch import Tensor
 
 from bdiff_bench.peers.config import PeersConfig
-from bdiff_bench.peers.film import Clock, Film
-from bdiff_bench.peers.shapes import Shape, make_transformer
-from bdiff_bench.peers.work import anyflow_film, anyflow_shown, windows
-from bdiff_core.checkpoint.names import split
-from bdiff_core.samplers.overlap import staggered
+from bdiff_bench.peers.shapes import PeerShape, make_transformer
+from bdiff_bench.peers.timed_video import ArrivalClock, TimedVideo
+from bdiff_bench.peers.workload import anyflow_shown, anyflow_work, windows_work
+from bdiff_core.checkpoint import split
+from bdiff_core.samplers import staggered
 
 _PIXELS, _FRAMES = 8, 4
-"""Of a latent."""
+"""Side in pixels and length in frames of one latent."""
 
 
 class DiffusionForcing:
     """SkyReelsV2DiffusionForcingPipeline: windows that overlap by a chunk, in step or one chunk after the other."""
 
-    def __init__(self, config: PeersConfig, shape: Shape, name: str) -> None:
+    def __init__(self, config: PeersConfig, shape: PeerShape, name: str) -> None:
         import diffusers
 
         self._config, self._shape, self._in_step = config, shape, name == "synchronous"
@@ -32,12 +32,12 @@ class DiffusionForcing:
         )
         self._pipeline = _pipeline("SkyReelsV2DiffusionForcingPipeline", transformer, scheduler)
 
-    def film(self, num_chunks: int, num_steps: int) -> Film:
-        """Make one film of latents."""
+    def sample(self, num_chunks: int, num_steps: int) -> TimedVideo:
+        """Make one video of latents."""
         config, shape = self._config, self._shape
         lag = 0 if self._in_step else config.lag_of(num_steps)
         rows = list(window_rows(num_chunks, num_steps, window=config.window, lag=lag))
-        step, clock = iter(rows), Clock(config.device)
+        step, clock = iter(rows), ArrivalClock(config.device)
 
         def note(*_: Any) -> dict[str, Tensor]:
             clock.note(next(step)[1])
@@ -55,14 +55,14 @@ class DiffusionForcing:
         )
         if len(clock.arrivals) != num_chunks:
             raise RuntimeError(f"{len(clock.arrivals)} of {num_chunks} chunks came: the pipeline has other windows")
-        work = windows(shape.config, shape.chunk, rows=[seen for seen, _ in rows], lag=lag)
-        return Film(arrivals=tuple(clock.arrivals), work=work, shown=float(shape.tokens))
+        work = windows_work(shape.config, shape.chunk, rows=[seen for seen, _ in rows], lag=lag)
+        return TimedVideo(arrivals=tuple(clock.arrivals), work=work, shown=float(shape.tokens))
 
 
 class AnyFlow:
     """AnyFlowFARPipeline: chunk after chunk under a cache, recent chunks whole and distant ones in larger tokens."""
 
-    def __init__(self, config: PeersConfig, shape: Shape, name: str) -> None:
+    def __init__(self, config: PeersConfig, shape: PeerShape, name: str) -> None:
         import diffusers
 
         self._config, self._shape = config, shape
@@ -70,10 +70,10 @@ class AnyFlow:
         scheduler = diffusers.FlowMapEulerDiscreteScheduler(shift=shape.shift)
         self._pipeline = _pipeline("AnyFlowFARPipeline", transformer, scheduler)
 
-    def film(self, num_chunks: int, num_steps: int) -> Film:
-        """Make one film of latents."""
+    def sample(self, num_chunks: int, num_steps: int) -> TimedVideo:
+        """Make one video of latents."""
         config, shape = self._config, self._shape
-        clock, count = Clock(config.device), 0
+        clock, count = ArrivalClock(config.device), 0
 
         def note(*_: Any) -> dict[str, Tensor]:
             nonlocal count
@@ -92,13 +92,13 @@ class AnyFlow:
             )
         if len(clock.arrivals) != num_chunks:
             raise RuntimeError(f"{len(clock.arrivals)} of {num_chunks} chunks came: the pipeline has other steps")
-        work = anyflow_film(shape.config, shape.chunk, steps=num_steps, num_chunks=num_chunks)
+        work = anyflow_work(shape.config, shape.chunk, steps=num_steps, num_chunks=num_chunks)
         shown = anyflow_shown(shape.config, shape.chunk, num_chunks - 1)
-        return Film(arrivals=tuple(clock.arrivals), work=work, shown=float(shown))
+        return TimedVideo(arrivals=tuple(clock.arrivals), work=work, shown=float(shown))
 
 
 def window_rows(num_chunks: int, num_steps: int, *, window: int, lag: int) -> Iterator[tuple[int, int]]:
-    """Rows of steps of the diffusion forcing: chunks that are encoded, and chunks of the film that are then done."""
+    """Rows of steps of the diffusion forcing: how many chunks are encoded, and how many of the video are then done."""
     for first in range(0, num_chunks, window - 1):
         known, seen = min(first, 1), min(window, num_chunks - first)
         if known == seen:
@@ -108,12 +108,12 @@ def window_rows(num_chunks: int, num_steps: int, *, window: int, lag: int) -> It
             yield seen, first + done
 
 
-def _pixel_frames(num_chunks: int, shape: Shape) -> int:
+def _pixel_frames(num_chunks: int, shape: PeerShape) -> int:
     return _FRAMES * (num_chunks * shape.chunk.frames - 1) + 1
 
 
-def _common(config: PeersConfig, shape: Shape, note: Any) -> dict[str, Any]:
-    """What both pipelines are asked for: no guidance, latents, a call after every step."""
+def _common(config: PeersConfig, shape: PeerShape, note: Any) -> dict[str, Any]:
+    """Arguments of both pipelines: no guidance, latents as the result, a call after every step."""
     generator = torch.Generator().manual_seed(1)
     text = torch.randn(1, shape.config.text_length, shape.config.text_dim, generator=generator)
     return {
@@ -128,8 +128,8 @@ def _common(config: PeersConfig, shape: Shape, note: Any) -> dict[str, Any]:
     }
 
 
-def _transformer(kind: str, config: PeersConfig, shape: Shape) -> Any:
-    """A transformer of diffusers with our weights; what only it has keeps its own random ones."""
+def _transformer(kind: str, config: PeersConfig, shape: PeerShape) -> Any:
+    """A transformer of diffusers with our weights; modules that ours lacks keep their own random ones."""
     import diffusers
 
     logging.getLogger("diffusers").setLevel(logging.ERROR)
@@ -151,12 +151,12 @@ def _transformer(kind: str, config: PeersConfig, shape: Shape) -> Any:
         eps=sizes.eps,
     )
     left = theirs.load_state_dict(dict(split(ours, "diffusers")), strict=False)
-    own = ("far_patch_embedding.", "condition_embedder.delta_embedder.")
-    strange = [*left.unexpected_keys, *(name for name in left.missing_keys if not name.startswith(own))]
+    extra = ("far_patch_embedding.", "condition_embedder.delta_embedder.")
+    strange = [*left.unexpected_keys, *(name for name in left.missing_keys if not name.startswith(extra))]
     if strange:
         raise RuntimeError(f"{kind} does not take our weights: {', '.join(strange[:3])}")
     theirs = theirs.to(device=config.device, dtype=getattr(torch, config.dtype)).eval()
-    # The compiler has no code for the complex numbers with which AnyFlow rotates, least of all on a CPU.
+    # AnyFlow rotates by complex numbers, which the compiler cannot do on a CPU.
     if config.compile and (kind.startswith("SkyReels") or config.device != "cpu"):
         theirs.compile_repeated_blocks()
     return theirs

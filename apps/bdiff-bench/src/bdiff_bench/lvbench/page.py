@@ -1,9 +1,9 @@
-"""The page of `bdiff bench lvbench`: the paper's Tables 2 and 3 in form."""
+"""The page of `bdiff bench lvbench`, in the form of the paper's Tables 2 and 3."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from bdiff.output.markdown import markdown_table
+from bdiff.output import markdown_table
 
 VDE_COLUMNS = {
     "paper": {
@@ -29,11 +29,11 @@ PLAIN_COLUMNS = {
     "Aesthetic Quality": "aesthetic_quality",
     "Image Quality": "imaging_quality",
 }
-"""Columns of the second half of Table 2; Table 3 has the dynamic degree, too."""
+"""Columns of the second half of Table 2; Table 3 has the dynamic degree as well."""
 
 
 def lvbench_parts(summary: dict[str, Any]) -> list[str]:
-    """The page's parts: Table 2 in its two halves, Table 3, and what a reader must know."""
+    """Parts of the page: the two halves of Table 2, Table 3, and remarks on what was measured."""
     config, methods = summary["config"], summary["methods"]
     counts = ", ".join(f"{one['videos']} videos of {method}" for method, one in methods.items())
     setting = (
@@ -48,7 +48,6 @@ def lvbench_parts(summary: dict[str, Any]) -> list[str]:
         for name, found in summary["looked_through"].items()
     )
     return [
-        "# LV-Bench",
         setting,
         *_remarks(methods),
         "## Table 2, drift (lower is better)",

@@ -1,8 +1,7 @@
 """The chunk loop of `bdiff sample`, without text encoder, decoder and files."""
 
 from collections.abc import Iterable
-from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,21 +9,20 @@ from torch.nn.functional import normalize
 
 from bdiff import defaults
 from bdiff_bench.peers.config import PeersConfig
-from bdiff_bench.peers.film import Clock, Film
-from bdiff_bench.peers.shapes import Shape, make_transformer
-from bdiff_bench.peers.work import Work, cached_chunk
-from bdiff_core import ChunkCondition, ModelConfig, generate
-from kvbank import KVBank, Rolling
-from kvbank.policies import Policy
+from bdiff_bench.peers.shapes import PeerShape, make_transformer
+from bdiff_bench.peers.timed_video import ArrivalClock, TimedVideo
+from bdiff_bench.peers.workload import Workload, cached_chunk
+from bdiff_core import ChunkCondition, ChunkDiT, ModelConfig, generate
+from kvbank import KVBank, Policy, Rolling
 from noisesched import NoiseStream, denoising_grid
 
 _RETRIEVAL_WIDTH = 384
 
 
 class ChunkLoop:
-    """Chunk after chunk under a memory."""
+    """Chunk after chunk with a memory."""
 
-    def __init__(self, config: PeersConfig, shape: Shape, name: str) -> None:
+    def __init__(self, config: PeersConfig, shape: PeerShape, name: str) -> None:
         self._config, self._shape = config, shape
         self._policy = _policy(config, name)
         self._model = make_transformer(shape, device=config.device, dtype=getattr(torch, config.dtype))
@@ -32,42 +30,41 @@ class ChunkLoop:
             compile_blocks(self._model)
 
     @torch.no_grad()
-    def film(self, num_chunks: int, num_steps: int) -> Film:
-        """Make one film of latents."""
+    def sample(self, num_chunks: int, num_steps: int) -> TimedVideo:
+        """Make one video of latents."""
         shape, device = self._shape, self._config.device
         bank = KVBank(policy=self._policy, rotate=self._model.rotate)
         plan = _prompts(shape.config, num_chunks, device=device)
         noise = NoiseStream(
             (shape.config.in_channels, shape.chunk.height, shape.chunk.width), shape.chunk.frames, seed=0
         )
-        memory = _Watched(bank, Clock(device), num_chunks)
+        memory = _Watched(bank, ArrivalClock(device), num_chunks)
         for _ in generate(
             self._model, plan, memory=memory, noise=noise, grid=denoising_grid(num_steps, shift=shape.shift)
         ):
             pass
-        work = Work()
+        work = Workload()
         for index, seen in enumerate(memory.context):
             work += cached_chunk(
                 shape.config, shape.chunk, steps=num_steps, context=seen, remembered=index < num_chunks - 1
             )
         shown = sum(memory.context[-1]) / shape.config.num_layers
-        return Film(arrivals=tuple(memory.clock.arrivals), work=work, shown=shown)
+        return TimedVideo(arrivals=tuple(memory.clock.arrivals), work=work, shown=shown)
 
 
 def _policy(config: PeersConfig, name: str) -> Policy:
     if name == "dense":
         return Rolling(config.context)
-    shipped = defaults.policy(name)
-    return shipped if config.coverage is None else replace(cast("Any", shipped), coverage=config.coverage)
+    return defaults.policy(name, coverage=config.coverage)
 
 
 class _Watched:
-    """A memory that notes when a chunk reaches it: its latents are done then, and `bdiff sample` hands them on.
+    """A memory that notes when a chunk reaches it, because the chunk's latents are finished then.
 
-    As there, the film's last chunk is not remembered.
+    As in `bdiff sample`, the last chunk of a video is not remembered.
     """
 
-    def __init__(self, bank: KVBank, clock: Clock, num_chunks: int) -> None:
+    def __init__(self, bank: KVBank, clock: ArrivalClock, num_chunks: int) -> None:
         self._bank, self.clock, self._last = bank, clock, num_chunks - 1
         self.context: list[tuple[int, ...]] = []
         """Tokens of the past that each chunk saw, layer by layer."""
@@ -98,8 +95,8 @@ def _prompts(config: ModelConfig, num_chunks: int, *, device: str) -> list[Chunk
     ]
 
 
-def compile_blocks(model: torch.nn.Module) -> None:
-    """Compile what a block does before and after its attention meets the past, which grows from chunk to chunk."""
+def compile_blocks(model: ChunkDiT) -> None:
+    """Compile what a block does before and after attention; attention itself sees a longer past at every chunk."""
     for block in model.blocks:
         for name in ("project", "finish"):
             setattr(block, name, torch.compile(getattr(block, name)))

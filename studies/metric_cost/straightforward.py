@@ -1,7 +1,7 @@
-"""The straightforward way to the five metrics: decode the whole film for each, go through its chunks, frame by frame.
+"""The straightforward way to the five metrics: decode the whole video for each, go through its chunks, frame by frame.
 
-So does the script that the benchmark's authors released. Models and definitions are those of `vde_metrics`: the scores
-of both ways agree.
+The script that the benchmark's authors released does the same. Models and definitions are those of `vde_metrics`, so
+the scores of both ways agree.
 """
 
 import math
@@ -14,36 +14,34 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
-from vde_metrics import DISFlow, Encoder, chunk_boundaries
-from vde_metrics.background import SUBJECT_TOLERANCES
-from vde_metrics.camera import camera_flow, moving_subject
+from vde_metrics import DISFlow, Encoder, camera_flow, chunk_boundaries, moving_subject
 
-Film = UInt8[np.ndarray, "t h w 3"]
+Frames = UInt8[np.ndarray, "t h w 3"]
 TOLERANCE = 0.002
 
 
 def plain_scores(
     video: Path, *, num_chunks: int, encoder: Encoder, head: Float[np.ndarray, " d"]
 ) -> tuple[int, dict[str, list[float]]]:
-    """The number of frames, and the scores of every chunk by every metric.
+    """The number of frames, and the score of every chunk by every metric.
 
     Args:
-        video: a file.
-        num_chunks: chunks of equal length.
-        encoder: of the subject and of the aesthetic score.
-        head: a linear layer on normalised embeddings, which makes the aesthetic score.
+        video: A file.
+        num_chunks: Chunks of equal length.
+        encoder: Embeds frames for the subject and the aesthetic score.
+        head: A linear layer on normalised embeddings, which gives the aesthetic score.
     """
 
-    def subjects(film: Film, cuts: Sequence[int]) -> list[float]:
-        chunks = [embedded(film[start:end], encoder) for start, end in pairwise(cuts)]
+    def subjects(frames: Frames, cuts: Sequence[int]) -> list[float]:
+        chunks = [embedded(frames[start:end], encoder) for start, end in pairwise(cuts)]
         reference = chunks[0].mean(0) / np.linalg.norm(chunks[0].mean(0))
         return [float(np.mean(one @ reference / np.linalg.norm(one, axis=1))) for one in chunks]
 
-    def aesthetic(chunk: Film) -> float:
+    def aesthetic(chunk: Frames) -> float:
         found = embedded(chunk, encoder)
         return float(np.mean(found @ head / np.linalg.norm(found, axis=1)))
 
-    metrics: dict[str, Callable[[Film, Sequence[int]], list[float]]] = {
+    metrics: dict[str, Callable[[Frames, Sequence[int]], list[float]]] = {
         "clarity": _chunk_by_chunk(clarity),
         "motion": _chunk_by_chunk(motion),
         "background": _chunk_by_chunk(background, lead=1),
@@ -52,14 +50,14 @@ def plain_scores(
     }
     found, count = {}, 0
     for name, metric in metrics.items():
-        film = decoded(video)
-        count = len(film)
-        found[name] = metric(film, chunk_boundaries(count, num_chunks))
-        del film
+        frames = decoded(video)
+        count = len(frames)
+        found[name] = metric(frames, chunk_boundaries(count, num_chunks))
+        del frames
     return count, found
 
 
-def decoded(video: Path) -> Film:
+def decoded(video: Path) -> Frames:
     """All frames."""
     import av
 
@@ -68,43 +66,45 @@ def decoded(video: Path) -> Film:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
 
 
-def clarity(chunk: Film) -> float:
+def clarity(chunk: Frames) -> float:
     """Mean variance of the Laplacian."""
     import cv2
 
     return float(np.mean([cv2.Laplacian(grey, cv2.CV_32F).var(dtype=np.float64) for grey in _greys(chunk)]))
 
 
-def motion(chunk: Film) -> float:
+def motion(chunk: Frames) -> float:
     """Mean length of the optical flow."""
     return float(np.mean([np.linalg.norm(flow, axis=-1).mean() for flow in _flows(chunk)]))
 
 
-def background(chunk: Film) -> float:
-    """Mean share of still pixels outside of what moves on its own; the first frame is the one before the chunk."""
+def background(chunk: Frames) -> float:
+    """Mean share of still pixels outside of moving subjects; the first frame is the one before the chunk."""
     tau = TOLERANCE * math.hypot(*chunk.shape[1:3])
     shares = []
     for flow in _flows(chunk):
-        moving = moving_subject(flow - camera_flow(flow), threshold=SUBJECT_TOLERANCES * tau)
+        moving = moving_subject(flow - camera_flow(flow), tolerance=tau)
         shares.append((np.linalg.norm(flow, axis=-1)[~moving] <= tau).mean())
     return float(np.mean(shares))
 
 
-def embedded(chunk: Film, encoder: Encoder) -> Float[np.ndarray, "t d"]:
+def embedded(chunk: Frames, encoder: Encoder) -> Float[np.ndarray, "t d"]:
     """Embedding of every frame, one after the other."""
     return np.concatenate([encoder.encode([torch.from_numpy(frame)]).numpy() for frame in chunk]).astype(np.float64)
 
 
-def _chunk_by_chunk(score: Callable[[Film], float], *, lead: int = 0) -> Callable[[Film, Sequence[int]], list[float]]:
-    """The score of each chunk, shown with so many frames before it."""
-    return lambda film, cuts: [score(film[max(0, start - lead) : end]) for start, end in pairwise(cuts)]
+def _chunk_by_chunk(
+    score: Callable[[Frames], float], *, lead: int = 0
+) -> Callable[[Frames, Sequence[int]], list[float]]:
+    """Make a metric of all chunks from a score of one, which also gets ``lead`` frames before the chunk."""
+    return lambda frames, cuts: [score(frames[max(0, start - lead) : end]) for start, end in pairwise(cuts)]
 
 
-def _greys(chunk: Film) -> list[Any]:
+def _greys(chunk: Frames) -> list[Any]:
     import cv2
 
     return [cv2.cvtColor(frame.astype(np.float32), cv2.COLOR_RGB2GRAY) for frame in chunk]
 
 
-def _flows(chunk: Film) -> Any:
+def _flows(chunk: Frames) -> Any:
     return DISFlow().flow(torch.from_numpy(chunk)).numpy()

@@ -1,76 +1,31 @@
-"""LV-Bench: the drift of a benchmark's videos as several models made them, in the form of the paper's Tables 2 and 3.
+"""The bench itself: measure the videos of several models, one line of ``videos.jsonl`` for each video.
 
-The folder of videos holds a folder per model; in each, videos lie as the manifest names them. Every video is a line of
-``videos.jsonl``, so that a stopped bench goes on. A video that could not be measured is tried again then; its newest
-line counts. ``summary.json`` and ``page.md`` are written from the lines.
+The folder of videos holds a folder per model, whose videos have the names of the manifest. A stopped bench goes on. It
+tries again what could not be measured; the newest line of a video counts.
 """
 
 import json
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from bdiff.files.whole import write_whole
+from bdiff.files import write_whole
 from bdiff_bench.harness.jobs import append_lines, read_lines
 from bdiff_bench.harness.machine import describe_machine
-from bdiff_bench.lvbench_page import lvbench_parts
-from vde_metrics.named_metrics import check_models, check_names
+from bdiff_bench.harness.result_page import write_page
+from bdiff_bench.harness.statistics import mean_interval
+from bdiff_bench.lvbench.config import LVBenchConfig
+from bdiff_bench.lvbench.page import lvbench_parts
 
-SplitName = Literal["evaluation", "train", "all"]
 RATE = 24.0
-"""Frames per second that metrics are made with where none of them asks."""
+"""Frames per second that metrics are made with if none of them depends on the rate."""
 ONLY_MODEL = "."
-"""The label where the folder of videos is itself the model's."""
-
-DEFAULT_METRICS = {
-    "paper": ("clarity", "motion", "background", "subject"),
-    "released": ("subject-consistency", "background-consistency"),
-}
-"""What is measured if nothing is asked for: under the paper's protocol, what needs no weights."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LVBenchConfig:
-    """What to measure."""
-
-    manifest: Path
-    """The benchmark's videos, as `lvbench.Manifest` reads them."""
-    videos: Path
-    """A folder per model, or the videos of one model."""
-    out: Path
-    """Folder of the lines, the summary and the page."""
-    protocol: Literal["paper", "released"] = "paper"
-    """Which definition of drift; a folder holds one."""
-    metrics: tuple[str, ...] = ()
-    """Metrics of VDE, by the names that `vde` knows; none: those of `DEFAULT_METRICS`."""
-    plain: tuple[str, ...] = ()
-    """VBench's metrics of whole videos, by the names that `vde` knows."""
-    models: Mapping[str, str] = field(default_factory=dict)
-    """Weights by role."""
-    num_chunks: int = 10
-    """Chunks of equal length; the errors grow with their number, so tables compare at the same one."""
-    split: SplitName = "evaluation"
-    """Which part of the manifest."""
-    seed: int = 0
-    """Of the split."""
-    device: str = "cpu"
-    """Where models run."""
-
-    def __post_init__(self) -> None:
-        if not self.metrics:
-            object.__setattr__(self, "metrics", DEFAULT_METRICS[self.protocol])
-        check_names(self.metrics, self.protocol)
-        check_names(self.plain, "released")
-        check_models(self.models, (*self.metrics, *self.plain))
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What must be the same for lines to belong together."""
-        found = {key: getattr(self, key) for key in ("protocol", "metrics", "plain", "num_chunks")}
-        return json.loads(json.dumps(found | {"models": dict(self.models), "videos": str(self.videos.resolve())}))
+"""Label of the model if the folder of videos is the model's own."""
+NUM_DRAWS = 10_000
+"""Bootstrap samples, as many as `vde` takes, so that both give the same intervals."""
 
 
 def bench_lvbench(config: LVBenchConfig, *, on_video: Callable[[int, int], None] | None = None) -> dict[str, Any]:
@@ -82,35 +37,35 @@ def bench_lvbench(config: LVBenchConfig, *, on_video: Callable[[int, int], None]
             cannot use the device.
     """
     jobs, missing = find_videos(config)
-    meter = _Meter(config)
+    measurer = _Measurer(config)
     path = config.out / "videos.jsonl"
     lines = {(line["method"], line["video"]): line for line in _checked_lines(read_lines(path), config)}  # the newest
     done = {key for key, line in lines.items() if line["problem"] is None}  # a damaged file may have been replaced
     left = [job for job in jobs if (job.method, job.video) not in done]
-    for number, line in enumerate(append_lines(path, _measured(left, meter)), 1):
+    for number, line in enumerate(append_lines(path, _measured(left, measurer)), 1):
         lines[line["method"], line["video"]] = line
         if on_video is not None:
             on_video(len(jobs) - len(left) + number, len(jobs))
     summary = summarise([lines[job.method, job.video] for job in jobs], config, missing)
     write_whole(config.out / "summary.json", json.dumps(summary, indent=2) + "\n")
-    write_whole(config.out / "page.md", "\n\n".join(lvbench_parts(summary)) + "\n")
+    write_page(config.out / "page.md", lvbench_parts(summary), title="LV-Bench")
     return summary
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Job:
+class LVBenchVideo:
     """One video of one model."""
 
     method: str
     """The model's folder."""
     video: str
-    """As the manifest names it."""
+    """Its name in the manifest."""
     path: Path
-    """Where it lies."""
+    """Its file."""
 
 
-def find_videos(config: LVBenchConfig) -> tuple[list[Job], dict[str, list[str]]]:
-    """The videos that are there, and by model the ones that are not."""
+def find_videos(config: LVBenchConfig) -> tuple[list[LVBenchVideo], dict[str, list[str]]]:
+    """The videos that are there, and by model the names of missing ones."""
     from lvbench import Manifest
 
     manifest = Manifest.load(config.manifest)
@@ -130,7 +85,7 @@ def find_videos(config: LVBenchConfig) -> tuple[list[Job], dict[str, list[str]]]
     for method, folder in folders.items():
         found = {entry.video: folder / entry.video for entry in entries}
         there = [entry for entry in entries if found[entry.video].is_file()]
-        jobs += [Job(method=method, video=entry.video, path=found[entry.video]) for entry in there]
+        jobs += [LVBenchVideo(method=method, video=entry.video, path=found[entry.video]) for entry in there]
         if there:
             missing[method] = [entry.video for entry in entries if entry not in there]
     if not jobs:
@@ -151,31 +106,30 @@ def _checked_lines(lines: list[dict[str, Any]], config: LVBenchConfig) -> list[d
     return lines
 
 
-def _measured(jobs: Sequence[Job], meter: "_Meter") -> Iterator[dict[str, Any]]:
+def _measured(jobs: Sequence[LVBenchVideo], measurer: "_Measurer") -> Iterator[dict[str, Any]]:
     for job in jobs:
         try:
-            found = {**meter.measure(job), "problem": None}
-        except ValueError as error:  # of this video; the others are measured
+            found = {**measurer.measure(job), "problem": None}
+        except ValueError as error:  # this video cannot be measured; the others can
             found = {"report": None, "plain": {}, "problem": str(error)}
-        yield {"method": job.method, "video": job.video, "identity": meter.config.identity, **found}
+        yield {"method": job.method, "video": job.video, "identity": measurer.config.identity, **found}
 
 
-class _Meter:
-    """Measures videos one after the other; models are loaded once."""
+class _Measurer:
+    """Measures videos one after the other, with models that are loaded once."""
 
     def __init__(self, config: LVBenchConfig) -> None:
         self.config = config
         self._made: dict[tuple[Any, ...], list[Any]] = {}
         for names in (config.metrics, config.plain):
-            self._named(names, fps=RATE)  # what is wrong with weights or device is wrong for every video
+            self._named(names, fps=RATE)  # so that bad weights or a bad device stop the bench before the first video
 
-    def measure(self, job: Job) -> dict[str, Any]:
+    def measure(self, job: LVBenchVideo) -> dict[str, Any]:
         """The drift report and VBench's plain scores of a video."""
-        from vde_metrics import measure
-        from vde_metrics.vbench import plain_scores
+        from vde_metrics import measure, vbench
 
         config = self.config
-        cache = config.out / "features" if config.plain else None  # what both look at is computed once
+        cache = config.out / "features" if config.plain else None  # so that both share what they compute
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # infinite errors are in the figures
             report = measure(
@@ -186,11 +140,13 @@ class _Meter:
                 cache=cache,
                 name=job.video,
             )
-        plain = plain_scores(job.path, metrics=self._metrics(config.plain, job), cache=cache) if config.plain else {}
+        plain: Mapping[str, Any] = {}
+        if config.plain:
+            plain = vbench.plain_scores(job.path, metrics=self._metrics(config.plain, job), cache=cache)
         return {"report": report.to_dict(), "plain": plain}
 
-    def _metrics(self, names: tuple[str, ...], job: Job) -> list[Any]:
-        from vde_metrics.video import VideoFile
+    def _metrics(self, names: tuple[str, ...], job: LVBenchVideo) -> list[Any]:
+        from vde_metrics import VideoFile
 
         return self._named(names, fps=VideoFile.probe(job.path).fps if "dynamic-degree" in names else RATE)
 
@@ -207,7 +163,7 @@ class _Meter:
 def summarise(
     lines: Sequence[Mapping[str, Any]], config: LVBenchConfig, missing: Mapping[str, Sequence[str]]
 ) -> dict[str, Any]:
-    """Means over videos with bootstrap intervals, by model."""
+    """Means over videos with intervals, by model."""
     methods = {}
     for method in dict.fromkeys(line["method"] for line in lines):
         own = [line for line in lines if line["method"] == method]
@@ -238,10 +194,9 @@ def summarise(
 
 
 def _mean(values: Sequence[Any]) -> dict[str, Any]:
-    from vde_metrics.comparison import bootstrap_mean
-
     given = [float(value) for value in values]
     if not given or not all(map(math.isfinite, given)):
         return {"mean": "inf" if given else None, "low": None, "high": None}
-    found = bootstrap_mean(given)
-    return {"mean": found.mean, "low": found.low, "high": found.high}
+    if len(given) == 1:  # a single video has no interval
+        return {"mean": given[0], "low": None, "high": None}
+    return {**mean_interval(given, num_draws=NUM_DRAWS)}

@@ -1,12 +1,12 @@
-"""What an ablation answers, as Markdown: every sentence comes of the figures, whichever way they go."""
+"""The answers to readers' questions as Markdown; every sentence follows from the figures."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from bdiff.output.markdown import markdown_table
-from studies.ablation.cells import BASELINE, CELLS, OURS, TRUTH
+from bdiff.output import markdown_table
+from studies.ablation.configurations import BASELINE, CONFIGURATIONS, OURS, TRUTH
 from studies.ablation.figures import CLAIMED, MEASURES
-from studies.ablation.questions import (
+from studies.ablation.reader_questions import (
     ALL_TOKENS,
     CACHE,
     CHUNK_MEASURES,
@@ -15,7 +15,7 @@ from studies.ablation.questions import (
     PLACE_MEASURES,
     SPARSE,
     SWAPS,
-    compared_cells,
+    compared_configurations,
     phase_chunks,
 )
 from studies.ablation.tables import difference_text, direction, interval_text
@@ -42,13 +42,13 @@ def questions_parts(summary: Mapping[str, Any], *, pictures: Mapping[str, str]) 
     """Paragraphs, tables and plots of the questions.
 
     Args:
-        summary: What `bench_ablation` returns.
+        summary: The summary that `run_ablation` returns.
         pictures: Links of plots, by the names that `draw_questions` gives them.
     """
     stories = summary["stories"]
     return [
-        f"Intervals are bootstrap 95% over {stories} stories, differences paired by story on the seeds that both cells "
-        "have; bold where the interval leaves 0 out. *Lower* and *higher* are said of those alone.",
+        f"Intervals are bootstrap 95% over {stories} stories, differences paired by story on the seeds that both "
+        "have; bold where the interval leaves 0 out. Only those are called *lower* or *higher*.",
         "## Which matters more, the cache or the losses?",
         *_swaps(summary),
         *_picture(pictures, "swaps", "Differences of one swap at a time"),
@@ -57,7 +57,7 @@ def questions_parts(summary: Mapping[str, Any], *, pictures: Mapping[str, str]) 
         "## What do sparse tokens keep, and what time do they save?",
         *_tokens(summary),
         *_picture(pictures, "kept", "Share of tokens kept by layer"),
-        "## How do films change from chunk to chunk?",
+        "## How do videos change from chunk to chunk?",
         *_phases(summary),
         *_picture(pictures, "phases", "Early, middle and late chunks"),
         "## What happens where a place is new?",
@@ -71,7 +71,7 @@ def _picture(pictures: Mapping[str, str], name: str, alt: str) -> Iterator[str]:
 
 
 def _absent(summary: Mapping[str, Any], labels: Sequence[str]) -> str | None:
-    """A sentence that names the cells that are not there; None if all are."""
+    """A sentence that names the configurations that are not there; None if all are."""
     absent = [f"`{label}`" for label in labels if label not in summary["cells"]]
     return f"**Not measured yet**: {', '.join(absent)}." if absent else None
 
@@ -81,7 +81,7 @@ def _swaps(summary: Mapping[str, Any]) -> Iterator[str]:
     labels = (BASELINE, CACHE, LOSSES, OURS)
     yield (
         f"`{BASELINE}` has neither the semantic sparse cache nor Block Forcing, `{OURS}` has both, `{CACHE}` the cache "
-        f"alone and `{LOSSES}` the losses alone. So a swap of one at a time is a difference of two of these cells."
+        f"alone and `{LOSSES}` the losses alone. So the effect of one swap is a difference of two of these."
     )
     if absent := _absent(summary, labels):
         yield absent
@@ -104,7 +104,7 @@ def _swaps(summary: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _which(by_measure: Mapping[str, Figure], stories: int) -> str:
-    """Which swap alone gives less, measure by measure."""
+    """The sentence that says which swap alone gives less, measure by measure."""
     found: dict[str, list[str]] = {"lower": [], "higher": [], "open": []}
     for name in CLAIMED:
         found[direction(by_measure[name], stories)].append(MEASURES[name].title)
@@ -118,51 +118,54 @@ def _which(by_measure: Mapping[str, Figure], stories: int) -> str:
 
 
 def _gamma(summary: Mapping[str, Any]) -> Iterator[str]:
-    cells, stories = summary["cells"], summary["stories"]
+    configurations, stories = summary["cells"], summary["stories"]
     if absent := _absent(summary, (*_GAMMAS, OURS)):
         yield absent
-    there = [label for label in (*_GAMMAS, OURS) if label in cells]
-    if not any(label in cells for label in _GAMMAS):
+    there = [label for label in (*_GAMMAS, OURS) if label in configurations]
+    if not any(label in configurations for label in _GAMMAS):
         return
     yield markdown_table(
         ["gamma", *(measure.title for measure in MEASURES.values())],
         [
-            [f"{CELLS[label].gamma:g}", *(interval_text(cells[label]["measures"].get(name)) for name in MEASURES)]
+            [
+                f"{CONFIGURATIONS[label].gamma:g}",
+                *(interval_text(configurations[label]["measures"].get(name)) for name in MEASURES),
+            ]
             for label in there
         ],
     )
     for label in there:
-        if against := cells[label].get("against_ours"):
+        if against := configurations[label].get("against_ours"):
             said = _said({MEASURES[name].title: against.get(name) for name in MEASURES}, stories)
-            yield f"Gamma {CELLS[label].gamma:g} in place of {CELLS[OURS].gamma:g}: {said}."
+            yield f"Gamma {CONFIGURATIONS[label].gamma:g} in place of {CONFIGURATIONS[OURS].gamma:g}: {said}."
 
 
 def _tokens(summary: Mapping[str, Any]) -> Iterator[str]:
-    cells, seconds = summary["cells"], summary["questions"]["seconds"]
+    configurations, seconds = summary["cells"], summary["questions"]["seconds"]
     labels = (ALL_TOKENS, *SPARSE)
     yield (
-        f"`{ALL_TOKENS}` is shown all tokens of as many chunks as the sparse cells. The seconds of a free film hold "
-        "its decoding, which is the same in all cells."
+        f"`{ALL_TOKENS}` is shown all tokens of as many chunks as the sparse configurations. The seconds of a free "
+        "video include its decoding, which is the same for all."
     )
     if absent := _absent(summary, labels):
         yield absent
-    there = [label for label in labels if label in cells and cells[label]["kept"]]
+    there = [label for label in labels if label in configurations and configurations[label]["kept"]]
     if not there:
         return
     yield markdown_table(
-        ["cell", "tokens shown", *(f"layer {i}" for i in range(len(cells[there[0]]["kept"])))],
+        ["configuration", "tokens shown", *(f"layer {i}" for i in range(len(configurations[there[0]]["kept"])))],
         [
             [
-                CELLS[label].title,
-                "–" if cells[label]["tokens"] is None else f"{cells[label]['tokens']:.0f}",
-                *(f"{100 * share:.3g}%" for share in cells[label]["kept"]),
+                CONFIGURATIONS[label].title,
+                "–" if configurations[label]["tokens"] is None else f"{configurations[label]['tokens']:.0f}",
+                *(f"{100 * share:.3g}%" for share in configurations[label]["kept"]),
             ]
             for label in there
         ],
     )
     for label in there:
         if label != ALL_TOKENS:
-            yield f"{_kept(label, cells[label]['kept'])} {_time(seconds, label, summary['stories'])}"
+            yield f"{_kept(label, configurations[label]['kept'])} {_time(seconds, label, summary['stories'])}"
 
 
 def _kept(label: str, kept: Sequence[float]) -> str:
@@ -177,11 +180,11 @@ def _time(seconds: Mapping[str, Figure], label: str, stories: int) -> str:
     if label not in seconds:
         return f"Its time beside `{ALL_TOKENS}` is not measured yet."
     if (ratio := seconds[label]) is None:
-        return f"Its time is not compared: no seed of it and `{ALL_TOKENS}` was told in turns."
+        return f"Its time is not compared: no seed of it and `{ALL_TOKENS}` was sampled in turns."
     times = f"{interval_text(ratio)} times the seconds of `{ALL_TOKENS}`"
     if stories < 2 or ratio["low"] <= 1 <= ratio["high"]:
-        return f"A free film takes {times}: no saving is shown."
-    return f"A free film takes {times}: {'less' if ratio['high'] < 1 else '**more**'}."
+        return f"A free video takes {times}: no saving is shown."
+    return f"A free video takes {times}: {'less' if ratio['high'] < 1 else '**more**'}."
 
 
 def _phases(summary: Mapping[str, Any]) -> Iterator[str]:
@@ -194,14 +197,14 @@ def _phases(summary: Mapping[str, Any]) -> Iterator[str]:
     spans = [f"{phase} {of[0]} to {of[-1]}" for phase, of in chunks.items() if of]
     yield (
         f"Means over chunks ({', '.join(spans)}; chunk 0 is given). Recall counts places that were last seen beyond "
-        "the window, so that a film has none of them at first."
+        "the window, so that a video has none of them at first."
     )
     yield markdown_table(
-        ["measure", "cell", *PHASES],
+        ["measure", "configuration", *PHASES],
         [
             [measure.title, _title(label), *(interval_text(found[label][name][phase]) for phase in PHASES)]
             for name, measure in CHUNK_MEASURES.items()
-            for label in compared_cells(found)
+            for label in compared_configurations(found)
             if any(found[label][name][phase] for phase in PHASES)
         ],
     )
@@ -250,7 +253,7 @@ def _places(summary: Mapping[str, Any]) -> Iterator[str]:
         ]
         for label, by in found.items()
     ]
-    yield markdown_table(["cell", *heads], rows)
+    yield markdown_table(["configuration", *heads], rows)
     yield "New places against returns:\n\n" + _bullets(
         {label: {_short(name): by[name]["difference"] for name in PLACE_MEASURES} for label, by in found.items()},
         stories,
@@ -258,21 +261,21 @@ def _places(summary: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _bullets(differences: Mapping[str, Mapping[str, Figure]], stories: int) -> str:
-    """What differences show, by label."""
+    """A list of what differences show, by label."""
     return "\n".join(f"- {_title(label)}: {_said(by, stories)}." for label, by in differences.items())
 
 
 def _short(name: str) -> str:
-    """A chunk measure without what it is measured against."""
+    """The title of a chunk measure up to its colon."""
     return CHUNK_MEASURES[name].title.split(":")[0]
 
 
 def _title(label: str) -> str:
-    return "*the true films*" if label == TRUTH else f"`{label}`"
+    return "*the true videos*" if label == TRUTH else f"`{label}`"
 
 
 def _said(differences: Mapping[str, Figure], stories: int) -> str:
-    """What differences show, by title."""
+    """What differences show, in words; ``differences`` are by title."""
     found: dict[str, list[str]] = {"lower": [], "higher": [], "open": []}
     for title, difference in differences.items():
         if difference is not None:

@@ -1,10 +1,11 @@
-"""Per-chunk noise levels, boundary shuffling and denoising grids for block-diffusion video.
+"""Noise for block-diffusion video: levels per chunk, boundary shuffling and denoising grids.
 
-from noisesched import NoiseStream, denoising_grid
-
-noise = NoiseStream((16, 8, 8), 5, seed=7)
-grid = denoising_grid(num_steps=30, shift=5.0)
-latents = noise.chunk(12)  # chunk 12 straight away: no earlier chunk is needed
+Example:
+    >>> from noisesched import NoiseStream, denoising_grid
+    >>> noise = NoiseStream((16, 8, 8), 5, seed=7)
+    >>> grid = denoising_grid(num_steps=30, shift=5.0)
+    >>> noise.chunk(12).shape  # chunk 12 needs no earlier chunk
+    torch.Size([5, 16, 8, 8])
 """
 
 from importlib.metadata import version
@@ -17,7 +18,7 @@ from noisesched.stream import NoiseStream
 
 __version__ = version("noisesched")
 
-__all__ = [  # noqa: RUF022 - grouped by what they are for
+__all__ = [  # noqa: RUF022 - grouped by use
     # training: a noise level per chunk
     "chunk_levels",
     "sample_levels",

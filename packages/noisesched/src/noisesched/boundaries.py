@@ -1,4 +1,4 @@
-"""Local shuffling of noise frames on both sides of every chunk boundary (BlockVid Eqs. 12-13)."""
+"""Shuffling of noise frames on both sides of every chunk boundary (BlockVid Eqs. 12-13)."""
 
 import torch
 from jaxtyping import Float, Int64
@@ -18,16 +18,16 @@ def shuffle_boundaries(
 ) -> Float[Tensor, "chunks frames ..."]:
     """Permute the last `window` frames of every chunk and the first `window` of the next (BlockVid Eqs. 12-13).
 
-    Each side is permuted on its own, each chunk on its own; no frame leaves its chunk. The first chunk keeps its prefix
-    and the last its suffix: there is no boundary there. The permutations of a chunk do not depend on how many chunks
-    there are: one draw from the generator, together with the chunk's index, decides them.
+    Both sides of a boundary are permuted independently, and no frame leaves its chunk. The first chunk keeps its first
+    frames and the last chunk its last ones, because there is no boundary there. The permutations of a chunk depend only
+    on its index and on one draw from the generator, not on the number of chunks.
 
     Args:
         noise: Noise frames of every chunk.
-        window: Shuffle unit s, 0 (no shuffling) to the number of frames in a chunk.
-        generator: Source of the permutations; exactly one number is drawn from it.
-        overlap: Allow 2 * window > frames. The suffix is then shuffled first, the prefix after it, so a frame may
-            wander through both windows.
+        window: Number s of frames that are shuffled on each side: 0 (no shuffling) to the number of frames in a chunk.
+        generator: Source of the permutations. Exactly one number is drawn from it.
+        overlap: Allow 2 * window > frames. Then the last frames are shuffled first and the first frames after them, so
+            a frame may move twice.
 
     Returns:
         A new tensor with the same frames in their new order.
@@ -43,14 +43,22 @@ def shuffle_boundaries(
 
 
 def draw_root(generator: torch.Generator) -> int:
-    """One number that stands for the generator in the keys of all permutations."""
+    """Draw one number from the generator. It is part of the keys of all permutations."""
     return int(torch.randint(2**63 - 1, (), generator=generator, device=generator.device))
 
 
 def boundary_order(
     frames: int, window: int, *, key: tuple[int, ...], prefix: bool, suffix: bool
 ) -> Int64[Tensor, " frames"]:
-    """Source index of every frame of one chunk: suffix shuffled first, then prefix."""
+    """Source index of every frame of one chunk.
+
+    Args:
+        frames: Number of frames in the chunk.
+        window: Number of frames that are shuffled on each side.
+        key: Key of the permutations.
+        prefix: Shuffle the first frames, after the last ones.
+        suffix: Shuffle the last frames.
+    """
     order = torch.arange(frames)
     if suffix:
         order[frames - window :] = order[frames - window :][permutation(derive_key(*key, _SUFFIX), window)]
@@ -60,11 +68,11 @@ def boundary_order(
 
 
 def check_window(window: int, *, frames: int, overlap: bool) -> None:
-    """Raise unless both windows fit into a chunk, side by side or, if overlap is allowed, at all."""
+    """Raise ValueError if a window is longer than a chunk, or if both overlap and that is not allowed."""
     if not 0 <= window <= frames:
         raise ValueError(f"window is {window}; expected 0 to {frames}, the number of frames in a chunk")
     if 2 * window > frames and not overlap:
         raise ValueError(
-            f"window is {window}, but a chunk has {frames} frames: prefix and suffix overlap; "
-            f"use a window of at most {frames // 2}, or overlap=True to shuffle the suffix first and then the prefix"
+            f"window is {window}, but a chunk has {frames} frames: its first and last {window} frames overlap; use a "
+            f"window of at most {frames // 2}, or overlap=True to shuffle the last frames first and then the first ones"
         )

@@ -1,4 +1,4 @@
-"""Random training levels, coupled to the level that the schedule gives each chunk."""
+"""Random levels for training, drawn around the level of each chunk."""
 
 import warnings
 from typing import Literal, get_args
@@ -19,22 +19,23 @@ def sample_levels(
     coupling: Coupling = "shift",
     generator: torch.Generator,
 ) -> Float[Tensor, " {batch_size} num_chunks"]:
-    """Training levels t of every chunk, drawn around the schedule's level of that chunk (BlockVid section 3.5).
+    """Draw training levels t of every chunk around the schedule's level of that chunk (BlockVid section 3.5).
 
-    The paper does not say how a chunk's level enters training. With u uniform in [0, 1) and l the chunk's level:
+    The paper does not say how a chunk's level is used in training. With u uniform in [0, 1) and the chunk's level l:
 
-    - `shift` (default): t = shift_levels(u, l / (1 - l)). The median of t is l, and all of (0, 1) is trained.
-    - `joint`: as `shift`, with one u for all chunks of a video: chunks differ by their schedule only.
-    - `cap`: t = u * l. Levels above l are never trained, although sampling starts every chunk from level 1: warns.
+    - `shift` (default): t = shift_levels(u, l / (1 - l)). The median of t is l, and all levels in (0, 1) are trained.
+    - `joint`: as `shift`, but with one u for all chunks of a video, so chunks differ only by their level l.
+    - `cap`: t = u * l. Levels above l are never trained, although sampling starts from level 1. It gives a warning.
 
     Args:
-        chunk_levels: Level of each chunk, from `chunk_levels`; inside (0, 1) unless the coupling is `cap`.
+        chunk_levels: Level of each chunk, from `chunk_levels`. They lie in (0, 1), or in [0, 1] with `cap`.
         batch_size: Number of videos.
-        coupling: How u and the chunk's level make t.
-        generator: Source of u. It may sit on any device; the levels come back where `chunk_levels` is.
+        coupling: How t is made from u and l.
+        generator: Source of u, on any device.
 
     Returns:
-        Levels in the dtype of `chunk_levels`; a model that takes one level per frame repeats each along its chunk.
+        Levels in the dtype and on the device of `chunk_levels`. A model that takes one level per frame repeats each of
+        them over the frames of its chunk.
     """
     _check(chunk_levels, batch_size, coupling)
     num_chunks = chunk_levels.shape[0]

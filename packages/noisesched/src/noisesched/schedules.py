@@ -1,4 +1,4 @@
-"""Noise levels that grow from chunk to chunk (BlockVid, section 3.5 and appendix A.5)."""
+"""Noise levels that grow with the index of the chunk (BlockVid section 3.5 and appendix A.5)."""
 
 import math
 from typing import Literal, get_args
@@ -21,19 +21,19 @@ def chunk_levels(
 ) -> Float[Tensor, " {num_chunks}"]:
     """Noise level of every chunk of a training video, growing with the chunk index (BlockVid Eqs. 11, 26, 27).
 
-    The paper's index runs from 1 to n over n - 1, which overshoots its own end; we count c = 0..n-1, so that the first
-    chunk gets `level_min` and the last `level_max`, as its text says. A single chunk gets `level_max`.
+    In the paper's formula the index goes from 1 to n and is divided by n - 1, so it exceeds 1. Here c = 0..n-1. The
+    first chunk gets `level_min` and the last `level_max`, as the paper's text says. A single chunk gets `level_max`.
 
     Args:
         num_chunks: Number of chunks n, at least 1.
         schedule: `cosine` (Eq. 11), `linear` (Eq. 26), `sigmoid` (Eq. 27), or `naive`: `level_max` everywhere.
         level_min: Level of the first chunk, in [0, `level_max`].
         level_max: Level of the last chunk, in [`level_min`, 1].
-        steepness: alpha of Eq. 27, positive; only the sigmoid has one.
-        normalize: Stretch the sigmoid so that it reaches both levels; as written in Eq. 27 it stops short of them.
+        steepness: alpha in Eq. 27, positive. Only `sigmoid` uses it.
+        normalize: Scale the sigmoid so that it reaches both levels. Without it, as in Eq. 27, it does not reach them.
 
     Returns:
-        Levels in float64, chunk by chunk.
+        One level per chunk, in float64.
     """
     _check(num_chunks, schedule, level_min, level_max, normalize)
     if num_chunks == 1 or schedule == "naive":

@@ -1,4 +1,4 @@
-"""The noise of an endless video, chunk by chunk, with random access."""
+"""The noise of a video of any length, with random access to its chunks."""
 
 from dataclasses import KW_ONLY, dataclass
 from typing import Literal, get_args
@@ -18,12 +18,14 @@ _BASE_NOISE = 3
 class NoiseStream:
     """Boundary-shuffled noise of a video without a last chunk (BlockVid section 3.5, Eqs. 12-13).
 
-    Every chunk is a pure function of (seed, index), every re-noising draw of (seed, index, step): asking for chunk 500
-    first, twice, or after a restart gives the same frames. Except for the open end, a stream is `shuffle_boundaries` of
-    itself with `window=0`, under a generator seeded with the stream's seed. As there is no last chunk, every suffix is
-    shuffled; the first chunk's prefix is not.
+    The noise of a chunk is a pure function of (seed, index). The noise that is added after a step is a pure function of
+    (seed, index, step). So chunk 500 is the same if it is asked for first, twice, or after a restart.
 
-    Numbers are drawn on the CPU, then moved, so they are the same on every device.
+    The same noise comes from a stream with `window=0` and `shuffle_boundaries`, with a generator of the same seed. Only
+    the end differs: a stream has no last chunk, so the last frames of every chunk are shuffled. The first frames of
+    chunk 0 are not shuffled.
+
+    Numbers are drawn on the CPU and then moved, so they are the same on every device.
     """
 
     frame_shape: tuple[int, ...]
@@ -32,17 +34,17 @@ class NoiseStream:
     """Frames in every chunk, at least 1."""
     _: KW_ONLY
     seed: int
-    """Seed of the whole stream, 0 to 2**64 - 1."""
+    """Seed of the stream, 0 to 2**64 - 1."""
     window: int | None = None
-    """Shuffle unit s; None becomes min(4, frames_per_chunk // 2), 0 shuffles nothing."""
+    """Number s of frames shuffled on each side of a boundary. None: min(4, frames_per_chunk // 2). 0: no shuffling."""
     base: Base = "shared"
-    """`shared`: all chunks start from the same base frames, as in the paper; `fresh`: each has frames of its own."""
+    """`shared`: all chunks have the same frames before shuffling, as in the paper. `fresh`: each has its own."""
     overlap: bool = False
-    """Allow 2 * window > frames_per_chunk: suffix first, then prefix."""
+    """Allow 2 * window > frames_per_chunk. Then the last frames are shuffled first, and the first frames after them."""
     dtype: torch.dtype = torch.float32
-    """Dtype of the noise; the numbers are drawn in float32 and rounded to it."""
+    """Dtype of the noise. Numbers are drawn in float32 and rounded to it."""
     device: torch.device | str = "cpu"
-    """Device that the noise is moved to."""
+    """Device of the noise."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "frame_shape", tuple(self.frame_shape))
@@ -59,14 +61,14 @@ class NoiseStream:
         check_window(window, frames=self.frames_per_chunk, overlap=self.overlap)
 
     def chunk(self, index: int) -> Float[Tensor, "frames ..."]:
-        """Noise that chunk `index` (counted from 0) starts from."""
+        """Noise that chunk `index`, counted from 0, starts from."""
         return self._draw(index, 0)
 
     def step(self, index: int, step: int) -> Float[Tensor, "frames ..."]:
-        """Noise that a sampler which re-noises adds to chunk `index` after its step `step` (both counted from 0).
+        """Noise that a re-noising sampler adds to chunk `index` after its step `step`; both are counted from 0.
 
-        Independent of `chunk(index)` and of every other step. `base` and the shuffling act here in the same way, since
-        in a few-step sampler these draws, not the first one, are most of the noise that a chunk sees.
+        It is independent of `chunk(index)` and of every other step. `base` and the shuffling apply to it in the same
+        way, because in a sampler with few steps it is most of the noise that a chunk gets.
         """
         if step < 0:
             raise ValueError(f"step is {step}; steps are counted from 0")

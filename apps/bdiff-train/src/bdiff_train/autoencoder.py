@@ -1,8 +1,8 @@
-"""Training the small autoencoder on stories, and measuring it.
+"""Training of the small autoencoder on stories or videos, and its evaluation.
 
-Clips are cut at random times from rendered stories. The loss is absolute plus squared error, with a little noise and
-Kullback-Leibler cost on the latents, so that they are smooth enough for a diffusion model. Measured is what sampling
-does: whole held-out stories, encoded and decoded as streams.
+Clips are cut from the stories at random times. The loss is absolute plus squared error. Noise on the latents, and a
+small weight on their Kullback-Leibler divergence from unit noise, make them smooth enough for a diffusion model.
+Evaluations do what sampling does: they encode and decode whole held-out stories chunk by chunk.
 """
 
 import logging
@@ -17,13 +17,13 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
-from bdiff.run.allocator import keep_freed_memory
-from bdiff_core.vae import CausalVAE, VAEConfig, VAEState, save_vae
-from bdiff_core.whole_file import whole_file
-from bdiff_train.data.story_pool import CHUNK, FIRST_CHUNK, HELD_OUT, StoryPool
-from bdiff_train.data.video_pool import VideoPool
+from bdiff.run import keep_freed_memory
+from bdiff_core.files import whole_file
+from bdiff_core.vae import CausalVAE, VAEConfig, save_vae
+from bdiff_train.data.pools import CHUNK, FIRST_CHUNK, FramePool, StoryPool, VideoPool
+from bdiff_train.data.stories import HELD_OUT
 from bdiff_train.data.videos import VideoConfig
-from bdiff_train.engine.config import RunConfig, RunResult, Task
+from bdiff_train.engine.config import Loss, RunConfig, RunResult, Task
 from bdiff_train.engine.distributed import require_one_process
 from bdiff_train.engine.loop import fit
 
@@ -32,53 +32,53 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VAETrainConfig:
-    """A training run of a `CausalVAE` on stories."""
+    """Settings of a training of a `CausalVAE` on stories or videos."""
 
     out: Path
-    """Directory of checkpoint, log, curve, samples and weights."""
+    """Folder of checkpoint, log, curve, samples and weights."""
     minutes: float = 25.0
-    """Time to train, all resumed parts together."""
+    """Time to train, resumed parts included."""
     max_steps: int | None = None
-    """Steps to train; None: as many as fit into the time."""
+    """Steps to train, resumed parts included; None: as many as fit into the time."""
     model: VAEConfig = field(default_factory=VAEConfig)
     """Sizes of the autoencoder."""
     seed: int = 0
-    """Of weights, clips and noise."""
+    """Seed of weights, clips and noise."""
     batch_size: int = 4
-    """Clips a step."""
+    """Number of clips a step."""
     clip_frames: int = 17
-    """Frames a clip, 4n - 3."""
+    """Number of frames of a clip, 4n - 3."""
     num_stories: int = 400
-    """Stories to train on."""
+    """Number of stories to train on."""
     chunks_per_story: int = 10
-    """Chunks of the stories to train on; ten take 2.4 MB of memory."""
+    """Number of chunks of the stories to train on; ten take 2.4 MB of memory."""
     measured_chunks: int = 25
-    """Chunks of the held-out stories, and of those that latent statistics are taken over."""
+    """Number of chunks of held-out stories, and of the stories that latent statistics are taken over."""
     richness: int = 1
-    """Of the stories."""
+    """How much there is to see in the stories, see ``storyworld.render``."""
     videos: VideoConfig | None = None
-    """Videos to train on instead of rendered stories: numbers of stories count takes, which all have
-    `chunks_per_story`; `richness` and `measured_chunks` are unused."""
+    """Videos to train on instead of rendered stories. Then numbers of stories count excerpts, which all have
+    `chunks_per_story` chunks, and `richness` and `measured_chunks` are unused."""
     learning_rate: float = 2e-3
-    """Of AdamW (edges of the network, norms and biases), after warm-up."""
+    """Learning rate of AdamW after warm-up; it trains the outer layers, norms and biases."""
     orthogonal_learning_rate: float = 0.02
-    """Of Muon (everything between)."""
+    """Learning rate of Muon after warm-up; it trains the inner weights."""
     decay: tuple[tuple[float, float], ...] = ((0.4, 0.5), (0.6, 0.25), (0.75, 0.12), (0.87, 0.05), (0.95, 0.02))
-    """(fraction of the run, factor) of the learning rates."""
+    """(fraction of the run, factor): from there on learning rates are multiplied by the factor."""
     square_weight: float = 5.0
-    """Of the squared error beside the absolute one."""
+    """Weight of the squared error beside the absolute one."""
     divergence_weight: float = 1e-4
-    """Of the Kullback-Leibler divergence per latent number."""
+    """Weight of the Kullback-Leibler divergence, a mean over latent numbers."""
     evaluate_stories: int = 4
-    """Held-out stories of evaluations while training."""
+    """Number of held-out stories in evaluations while training."""
     final_stories: int = 32
-    """Held-out stories of the last measurement."""
+    """Number of held-out stories in the last evaluation."""
     principal_stories: int = 16
-    """Training stories over which the linear code to begin with is fitted."""
+    """Number of training stories that the initial linear code is fitted to."""
     statistics_stories: int = 64
-    """Training stories over which latent statistics are taken."""
+    """Number of training stories that latent statistics are taken over."""
     enough: float = math.inf
-    """Stop when evaluations reach this many dB."""
+    """End the training when an evaluation reaches this PSNR in dB."""
 
     def __post_init__(self) -> None:
         shortest = FIRST_CHUNK + CHUNK * (self.chunks_per_story - 1)
@@ -91,27 +91,28 @@ class VAETrainConfig:
 def train_vae(config: VAETrainConfig) -> RunResult:
     """Train an autoencoder, or go on training it, and write ``vae.safetensors`` with its latent statistics.
 
-    Also written: ``log.jsonl``, ``curve.png``, ``samples.png`` (truth above reconstruction) and the checkpoint to go on
-    from.
+    Also written are ``log.jsonl``, ``curve.png``, ``samples.png`` (truth above reconstruction) and the checkpoint to go
+    on from.
 
     Returns:
-        Steps, seconds, and mean and least PSNR in dB over whole held-out stories.
+        Steps, seconds, and the mean and the smallest PSNR in dB of whole held-out stories.
     """
     require_one_process("the autoencoder")
     keep_freed_memory()
     torch.manual_seed(config.seed)
-    vae = CausalVAE(config.model).to(memory_format=torch.channels_last)
-    pool, watched = _pools(config)
+    vae = CausalVAE(config.model)
+    vae.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs leave this argument out
+    pool, whole_stories = _pools(config)
     seeds = range(HELD_OUT, HELD_OUT + config.evaluate_stories)
     first = range(min(config.principal_stories, config.num_stories))
     vae.start_from_principal_components(pool.clips(first, [0] * len(first), length=pool.frames_per_story))
 
-    def loss(model: nn.Module, step: int, generator: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
+    def loss(model: CausalVAE, step: int, generator: torch.Generator) -> Loss:
         return reconstruction_loss(model, draw_clips(pool, config, generator), config=config, generator=generator)
 
-    def evaluate(model: nn.Module) -> Mapping[str, float]:
-        figures = psnr_figures(story_psnr(model, watched, seeds))
-        write_samples(model, watched, seeds, path=config.out / "samples.png")
+    def evaluate(model: CausalVAE) -> Mapping[str, float]:
+        figures = psnr_figures(story_psnr(model, whole_stories, seeds))
+        write_samples(model, whole_stories, seeds, path=config.out / "samples.png")
         logger.info("%s", figures)
         return figures
 
@@ -135,32 +136,33 @@ def train_vae(config: VAETrainConfig) -> RunResult:
         ),
     )
     vae.eval()
-    mean, std = latent_statistics(vae, watched, range(min(config.statistics_stories, config.num_stories)))
+    mean, std = latent_statistics(vae, whole_stories, range(min(config.statistics_stories, config.num_stories)))
     vae.set_latent_statistics(mean, std)
-    vae.set_latent_statistics(mean, std / channel_scales(vae, watched, range(min(4, config.num_stories))))
+    vae.set_latent_statistics(mean, std / channel_scales(vae, whole_stories, range(min(4, config.num_stories))))
     save_vae(vae, config.out / "vae.safetensors", dtype=torch.float16)
-    final = psnr_figures(story_psnr(vae, watched, range(HELD_OUT, HELD_OUT + config.final_stories)))
-    write_samples(vae, watched, seeds, path=config.out / "samples.png")
+    final = psnr_figures(story_psnr(vae, whole_stories, range(HELD_OUT, HELD_OUT + config.final_stories)))
+    write_samples(vae, whole_stories, seeds, path=config.out / "samples.png")
     return RunResult(steps=result.steps, seconds=result.seconds, evaluation=final)
 
 
-def _pools(config: VAETrainConfig) -> tuple[StoryPool, StoryPool]:
-    """What clips are cut from, and what is measured."""
+def _pools(config: VAETrainConfig) -> tuple[FramePool, FramePool]:
+    """Make the pool that clips are cut from, and that of whole stories for evaluations and statistics."""
     if config.videos is not None:
         pool = VideoPool(config.videos, config.chunks_per_story)
         return pool, pool
-    return tuple(StoryPool(n, richness=config.richness) for n in (config.chunks_per_story, config.measured_chunks))
+    clips, whole = (StoryPool(n, richness=config.richness) for n in (config.chunks_per_story, config.measured_chunks))
+    return clips, whole
 
 
 def inner_weights(vae: CausalVAE) -> list[nn.Parameter]:
-    """The weights that Muon trains: all with two or more axes but those that touch pixels or latents."""
+    """List the weights that Muon trains: those of two or more axes that touch neither pixels nor latents."""
     last = f"encoder.{len(vae.encoder) - 1}.", f"decoder.{len(vae.decoder) - 1}."
     outer = ("linear_", "encoder.0.", "decoder.0.", *last)
     return [p for name, p in vae.named_parameters() if p.ndim > 1 and not name.startswith(outer)]
 
 
-def draw_clips(pool: StoryPool, config: VAETrainConfig, generator: torch.Generator) -> Float[Tensor, "b 3 t h w"]:
-    """A batch of clips from random stories at random times; one clip in eight begins with its story."""
+def draw_clips(pool: FramePool, config: VAETrainConfig, generator: torch.Generator) -> Float[Tensor, "b 3 t h w"]:
+    """Draw a batch of clips from random stories at random times; one clip in eight is the start of its story."""
     count, last = config.batch_size, pool.frames_per_story - config.clip_frames
     seeds = torch.randint(config.num_stories, (count,), generator=generator)
     starts = torch.randint(last + 1, (count,), generator=generator)
@@ -170,7 +172,7 @@ def draw_clips(pool: StoryPool, config: VAETrainConfig, generator: torch.Generat
 
 def reconstruction_loss(
     vae: CausalVAE, frames: Float[Tensor, "b 3 t h w"], *, config: VAETrainConfig, generator: torch.Generator
-) -> tuple[Float[Tensor, ""], Mapping[str, float]]:
+) -> Loss:
     """Absolute plus squared error of a noisy reconstruction, plus the divergence of the latents from unit noise."""
     mean, log_variance, _ = vae.posterior(frames)
     noise = torch.randn(mean.shape, generator=generator)
@@ -182,8 +184,8 @@ def reconstruction_loss(
 
 
 @torch.no_grad()
-def story_psnr(vae: CausalVAE, pool: StoryPool, seeds: Sequence[int]) -> Float[Tensor, " stories"]:
-    """PSNR in dB (peak to peak 2) of each whole story, encoded and decoded as a stream of chunks."""
+def story_psnr(vae: CausalVAE, pool: FramePool, seeds: Sequence[int]) -> Float[Tensor, " stories"]:
+    """Compute the PSNR in dB (peak to peak 2) of each whole story, encoded and decoded chunk by chunk."""
     values = []
     for seed in seeds:
         frames = pool.clips([seed], [0], length=pool.frames_per_story)
@@ -193,15 +195,14 @@ def story_psnr(vae: CausalVAE, pool: StoryPool, seeds: Sequence[int]) -> Float[T
 
 
 def psnr_figures(values: Float[Tensor, " stories"]) -> dict[str, float]:
-    """Mean and least of some PSNRs, as figures for the log."""
+    """Compute the mean and the smallest of some PSNRs, as figures for the log."""
     return {"psnr_db": values.mean().item(), "least_psnr_db": values.min().item()}
 
 
 @torch.no_grad()
 def stream(vae: CausalVAE, frames: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b 3 t h w"]:
     """Encode and decode a video chunk by chunk: 17 frames, then 20 at a time."""
-    encoder: VAEState | None = None
-    decoder: VAEState | None = None
+    encoder = decoder = None
     parts = []
     for chunk in frames.split([FIRST_CHUNK, *[CHUNK] * ((frames.shape[2] - FIRST_CHUNK) // CHUNK)], dim=2):
         latents, encoder = vae.encode(chunk, encoder)
@@ -212,29 +213,35 @@ def stream(vae: CausalVAE, frames: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, 
 
 @torch.no_grad()
 def latent_statistics(
-    vae: CausalVAE, pool: StoryPool, seeds: Sequence[int]
+    vae: CausalVAE, pool: FramePool, seeds: Sequence[int]
 ) -> tuple[Float[Tensor, " c"], Float[Tensor, " c"]]:
-    """Mean and standard deviation of each latent channel over whole stories, before normalisation."""
+    """Compute mean and standard deviation of each latent channel over whole stories, before normalisation."""
     total = torch.zeros(2, vae.config.latent_channels, dtype=torch.float64)
     for seed in seeds:
         mean, _, _ = vae.posterior(pool.clips([seed], [0], length=pool.frames_per_story))
         values = mean.double()
         total += torch.stack([values.mean((0, 2, 3, 4)), values.square().mean((0, 2, 3, 4))])
     first, second = total / len(seeds)
-    least = 1e-8  # a channel that never changes must not be divided by nothing
+    least = 1e-8  # a channel that never changes must not be divided by zero
     return first.float(), (second - first.square()).clamp_min(least).sqrt().float()
 
 
 @torch.no_grad()
 def channel_scales(
-    vae: CausalVAE, pool: StoryPool, seeds: Sequence[int], *, disturbance: float = 0.3
+    vae: CausalVAE, pool: FramePool, seeds: Sequence[int], *, disturbance: float = 0.3
 ) -> Float[Tensor, " c"]:
-    """Standard deviations to give the channels of unit-variance latents; their mean square is 1.
+    """Compute standard deviations for the channels of unit-variance latents; their mean square is 1.
 
-    A code that began as principal components spreads what the eye sees very unevenly: three of sixteen channels held
-    nine tenths of it. At equal variance a diffusion model spends itself on the others. The scale is the fourth root of
-    a channel's effect on the pixels, half way to a space in which distance is that of pixels; as noise is the same for
-    all channels, what matters most then also comes out of the noise first.
+    A code that began as principal components holds most of the visible picture in few channels: three of sixteen had
+    nine tenths of it. At equal variance a diffusion model spends its capacity on the others. The scale is the fourth
+    root of a channel's effect on the pixels, half way to a space in which distances are those of pixels. Noise has the
+    same variance in all channels, so what matters most then also emerges from the noise first.
+
+    Args:
+        vae: The autoencoder, with latents of unit variance.
+        pool: The stories.
+        seeds: The stories to measure on.
+        disturbance: Standard deviation of the noise that a channel's effect is measured by.
     """
     effect = torch.zeros(vae.config.latent_channels)
     generator = torch.Generator().manual_seed(0)
@@ -249,8 +256,8 @@ def channel_scales(
     return scale / scale.square().mean().sqrt()
 
 
-def write_samples(vae: CausalVAE, pool: StoryPool, seeds: Sequence[int], *, path: Path, columns: int = 12) -> None:
-    """Write a sheet of frames of some stories as a PNG: truth above reconstruction."""
+def write_samples(vae: CausalVAE, pool: FramePool, seeds: Sequence[int], *, path: Path, columns: int = 12) -> None:
+    """Write frames of some stories as a PNG: truth above reconstruction."""
     rows = []
     for seed in seeds:
         frames = pool.clips([seed], [0], length=pool.frames_per_story)

@@ -1,17 +1,15 @@
 """Commands that train: `bdiff train ...`."""
 
 import math
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from bdiff import defaults
-from bdiff.cli.terminal import PATH, NamedPath, Positive, given, num_chunks, output_folder, say
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from bdiff.cli import PATH, NamedPath, Positive, given, num_chunks, output_folder, say
 
 RECIPES = (
     "default",
@@ -25,39 +23,40 @@ RECIPES = (
     "block-self-forcing",
     "distill",
 )
-"""Names of `bdiff_train.transformer.recipes.RECIPES`, which takes seconds to import; a test compares."""
+"""Names of `bdiff_train.transformer.RECIPES`, which takes seconds to import; a test compares."""
 
 
 @click.group("train")
 def train_group() -> None:
     """Train the autoencoder, then the transformer, on rendered stories or on videos.
 
-    A run that is stopped goes on where it was when it is started again with the same --out.
+    A training that was stopped goes on where it was when it is started again with the same --out.
     """
 
 
-def _training_options(command: "Callable") -> "Callable":
-    """What both trainers take; an option left out is the trainer's own default."""
+def _training_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of both trainers; an option that is left out has the trainer's own default."""
     for option in (
-        click.option("--width", type=click.IntRange(16), help="Of pictures of --videos; 64 unless given."),
-        click.option("--height", type=click.IntRange(16), help="Of pictures of --videos; 64 unless given."),
-        click.option("--fps", type=click.IntRange(1), help="Frames a second of --videos; 8 unless given."),
+        click.option("--width", type=click.IntRange(16), help="Width of frames of --videos. Default: 64."),
+        click.option("--height", type=click.IntRange(16), help="Height of frames of --videos. Default: 64."),
+        click.option("--fps", type=click.IntRange(1), help="Frames a second of --videos. Default: 8."),
         click.option(
             "--videos",
             "source",
             type=NamedPath(exists=True),
-            help="Train on these, not on stories: a manifest (.jsonl), or a folder of videos and captions, or of tars.",
+            help="Train on videos, not on stories: a manifest (.jsonl), or a folder of videos and captions, or of tar "
+            "files of both.",
         ),
-        click.option("--learning-rate", type=Positive(10)),
+        click.option("--learning-rate", type=Positive(10), help="Learning rate of AdamW after warm-up."),
         click.option("--richness", type=click.IntRange(0, 2), help="Stories: 0 flat, 1 landmarks, 2 light and camera."),
-        click.option("--num-stories", type=click.IntRange(1), help="Stories to train on."),
-        click.option("--seed", type=click.IntRange(0)),
-        click.option("--max-steps", type=click.IntRange(1), help="Stop after so many steps, however long they take."),
+        click.option("--num-stories", type=click.IntRange(1), help="Number of stories to train on."),
+        click.option("--seed", type=click.IntRange(0), help="Seed of weights, batches and noise. Default: 0."),
+        click.option("--max-steps", type=click.IntRange(1), help="Stop after this many steps, however long they take."),
         click.option(
             "--minutes",
             type=Positive(),
-            help="Stop after so much training, resumed parts together. Default: the recipe's, or no limit with "
-            "--max-steps.",
+            help="Stop after this many minutes of training, resumed parts included. Default: the recipe's, or no limit "
+            "with --max-steps.",
         ),
         click.option("--out", type=PATH, required=True, help="Folder of weights, checkpoint, log and curve."),
     ):
@@ -66,9 +65,9 @@ def _training_options(command: "Callable") -> "Callable":
 
 
 def _settings(options: dict[str, Any], *, unused: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The options that were given, those of videos as one; a number of steps alone is the only end.
+    """Collect the options that were given, those of videos as one; with --max-steps alone there is no time limit.
 
-    `unused` are options that do nothing beside --videos.
+    `unused` are options that have no effect beside --videos.
     """
     found = given(options)
     if "max_steps" in found:
@@ -82,7 +81,7 @@ def _settings(options: dict[str, Any], *, unused: tuple[str, ...] = ()) -> dict[
     for name in ("richness", *unused):
         if name in found:
             option = f"--{name.replace('_', '-')}"
-            raise ValueError(f"{option} is a setting of rendered stories, which --videos takes the place of")
+            raise ValueError(f"{option} is a setting of rendered stories, and --videos replaces them: leave one out")
     from bdiff_train.data.videos import VideoConfig
 
     return {**found, "videos": VideoConfig(**of_videos)}
@@ -90,18 +89,18 @@ def _settings(options: dict[str, Any], *, unused: tuple[str, ...] = ()) -> dict[
 
 @train_group.command("vae")
 @_training_options
-@click.option("--batch-size", type=click.IntRange(1), help="Clips a step.")
-@click.option("--chunks-per-story", type=num_chunks(1), help="Length of the stories, or of takes of --videos.")
+@click.option("--batch-size", type=click.IntRange(1), help="Number of clips a step.")
+@click.option("--chunks-per-story", type=num_chunks(1), help="Chunks of a story, or of an excerpt of --videos.")
 def train_vae_command(**options: Any) -> None:
-    """Train the autoencoder; ends with vae.safetensors."""
+    """Train the autoencoder; it ends with vae.safetensors."""
     from bdiff_train.autoencoder import VAETrainConfig, train_vae
     from bdiff_train.engine.distributed import require_one_process
-    from bdiff_train.engine.folder import check_free, held
+    from bdiff_train.engine.folder import check_free, locked
 
     require_one_process("the autoencoder")
     config = VAETrainConfig(**_settings(options))
     check_free(config.out, "vae.safetensors")
-    with output_folder(config.out), held(config.out):
+    with output_folder(config.out), locked(config.out):
         _report(train_vae(config).evaluation, config.out / "vae.safetensors")
 
 
@@ -112,28 +111,28 @@ def train_vae_command(**options: Any) -> None:
     type=click.Choice(RECIPES),
     default="default",
     show_default=True,
-    help="Whole settings to begin with (functions in bdiff/train/recipes.py); the other options change them.",
+    help="Settings to start from (functions in bdiff_train/transformer/recipes.py); other options change them.",
 )
-@click.option("--vae", type=PATH, required=True, help="What `bdiff train vae` wrote.")
-@click.option("--stories", type=PATH, required=True, help="Folder of encoded films; those missing are made.")
-@click.option("--start-from", type=PATH, help="Transformer folder whose weights to begin with.")
+@click.option("--vae", type=PATH, required=True, help="The autoencoder, as `bdiff train vae` wrote it.")
+@click.option("--stories", type=PATH, required=True, help="Folder of encoded stories; missing ones are made.")
+@click.option("--start-from", type=PATH, help="Folder of a transformer whose weights to start from.")
 @click.option("--policy", type=click.Choice(defaults.POLICIES[:-1]), help="Which past chunks a target sees.")
-@click.option("--chunks-per-story", type=num_chunks(2), help="Length of the stories, or of takes of --videos.")
+@click.option("--chunks-per-story", type=num_chunks(2), help="Chunks of a story, or of an excerpt of --videos.")
 @click.option("--bfloat16", is_flag=True, default=None, help="Matrix products in bfloat16, for CPUs that have them.")
 @click.option("--micro-batches", type=click.IntRange(1), help="Batches a step, accumulated or divided among ranks.")
 @click.option("--activation-checkpointing", is_flag=True, default=None, help="Less memory for a third more work.")
-@click.option("--tensorboard", is_flag=True, default=None, help="Write TensorBoard's events below --out, too.")
+@click.option("--tensorboard", is_flag=True, default=None, help="Also write TensorBoard events below --out.")
 def train_model_command(recipe: str, **options: Any) -> None:
     """Train the transformer; --out becomes a model that `bdiff sample --model` takes.
 
-    With several processes the same command runs under torchrun: torchrun --nproc-per-node 2 -m bdiff train model
+    Under torchrun the same command trains in several processes: torchrun --nproc-per-node 2 -m bdiff train model
     --micro-batches 2 ...
     """
     from dataclasses import replace
 
     from bdiff_core import load_vae
     from bdiff_train.engine.distributed import check_division, is_first
-    from bdiff_train.engine.folder import check_free, held
+    from bdiff_train.engine.folder import check_free, locked
     from bdiff_train.engine.log import require_tensorboard
     from bdiff_train.transformer import recipes
     from bdiff_train.transformer.train import train_model
@@ -144,11 +143,11 @@ def train_model_command(recipe: str, **options: Any) -> None:
     if config.tensorboard:
         require_tensorboard()
     check_free(config.out, "transformer")
-    load_vae(config.vae)  # an unreadable file is to be found out now
+    load_vae(config.vae)  # a file that cannot be read ends the command before stories are encoded
     with ExitStack() as folders:
         if is_first():
             folders.enter_context(output_folder(config.out))
-            folders.enter_context(held(config.out))
+            folders.enter_context(locked(config.out))
             folders.enter_context(output_folder(config.stories))
         result = train_model(config)
     if is_first():

@@ -1,4 +1,4 @@
-"""Storyworld as training data: latents and captions, encoded once and kept as safetensors shards."""
+"""Stories of storyworld as training data: latents and captions, encoded once and kept as safetensors shards."""
 
 import hashlib
 import json
@@ -12,11 +12,14 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 import storyworld
-from bdiff.files.checked import save_whole
+from bdiff.files import save_whole
 from bdiff_core import CausalVAE, TextEncoder
 from kvbank import ExactIndex
 
 STORIES_PER_SHARD = 8
+
+HELD_OUT = 1_000_000
+"""The first seed of held-out stories: those from here on are never trained on."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,34 +27,34 @@ class StorySet:
     """Encoded stories in memory."""
 
     latents: Float[Tensor, "stories t c h w"]
-    """Normalised latents in half precision, chunk after chunk."""
+    """Normalised latents in half precision, the chunks of a story one after another."""
     caption: Int[Tensor, "stories chunks"]
-    """Row of each chunk's caption in ``tokens`` and ``embedding``."""
+    """Row in `tokens` and `embedding` of each chunk's caption."""
     tokens: Float[Tensor, "captions n d"]
-    """Token states of every distinct caption, in half precision."""
+    """Token states of each distinct caption, in half precision."""
     embedding: Float[Tensor, "captions r"]
-    """Retrieval embedding of every distinct caption."""
+    """Retrieval embedding of each distinct caption."""
 
     @property
     def num_chunks(self) -> int:
-        """Chunks in each story."""
+        """Number of chunks in each story."""
         return self.caption.shape[1]
 
     @property
     def frames_per_chunk(self) -> int:
-        """Latent frames in each chunk."""
+        """Number of latent frames in each chunk."""
         return self.latents.shape[1] // self.num_chunks
 
     def similarity(self, story: int, chunk: int) -> list[float]:
-        """Cosine similarity of a chunk's caption to those of all chunks before it."""
+        """Compute the cosine similarity of a chunk's caption to that of each chunk before it."""
         return past_similarity(self.embedding[self.caption[story, : chunk + 1]])
 
 
 def past_similarity(embedding: Float[Tensor, "chunks r"]) -> list[float]:
-    """Cosine similarity of the last chunk's caption to each before it, by the memory's own search.
+    """Compute the cosine similarity of the last chunk's caption to each one before it, by the memory's own search.
 
-    Products of equal rows differ in their last bits, by the place of a row in its matrix; a memory takes equal captions
-    for equal, and ties go to the newest.
+    In a plain matrix product, equal rows give results that differ in the last bits. The memory treats equal captions as
+    equal, and ties go to the newest chunk.
     """
     index = ExactIndex()
     for chunk, row in enumerate(embedding[:-1]):
@@ -69,15 +72,15 @@ def prepare_stories(
     richness: int = 1,
     on_story: Callable[[int], None] = lambda _: None,
 ) -> list[Path]:
-    """Render and encode the stories that ``folder`` does not hold yet; a shard is written whole or not at all.
+    """Render and encode the stories that ``folder`` does not hold yet; a shard appears complete or not at all.
 
     Args:
-        vae: Encodes the frames; shards of different weights have different names.
-        seeds: One a story; they are grouped into shards in the order given.
-        folder: Where the shards lie.
+        vae: The autoencoder. Its weights are part of the names of shards.
+        seeds: The stories; they are grouped into shards in this order.
+        folder: Folder of the shards.
         num_chunks: Chunks of a story.
-        richness: Richness of the world.
-        on_story: Called with the number of stories that are ready.
+        richness: How much there is to see in the stories, see ``storyworld.render``.
+        on_story: Called after each shard with the number of stories that are ready.
 
     Returns:
         The shards, in order.
@@ -95,12 +98,12 @@ def prepare_stories(
 
 
 def load_stories(shards: Sequence[Path], text_encoder: TextEncoder) -> StorySet:
-    """Read shards into memory and encode every distinct caption once."""
+    """Read shards into memory and encode each distinct caption once."""
     latents, captions = [], []
     for shard in shards:
-        film, told = _read_shard(shard)
-        latents.append(film)
-        captions.extend(told)
+        stories, listed = _read_shard(shard)
+        latents.append(stories)
+        captions.extend(listed)
     distinct = sorted({caption for story in captions for caption in story})
     row = {caption: i for i, caption in enumerate(distinct)}
     states = [text_encoder.encode(distinct[i : i + 256]) for i in range(0, len(distinct), 256)]
@@ -117,17 +120,23 @@ def _read_shard(shard: Path) -> tuple[Float[Tensor, "stories t c h w"], list[lis
         with safe_open(shard, framework="pt") as file:
             return file.get_tensor("latents"), json.loads(file.metadata()["captions"])
     except (SafetensorError, ValueError, KeyError, TypeError):
-        raise ValueError(f"{shard} is damaged; delete it, and it is encoded again") from None
+        raise ValueError(f"{shard} is damaged; delete it, and the next run encodes it again") from None
 
 
 def write_shard(latents: Sequence[Float[Tensor, "t c h w"]], captions: Sequence[Sequence[str]], shard: Path) -> None:
-    """Write films of one length, in half precision, and the captions of their chunks; whole or not at all."""
-    stacked = torch.stack([film.half() for film in latents]).contiguous()
-    save_whole(shard, {"latents": stacked}, {"captions": json.dumps([list(film) for film in captions])})
+    """Write a shard, complete or not at all: the latents of some stories in half precision, and their captions.
+
+    Args:
+        latents: One tensor a story, all of one length.
+        captions: The captions of each story's chunks.
+        shard: The file.
+    """
+    stacked = torch.stack([story.half() for story in latents]).contiguous()
+    save_whole(shard, {"latents": stacked}, {"captions": json.dumps([list(story) for story in captions])})
 
 
 def fingerprint(vae: CausalVAE) -> str:
-    """A name for an autoencoder's weights: latents of different ones are not to be mixed."""
+    """Compute a short name of an autoencoder's weights, which keeps latents of different ones apart."""
     digest = hashlib.sha256()
     for value in vae.state_dict().values():
         digest.update(value.float().cpu().contiguous().numpy().tobytes())

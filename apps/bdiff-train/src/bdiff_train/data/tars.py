@@ -1,8 +1,8 @@
 """WebDataset shards: tar files of videos and their captions, read without unpacking.
 
-A sample is a video and its captions in a file of the same name, ``000017.mp4`` and ``000017.json``, ``000017.txt``,
-``000017.srt`` or ``000017.vtt``. In a manifest it is called ``shard-000.tar/000017.mp4``. Names that begin with a point
-are left out.
+A sample is a video and a file of captions with the same name: ``000017.mp4``, and ``000017.json``, ``000017.txt``,
+``000017.srt`` or ``000017.vtt``. A manifest calls it ``shard-000.tar/000017.mp4``. Names that begin with a dot are
+ignored.
 """
 
 import tarfile
@@ -16,12 +16,12 @@ from typing import IO
 from lvbench import CaptionedChunk, Manifest, ManifestEntry, read_captions
 
 SUFFIXES = (".mp4", ".mkv", ".webm", ".mov")
-"""Endings of the names of videos."""
+"""Suffixes of videos."""
 _CAPTIONS = (".json", ".txt", ".srt", ".vtt")
 
 
 def read_tars(folder: Path) -> Manifest:
-    """A manifest of all samples in the tar files of a folder.
+    """List all samples in the tar files of a folder.
 
     Raises:
         FileNotFoundError: If a video has no captions, or there are no videos.
@@ -44,12 +44,12 @@ def read_tars(folder: Path) -> Manifest:
 
 
 def _is_video(name: PurePosixPath) -> bool:
-    """Whether a name is that of a video; systems begin names of their own files with a point."""
+    """Whether a name is that of a video; operating systems give names with a leading dot to files of their own."""
     return name.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in name.parts)
 
 
 def member_opener(path: Path) -> Callable[[], AbstractContextManager[IO[bytes]]] | None:
-    """Opens a video inside a tar; None for one that is a file of its own."""
+    """Return a function that opens a video inside a tar file; None for a video that is a file of its own."""
     shard = next((parent for parent in path.parents if parent.suffix == ".tar" and parent.is_file()), None)
     return None if shard is None else partial(_member, shard, path.relative_to(shard).as_posix())
 
@@ -58,15 +58,19 @@ def member_opener(path: Path) -> Callable[[], AbstractContextManager[IO[bytes]]]
 def _member(shard: Path, name: str) -> Iterator[IO[bytes]]:
     with _opened(shard) as archive:
         found = next((member for member in archive if member.name.removeprefix("./") == name), None)
-        if found is None:
-            raise FileNotFoundError(f"{shard}: holds no {name}")
-        yield archive.extractfile(found)
+        opened = None if found is None else archive.extractfile(found)
+        if opened is None:
+            raise FileNotFoundError(f"{shard}: holds no file {name}")
+        yield opened
 
 
 def _captions(archive: tarfile.TarFile, member: tarfile.TarInfo, shard: Path) -> tuple[CaptionedChunk, ...]:
+    opened = archive.extractfile(member)
+    if opened is None:
+        raise FileNotFoundError(f"{shard}: {member.name} is not a file")
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / PurePosixPath(member.name).name
-        file.write_bytes(archive.extractfile(member).read())
+        file.write_bytes(opened.read())
         try:
             return read_captions(file)
         except ValueError as error:  # names the file
@@ -79,4 +83,4 @@ def _opened(shard: Path) -> Iterator[tarfile.TarFile]:
         with tarfile.open(shard, "r:") as archive:
             yield archive
     except tarfile.ReadError as error:
-        raise ValueError(f"{shard}: no tar file ({error})") from error
+        raise ValueError(f"{shard}: not a tar file ({error})") from error

@@ -1,7 +1,7 @@
-"""One's own videos as training data: cut into takes, and encoded into the same shards as rendered stories.
+"""Your own videos as training data: cut into excerpts, and encoded into the same shards as rendered stories.
 
-A take is so many chunks in a row, each with the caption of its middle; its first frame is compressed in space alone, as
-that of a film. What is left of a video after its last whole take is not used.
+An excerpt is a number of consecutive chunks. Each chunk has the caption of its middle. As in a whole video, the first
+frame of an excerpt is compressed in space alone. What remains of a video after its last whole excerpt is not used.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from vde_metrics import ShownFrame, VideoFile
 logger = logging.getLogger(__name__)
 
 _SAMPLING = "as shown in the middle of a frame's time"
-"""How frames are picked: shards that were made otherwise are made anew."""
+"""How frames are picked. It is part of the names of shards, so shards with frames picked otherwise are made anew."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,16 +33,16 @@ class VideoConfig:
     """Where videos are, and how they are cut."""
 
     source: Path
-    """A manifest of LV-Bench (.jsonl), beside whose videos it lies; a folder of videos, each with its captions in a
-    .json or .txt of its name; or a folder of WebDataset shards, tar files of such pairs."""
+    """A manifest of LV-Bench (.jsonl) in the folder that its videos are in; or a folder of videos, each with a file of
+    captions of the same name; or a folder of WebDataset shards, which are tar files of such pairs."""
     fps: int = 8
     """Frames a second to train on."""
     height: int = 64
-    """Of the pictures: they are scaled to cover it, and cropped around the middle."""
+    """Height of frames in pixels; they are scaled to cover height and width, and cropped around the middle."""
     width: int = 64
-    """The same."""
+    """Width of frames in pixels."""
     latent_frames: int = 5
-    """Of a chunk, four frames each; the first chunk has 3 frames fewer."""
+    """Latent frames of a chunk, four frames each; the first chunk has 3 frames fewer."""
 
     def __post_init__(self) -> None:
         if self.height % 16 or self.width % 16 or min(self.height, self.width, self.fps, self.latent_frames) < 1:
@@ -52,40 +52,43 @@ class VideoConfig:
             )
 
     def chunk_frames(self, num_chunks: int) -> list[int]:
-        """Frames of each chunk of a take."""
+        """Return the number of frames of each chunk of an excerpt."""
         length = 4 * self.latent_frames
         return [length - 3, *[length] * (num_chunks - 1)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Take:
-    """Part of a video; what a rendered story is, but for the truth."""
+class Excerpt:
+    """Part of a video; it has what a rendered story has, except for the truth."""
 
     pixels: UInt8[Tensor, "3 t h w"]
     captions: tuple[str, ...]
-    """One a chunk."""
+    """The caption of each chunk."""
     chunk_frames: tuple[int, ...]
+    """Number of frames of each chunk."""
 
     @property
     def frames(self) -> Float[Tensor, "3 t h w"]:
-        """RGB in [-1, 1]."""
+        """All frames, RGB in [-1, 1]."""
         return self.pixels.float().div_(127.5).sub_(1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VideoSplit:
-    """Videos to train on, and others to look at while training."""
+    """Videos to train on, and others to evaluate on."""
 
     root: Path
+    """Folder that the names of videos are relative to."""
     train: tuple[ManifestEntry, ...]
     held_out: tuple[ManifestEntry, ...]
 
 
 def read_videos(source: Path) -> VideoSplit:
-    """The videos of a manifest or a folder, four fifths of them for training (`Manifest.split`).
+    """List the videos of a manifest or a folder, four fifths of them for training (`Manifest.split`).
 
     Raises:
-        FileNotFoundError: If there is no such thing, a video of the manifest is missing, or one has no captions.
+        FileNotFoundError: If there is no such manifest or folder, a video of the manifest is missing, or a video has
+            no captions.
         ValueError: If captions are not valid, or there are fewer than three videos.
     """
     if source.is_dir() and any(source.glob("[!.]*.tar")):
@@ -112,22 +115,22 @@ def _manifest(source: Path) -> Manifest:
     return manifest
 
 
-def read_takes(
+def read_excerpts(
     root: Path,
     entry: ManifestEntry,
     config: VideoConfig,
     *,
     num_chunks: int,
     on_short: Callable[[str], None] = logger.warning,
-) -> Iterator[Take]:
-    """The takes of a video, one after the other.
+) -> Iterator[Excerpt]:
+    """Read the excerpts of a video, one after the other.
 
     Args:
-        root: The folder that its name begins in.
-        entry: The video.
+        root: The folder that the video's name is relative to.
+        entry: The video and its captions.
         config: How it is cut.
-        num_chunks: Chunks of a take.
-        on_short: Told of a video that is too short for one.
+        num_chunks: Chunks of an excerpt.
+        on_short: Called with a message if the video is too short for one excerpt.
     """
     lengths = config.chunk_frames(num_chunks)
     frames: list[Tensor] = []
@@ -136,19 +139,23 @@ def read_takes(
         frames.append(frame)
         if len(frames) == sum(lengths):
             captions = _captions(entry, start, lengths, config.fps)
-            yield Take(pixels=torch.stack(frames, dim=1), captions=captions, chunk_frames=tuple(lengths))
+            yield Excerpt(pixels=torch.stack(frames, dim=1), captions=captions, chunk_frames=tuple(lengths))
             start += len(frames)
             frames = []
     if start == 0:
         has = f"{entry.video} has {len(frames)} frames at {config.fps} fps"
-        on_short(f"{has}; a take of {num_chunks} chunks needs {sum(lengths)}")
+        on_short(f"{has}; an excerpt of {num_chunks} chunks needs {sum(lengths)}")
 
 
 def settle_short(short: Sequence[str], entries: Sequence[ManifestEntry]) -> None:
-    """Name the videos that are too short, as `read_takes` told of them.
+    """Log a warning for each video that is too short.
+
+    Args:
+        short: The messages that `read_excerpts` handed to its ``on_short``.
+        entries: All videos that were read.
 
     Raises:
-        ValueError: If all are.
+        ValueError: If all videos are too short.
     """
     if len(short) == len(entries):
         raise ValueError(f"none of {len(entries)} videos is long enough: {short[0]}; give a smaller --chunks-per-story")
@@ -165,49 +172,51 @@ def prepare_videos(
     folder: Path,
     num_chunks: int,
 ) -> list[Path]:
-    """Encode the takes of videos that ``folder`` does not hold yet, a shard for each video.
+    """Encode the excerpts of videos that ``folder`` does not hold yet, a shard for each video.
 
     Args:
-        vae: Encodes the frames.
-        root: The folder that the names of videos begin in.
-        entries: The videos.
+        vae: The autoencoder.
+        root: The folder that the names of videos are relative to.
+        entries: The videos and their captions.
         config: How they are cut.
-        folder: Where the shards lie.
-        num_chunks: Chunks of a take.
+        folder: Folder of the shards.
+        num_chunks: Chunks of an excerpt.
 
     Returns:
-        The shards, in order; none for a video without a whole take.
+        The shards, in order; none for a video without a whole excerpt.
 
     Raises:
         ValueError: If no video is long enough.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    shards, short, weights = [], [], fingerprint(vae)
+    shards: list[Path] = []
+    short: list[str] = []
+    weights = fingerprint(vae)
     for entry in entries:
         facts = {**asdict(config), "source": None, "num_chunks": num_chunks, "vae": weights, "sampling": _SAMPLING}
         shard = folder / f"{Path(entry.video).stem}-{_digest(root, entry, facts)}.safetensors"
         if not shard.exists():
-            takes = list(read_takes(root, entry, config, num_chunks=num_chunks, on_short=short.append))
-            if not takes:
+            excerpts = list(read_excerpts(root, entry, config, num_chunks=num_chunks, on_short=short.append))
+            if not excerpts:
                 continue
-            write_shard([_encoded(vae, take) for take in takes], [take.captions for take in takes], shard)
+            write_shard([_encoded(vae, one) for one in excerpts], [one.captions for one in excerpts], shard)
         shards.append(shard)
     settle_short(short, entries)
     return shards
 
 
 @torch.no_grad()
-def _encoded(vae: CausalVAE, take: Take) -> Float[Tensor, "t c h w"]:
-    """Chunk after chunk, so that a long take needs no more memory than a chunk."""
+def _encoded(vae: CausalVAE, excerpt: Excerpt) -> Float[Tensor, "t c h w"]:
+    """Encode an excerpt chunk by chunk, so that a long one needs no more memory than a chunk."""
     state, parts = None, []
-    for chunk in take.pixels.split(list(take.chunk_frames), dim=1):
+    for chunk in excerpt.pixels.split(list(excerpt.chunk_frames), dim=1):
         latents, state = vae.encode(chunk[None].float().div_(127.5).sub_(1), state)
         parts.append(latents[0].transpose(0, 1))
     return torch.cat(parts)
 
 
 def _frames(path: Path, config: VideoConfig) -> Iterator[UInt8[Tensor, "3 h w"]]:
-    """Frames at the wanted rate, as a player shows them."""
+    """Read frames at the configured rate, as a video player shows them."""
 
     def warn(problem: str) -> None:
         logger.warning("%s: %s", path, problem)
@@ -221,7 +230,7 @@ def _frames(path: Path, config: VideoConfig) -> Iterator[UInt8[Tensor, "3 h w"]]
 
 
 def _cropped(shown: ShownFrame, config: VideoConfig) -> UInt8[Tensor, "3 h w"]:
-    """Scaled to cover the picture, and cropped around the middle."""
+    """Scale a frame to cover height and width, and crop it around the middle."""
     scale = max(config.height / shown.height, config.width / shown.width)
     height = max(config.height, round(shown.height * scale))
     width = max(config.width, round(shown.width * scale))
@@ -231,7 +240,7 @@ def _cropped(shown: ShownFrame, config: VideoConfig) -> UInt8[Tensor, "3 h w"]:
 
 
 def _captions(entry: ManifestEntry, start: int, lengths: Sequence[int], fps: int) -> tuple[str, ...]:
-    """The caption at the middle of each chunk; a caption holds until the next one begins."""
+    """Find the caption at the middle of each chunk; a caption holds until the next one begins."""
     found, at = [], start
     for length in lengths:
         middle = (at + length / 2) / fps
@@ -242,7 +251,7 @@ def _captions(entry: ManifestEntry, start: int, lengths: Sequence[int], fps: int
 
 
 def _digest(root: Path, entry: ManifestEntry, facts: dict[str, Any]) -> str:
-    """A name that changes with whatever the shard depends on."""
+    """Compute a digest that changes with all that a shard depends on."""
     video = root / entry.video
     known = {**facts, "entry": asdict(entry), "bytes": video.stat().st_size if video.exists() else None}
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:12]

@@ -1,9 +1,10 @@
-"""What a run is told: its settings, and what is trained."""
+"""Settings of a run, what it trains, and what it reports."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -11,68 +12,73 @@ from torch import Tensor, nn
 
 from bdiff_train.engine.distributed import Sharding
 from bdiff_train.engine.guards import GuardConfig
-from bdiff_train.engine.log import Work
+from bdiff_train.engine.log import Workload
 from bdiff_train.engine.optimizers import Rates
 
-LossFunction = Callable[[nn.Module, int, torch.Generator], tuple[Float[Tensor, ""], Mapping[str, float]]]
-"""``loss(model, step, generator)`` gives the loss of a micro-batch and figures for the log; it draws from the generator
-alone."""
+M = TypeVar("M", bound=nn.Module)
+
+Loss = tuple[Float[Tensor, ""], Mapping[str, float]]
+"""A loss, and figures for the log."""
+
+LossFunction = Callable[[M, int, torch.Generator], Loss]
+"""``loss(model, step, generator)`` gives the loss of a micro-batch; every draw comes from the generator."""
 
 WatchFunction = Callable[[float], bool]
-"""``watch(fraction)`` is told after each step how much of the run is done; True ends it early, to be gone on with."""
+"""``watch(fraction)`` is called after each step with the fraction of the run that is done; True ends the run early,
+with a checkpoint to go on from."""
 
-EvaluateFunction = Callable[[nn.Module], Mapping[str, float]]
-"""``evaluate(model)`` gives figures for the log; the model holds the averaged weights meanwhile."""
+EvaluateFunction = Callable[[M], Mapping[str, float]]
+"""``evaluate(model)`` gives figures for the log; meanwhile the model holds the averaged weights."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunConfig:
-    """How long and how fast to train; what is trained does not matter here."""
+    """Settings of a run: how long and how fast to train. What is trained is in `Task`."""
 
     out: Path
-    """Directory of checkpoint, log and curve."""
+    """Folder of checkpoint, log and curve."""
     minutes: float = math.inf
-    """Time to train, all resumed parts together."""
+    """Time to train, resumed parts included."""
     max_steps: int | None = None
-    """Steps to train, all resumed parts together; None: as many as fit into the time."""
+    """Steps to train, resumed parts included; None: as many as fit into the time."""
     seed: int = 0
-    """Of every draw."""
+    """Seed of all draws."""
     micro_batches: int = 1
-    """Batches that a step averages the gradients of; ranks divide them, and each adds up its own."""
+    """Batches whose gradients a step averages; ranks divide them, and each rank adds up its own."""
     learning_rate: float = 1e-4
-    """Of AdamW, after warm-up."""
+    """Learning rate of AdamW after warm-up."""
     orthogonal_learning_rate: float = 0.02
-    """Of Muon, for the weights that `fit` is told to train so."""
+    """Learning rate of Muon after warm-up, for the weights in `Task.orthogonal`."""
     orthogonal_dtype: torch.dtype = torch.float32
-    """Of Muon's iteration."""
+    """Number type of Muon's iteration."""
     rates: Rates = ()
     """Factors of AdamW's learning rate for parts of the model, by the beginning of parameter names."""
     decay: tuple[tuple[float, float], ...] = ((0.5, 0.5),)
-    """(fraction of the run, factor): from there on learning rates are this factor of the first ones."""
+    """(fraction of the run, factor): from there on learning rates are multiplied by the factor."""
     warmup_steps: int = 100
     """Steps of linear warm-up."""
     weight_decay: float = 1e-4
-    """Of AdamW, on weights of two or more axes."""
+    """Weight decay of AdamW, on weights of two or more axes."""
     betas: tuple[float, float] = (0.9, 0.99)
-    """Of AdamW."""
+    """Decay rates of AdamW's moments."""
     clip_norm: float = 1.0
     """Largest norm of the gradient."""
     ema_decay: float = 0.999
-    """Of the averaged weights; shorter in the first steps."""
+    """Decay of the averaged weights; smaller in the first steps."""
     guard: GuardConfig = field(default_factory=GuardConfig)
     """Which steps are refused."""
     sharding: Sharding = "whole"
     """How several ranks split the model."""
     checkpoint_minutes: float = 3.0
-    """Between checkpoints; 0: after every step."""
+    """Training time between checkpoints; 0: after every step."""
     evaluate_minutes: float = 3.0
-    """Between evaluations, which also happen at the end."""
+    """Training time between evaluations; there is one at the end, too."""
     log_steps: int = 20
     """Steps that a line of the log averages."""
     tensorboard: bool = False
-    """Write the log as TensorBoard's events, too."""
-    work: Work | None = None
-    """What a micro-batch comes to; with it the log tells throughput."""
+    """Also write the log as TensorBoard events."""
+    workload: Workload | None = None
+    """What a micro-batch costs; with it the log has throughput."""
 
     def __post_init__(self) -> None:
         if math.isinf(self.minutes) and self.max_steps is None:
@@ -89,7 +95,12 @@ class RunConfig:
             raise ValueError(f"micro_batches is {self.micro_batches}; expected at least 1")
 
     def rate_factor(self, step: int, progress: float) -> float:
-        """Factor of learning rates in a step when this fraction of the run is done: warm-up, then stepwise decay."""
+        """Compute the factor of learning rates in a step: linear warm-up, then stepwise decay.
+
+        Args:
+            step: the step.
+            progress: fraction of the run that is done.
+        """
         factor = 1.0
         for fraction, value in self.decay:
             factor = value if progress >= fraction else factor
@@ -101,9 +112,9 @@ class RunResult:
     """What `fit` reports."""
 
     steps: int
-    """Done in all."""
+    """Steps done, resumed parts included."""
     seconds: float
-    """Trained in all, resumed parts together."""
+    """Seconds trained, resumed parts included."""
     evaluation: dict[str, float] = field(default_factory=dict)
     """Figures of the last evaluation."""
     finished: bool = True
@@ -111,22 +122,24 @@ class RunResult:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Task:
-    """What is trained: everything that `fit` does not know of itself."""
+class Task(Generic[M]):
+    """What is trained, and how its loss is computed."""
 
-    loss: LossFunction
-    """Of a micro-batch."""
-    evaluate: EvaluateFunction | None = None
-    """Figures for the log, now and then."""
+    loss: LossFunction[M]
+    """Computes the loss of a micro-batch."""
+    evaluate: EvaluateFunction[M] | None = None
+    """Computes figures for the log, now and then."""
     good_enough: Callable[[Mapping[str, float]], bool] | None = None
-    """Stops the run early when it says so of the figures of an evaluation."""
+    """Gets the figures of each evaluation; True ends the run."""
     orthogonal: Sequence[nn.Parameter] = ()
     """Weights to train with `Muon` instead of AdamW."""
     part: Callable[[int], str] = lambda step: ""
-    """Which part of the model a step trains, by the beginning of parameter names; gradients of others are dropped."""
+    """The part of the model that a step trains, by the beginning of parameter names; other gradients are dropped."""
     draws: Callable[[int], int] = lambda step: step
-    """By which number a step draws: where parts take turns, each may count its own steps."""
+    """The number that seeds a step's draws: where parts take turns, each may count its own steps."""
     watch: WatchFunction | None = None
-    """In place of a progress bar; on the first rank, whose word counts."""
+    """Called after each step in place of a progress bar. The first rank calls it, and its answer counts for all."""
     batch_name: Callable[[int, torch.Generator], Mapping[str, object]] = lambda step, generator: {}
-    """What a micro-batch consists of, for people; given what `loss` is given, it draws what `loss` draws."""
+    """Names the contents of a micro-batch for people. It gets what `loss` gets, and draws what `loss` draws."""
+    old_names: Mapping[str, str] = field(default_factory=dict)
+    """Beginnings of parameter names in checkpoints of older versions, and what they are now."""

@@ -1,7 +1,8 @@
 """The processes of a run: one, or those that torchrun started, among which FSDP2 splits the model.
 
-A step consists of micro-batches that are functions of (seed, step, number). Ranks divide them; a rank with several adds
-their gradients up. So a run on two ranks is the run on one, but for rounding, and may go on with any number of ranks.
+A step consists of micro-batches that are functions of (seed, step, number). Ranks divide them, and a rank with several
+adds up their gradients. So a run on two ranks is the run on one, up to rounding, and may go on with any number of
+ranks.
 """
 
 import copy
@@ -18,31 +19,31 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, Replicate
 
-_PATIENCE = timedelta(hours=6)
-"""Ranks wait so long for each other: the first one alone encodes stories and draws previews."""
+_TIMEOUT = timedelta(hours=6)
+"""How long ranks wait for each other: the first one alone encodes stories and draws previews."""
 
-_FAREWELL = 0.2
-"""Seconds for gloo's threads to let go of their last tensors, before the process may end.
+_EXIT_SECONDS = 0.2
+"""Time for gloo's threads to release their last tensors before the process may end.
 
-To let go of a tensor that Python knows takes the interpreter's lock. A thread that asks an ending interpreter for it
-aborts the process (before Python 3.14), and to destroy the group does not end its threads."""
+To release a tensor that Python knows, a thread takes the interpreter's lock. Before Python 3.14, a thread that asks an
+interpreter for its lock while it shuts down aborts the process, and destroying the group does not end its threads."""
 
 Sharding = Literal["blocks", "whole"]
-"""`blocks`: each module of a `ModuleList` is gathered when it runs, and freed after it; the loss may call the model's
+"""`blocks`: each module of a `ModuleList` is gathered when it runs and freed after it; the loss may call the model's
 `forward` alone. `whole`: all parameters are gathered for the length of a micro-batch, so the loss may call any method;
 gradients, averages and the optimizer's states are split all the same."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ranks:
-    """Which of how many processes this is."""
+    """The number of processes, and which of them this is."""
 
     index: int = 0
     count: int = 1
 
     @classmethod
     def current(cls) -> "Ranks":
-        """Of the process group, if there is one."""
+        """The ranks of the process group, if there is one; otherwise a single one."""
         if not (dist.is_available() and dist.is_initialized()):
             return cls()
         return cls(index=dist.get_rank(), count=dist.get_world_size())
@@ -53,17 +54,17 @@ class Ranks:
         return self.index == 0
 
     def total(self, values: Tensor) -> Tensor:
-        """The sum over all ranks, the same on each."""
+        """Return the sum over all ranks, the same on each."""
         if self.count > 1:
             dist.all_reduce(values)
         return values
 
     def agreed(self, seconds: float) -> float:
-        """The first rank's number: its clock decides for all when something is due."""
+        """Return the first rank's number: its clock decides for all ranks when something is due."""
         return self.total(torch.tensor(seconds if self.is_first else 0.0, dtype=torch.float64)).item()
 
     def from_first(self, value: Any) -> Any:
-        """The first rank's value."""
+        """Return the first rank's value."""
         if self.count == 1:
             return value
         box = [value]
@@ -71,23 +72,23 @@ class Ranks:
         return box[0]
 
     def wait(self) -> None:
-        """Until all ranks are here."""
+        """Wait until all ranks are here."""
         if self.count > 1:
             dist.barrier()
 
 
 @contextmanager
 def torchrun() -> Iterator[Ranks]:
-    """The ranks that torchrun started, as long as this lasts; without torchrun a single one."""
-    if _processes() == 1:
+    """Join the processes that torchrun started, and leave them at the end; without torchrun, give a single rank."""
+    if _num_processes() == 1:
         yield Ranks()
         return
-    dist.init_process_group("gloo", timeout=_PATIENCE)
+    dist.init_process_group("gloo", timeout=_TIMEOUT)
     try:
         yield Ranks.current()
     finally:
         dist.destroy_process_group()
-        time.sleep(_FAREWELL)
+        time.sleep(_EXIT_SECONDS)
 
 
 def require_one_process(what: str) -> None:
@@ -96,19 +97,19 @@ def require_one_process(what: str) -> None:
     Raises:
         ValueError: If torchrun started several processes.
     """
-    if _processes() > 1:
+    if _num_processes() > 1:
         raise ValueError(
-            f"{what} trains in one process, and torchrun started {_processes()}: run the command without it"
+            f"{what} trains in one process, and torchrun started {_num_processes()}: run the command without it"
         )
 
 
 def check_division(micro_batches: int) -> None:
-    """Refuse micro-batches that the processes cannot share evenly.
+    """Refuse a number of micro-batches that the processes cannot share evenly.
 
     Raises:
-        ValueError: If their number is no multiple of that of the processes.
+        ValueError: If it is no multiple of the number of processes.
     """
-    count = Ranks.current().count if dist.is_initialized() else _processes()
+    count = Ranks.current().count if dist.is_initialized() else _num_processes()
     if micro_batches % count:
         raise ValueError(
             f"micro_batches is {micro_batches}; {count} ranks divide them, so it must be a multiple of {count}"
@@ -120,14 +121,19 @@ def is_first() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
-def _processes() -> int:
+def _num_processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-class Trainee(nn.Module):
-    """A model in training. On one rank it is the model itself, on several a copy that is split among them.
+class DistributedModel(nn.Module):
+    """A model in training. On one rank it holds the model itself, on several a copy that is split among them.
 
-    Its `forward` is whatever is to be computed with the model: only in there is all of it at hand.
+    Its `forward` runs any function of the model: only inside it are all parameters at hand.
+
+    Args:
+        model: the model to train.
+        ranks: the processes that train it.
+        sharding: how they split it.
     """
 
     def __init__(self, model: nn.Module, ranks: Ranks, *, sharding: Sharding) -> None:
@@ -138,12 +144,14 @@ class Trainee(nn.Module):
             self._split(sharding)
 
     def forward(self, compute: Callable[..., Any], *arguments: Any) -> Any:
-        """``compute(model, *arguments)``."""
+        """Return ``compute(model, *arguments)``."""
         return compute(self.model, *arguments)
 
     def exchange_gradients(self, now: bool) -> None:
-        """Whether the next backward pass is the step's last, after which ranks average their gradients."""
-        if self._ranks.count > 1:
+        """Say whether the next backward pass is the step's last, after which ranks average their gradients."""
+        from torch.distributed.fsdp import FSDPModule
+
+        if isinstance(self, FSDPModule):
             self.set_requires_gradient_sync(now)
 
     def _split(self, sharding: Sharding) -> None:
@@ -158,18 +166,18 @@ class Trainee(nn.Module):
         fully_shard(self, mesh=mesh)
 
 
-def own_part(x: Tensor) -> Tensor:
-    """What this rank holds of a tensor; writing to it writes to the tensor."""
+def local_part(x: Tensor) -> Tensor:
+    """Return the part of a tensor that this rank holds; writing to it writes to the tensor."""
     return x.to_local() if isinstance(x, DTensor) else x
 
 
-def whole(x: Tensor) -> Tensor:
-    """The tensor with the parts of all ranks, which must all ask for it."""
+def full_tensor(x: Tensor) -> Tensor:
+    """Return the tensor with the parts of all ranks, which must all call this."""
     return x.full_tensor() if isinstance(x, DTensor) else x
 
 
 def split_like(x: Tensor, like: Tensor) -> Tensor:
-    """A tensor that every rank holds whole, split as another one is."""
+    """Split a tensor that every rank holds in full as another one is split."""
     if not isinstance(like, DTensor):
         return x
     mesh = like.device_mesh

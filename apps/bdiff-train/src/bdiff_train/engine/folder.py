@@ -1,4 +1,4 @@
-"""The folder of a training: nothing else is in it, and one process at a time works there."""
+"""The folder of a training: it holds nothing else, and one process at a time trains there."""
 
 import fcntl
 from collections.abc import Iterator
@@ -9,11 +9,11 @@ _LOCK = "training.lock"
 
 
 def check_free(out: Path, weights: str) -> None:
-    """Refuse a folder that holds something else than a training that can be gone on with.
+    """Refuse a folder that holds something other than a training that can go on.
 
     Args:
         out: The folder; it need not exist.
-        weights: What the training will write, by its name in the folder.
+        weights: Name in the folder of what the training will write.
 
     Raises:
         ValueError: If it holds such weights without a checkpoint, or a run of `bdiff sample`.
@@ -25,11 +25,11 @@ def check_free(out: Path, weights: str) -> None:
 
 
 @contextmanager
-def held(out: Path) -> Iterator[None]:
-    """While no other process trains in a folder.
+def locked(out: Path) -> Iterator[None]:
+    """Keep other processes from training in a folder.
 
     Raises:
-        ValueError: If one does.
+        ValueError: If another process trains there.
     """
     file = out / _LOCK
     with file.open("a") as lock:

@@ -1,4 +1,4 @@
-"""What stops a run: losses and gradients that are not finite, or far from what they were."""
+"""Refuses steps whose loss or gradient is not finite or far above the usual, and says which batches they had."""
 
 import json
 import math
@@ -13,11 +13,11 @@ class GuardConfig:
     """Which steps are refused, and how many of them end a run."""
 
     spike: float = 100.0
-    """A loss or gradient norm so many times the median of the last accepted ones is refused; inf: none is."""
+    """A loss or gradient norm this many times its median over the last accepted steps is refused; inf: never."""
     window: int = 64
-    """Steps of that median; nothing is called a spike before there are so many."""
+    """Number of steps in that median; before there are this many, nothing counts as a spike."""
     bad_steps: int = 20
-    """Refused steps in a row that end the run; 1: the first one does."""
+    """Number of refused steps in a row that ends the run; 1: the first one does."""
 
     def __post_init__(self) -> None:
         if self.spike <= 1 or self.window < 1 or self.bad_steps < 1:
@@ -29,7 +29,7 @@ class GuardConfig:
 
 @dataclass(kw_only=True, slots=True)
 class Guard:
-    """Remembers accepted steps and judges new ones; where parts of a model take turns, each on its own."""
+    """Remembers accepted steps and compares new ones with them; parts that take turns are compared separately."""
 
     config: GuardConfig
     bad: int = 0
@@ -38,7 +38,7 @@ class Guard:
     """Loss and gradient norm of the last accepted steps of each part."""
 
     def complaint(self, part: str, loss: float, norm: float) -> str | None:
-        """What is wrong with a step; None: nothing, and it is remembered."""
+        """Say what is wrong with a step; None: nothing, and the step is remembered."""
         past = self.past.setdefault(part, [])
         wrong = self._wrong(past, loss, norm)
         if wrong is not None:
@@ -69,7 +69,7 @@ class Guard:
 def note_batch(
     file: Path, *, step: int, loss: float, norm: float, why: str, micro_batches: Sequence[Mapping[str, object]]
 ) -> str:
-    """Append a refused step and what it was made of to a file; returns what it was made of, for people."""
+    """Append a refused step and its micro-batches to a file; return the micro-batches as text."""
     line = {"step": step, "loss": repr(loss), "gradient": repr(norm), "why": why, "micro_batches": micro_batches}
     with file.open("a", encoding="utf-8") as lines:
         lines.write(json.dumps(line) + "\n")

@@ -1,4 +1,4 @@
-"""What a run writes down: a line of JSON for some steps, curves, and TensorBoard's events where they are asked for."""
+"""What a run writes down: ``log.jsonl``, its curves, and TensorBoard events on request."""
 
 import json
 import math
@@ -7,36 +7,36 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bdiff.files.whole import write_whole
-from bdiff_core.whole_file import whole_file
+from bdiff.files import write_whole
+from bdiff_core.files import whole_file
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Work:
-    """What a micro-batch comes to, by which the log counts throughput."""
+class Workload:
+    """What a micro-batch costs, from which the log computes throughput."""
 
     tokens: int
-    """That the transformer sees."""
+    """Tokens that pass through the transformer."""
     flops: int | None = None
-    """Operations of forward and backward, those of recomputed activations not counted; None: unknown."""
+    """Operations of forward and backward passes, without recomputed activations; None: unknown."""
     rate: float | None = None
     """Operations a second of this machine in large matrix products."""
 
-    def figures(self, micro_batches: int, seconds: float, *, machines: int = 1) -> dict[str, float]:
-        """Throughput, and the share of the matrix-product rate of all ranks together."""
+    def figures(self, micro_batches: int, seconds: float, *, num_ranks: int = 1) -> dict[str, float]:
+        """Compute throughput, and the share of the matrix-product rate of all ranks together."""
         found = {"tokens_per_second": self.tokens * micro_batches / seconds}
         if self.flops and self.rate:
-            found["matmul_share"] = self.flops * micro_batches / seconds / (self.rate * machines)
+            found["matmul_share"] = self.flops * micro_batches / seconds / (self.rate * num_ranks)
         return found
 
 
 class TrainingLog:
-    """``log.jsonl`` of a run: a line averages some steps, or holds the figures of an evaluation.
+    """``log.jsonl`` of a run: a line holds the means of some steps, or the figures of an evaluation.
 
     Args:
         out: folder of the run.
         silent: write nothing; for ranks other than the first.
-        tensorboard: write events below ``tensorboard/``, too.
+        tensorboard: also write events below ``tensorboard/``.
     """
 
     def __init__(self, out: Path, *, silent: bool = False, tensorboard: bool = False) -> None:
@@ -52,7 +52,7 @@ class TrainingLog:
         return len(self._window)
 
     def begin(self, step: int) -> None:
-        """Forget what a killed run logged after the step at which this one begins; it will be logged again."""
+        """Drop the lines that a killed run logged after the step at which this one begins; they are logged again."""
         if self._silent:
             return
         if self._events is not None:
@@ -65,11 +65,11 @@ class TrainingLog:
         write_whole(self.path, "".join(line + "\n" for line in kept))
 
     def add(self, figures: Mapping[str, float]) -> None:
-        """Figures of a step, for the next line."""
+        """Keep the figures of a step for the next line."""
         self._window.append(dict(figures))
 
     def flush(self, step: int, seconds: float, **more: float) -> None:
-        """Write a line with the means of the steps since the last one; a figure counts where a step has it."""
+        """Write a line with the means since the last one; each figure is averaged over the steps that have it."""
         names = dict.fromkeys(name for entry in self._window for name in entry)
         values = {name: [entry[name] for entry in self._window if name in entry] for name in names}
         self._window.clear()
@@ -88,13 +88,13 @@ class TrainingLog:
                 self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
-        """Write what is still held back."""
+        """Write the events that are still held back."""
         if self._writer is not None:
             self._writer.close()
 
 
 def _step(line: str) -> float:
-    """The step of a line; one that a full disk or a crash cut short is of none."""
+    """Read the step of a line; inf for a line that a full disk or a crash cut short."""
     try:
         return float(json.loads(line)["step"])
     except (ValueError, TypeError, KeyError):
@@ -102,7 +102,7 @@ def _step(line: str) -> float:
 
 
 def plot_log(log: Path, target: Path) -> None:
-    """Draw loss and the figures of evaluations over the steps of a log as a PNG."""
+    """Draw losses and figures of evaluations over the steps of a log as a PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -131,7 +131,7 @@ def plot_log(log: Path, target: Path) -> None:
 
 
 def require_tensorboard() -> Any:
-    """The class that writes TensorBoard's events.
+    """Return the class that writes TensorBoard events.
 
     Raises:
         ValueError: If the package is missing.
@@ -139,5 +139,7 @@ def require_tensorboard() -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        raise ValueError("--tensorboard needs the package tensorboard: pip install 'bdiff[tensorboard]'") from None
+        raise ValueError(
+            "--tensorboard needs the package tensorboard: pip install 'bdiff-train[tensorboard]'"
+        ) from None
     return SummaryWriter

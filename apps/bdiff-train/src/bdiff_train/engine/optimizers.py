@@ -1,7 +1,8 @@
-"""The optimizers of a run: AdamW, and Muon for the matrices that it is told to train so."""
+"""The optimizers of a run: AdamW, and Muon for the matrices that a task names."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,29 +15,29 @@ Rates = tuple[tuple[str, float], ...]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OptimizerConfig:
-    """Learning rates and what else optimizers want to know."""
+    """Learning rates and other settings of the optimizers."""
 
     learning_rate: float
-    """Of AdamW, after warm-up."""
+    """Learning rate of AdamW after warm-up."""
     orthogonal_learning_rate: float
-    """Of Muon."""
+    """Learning rate of Muon after warm-up."""
     orthogonal_dtype: torch.dtype
-    """Of Muon's iteration."""
+    """Number type of Muon's iteration."""
     rates: Rates
-    """Parts of the model whose learning rate under AdamW differs; the rest has factor 1."""
+    """Parts of the model with another learning rate under AdamW; the rest has factor 1."""
     weight_decay: float
-    """Of AdamW, on weights of two or more axes."""
+    """Weight decay of AdamW, on weights of two or more axes."""
     betas: tuple[float, float]
-    """Of AdamW."""
+    """Decay rates of AdamW's moments."""
 
 
 class Optimizers:
-    """The optimizers of a model's parameters, each of which belongs to one of them.
+    """The optimizers of a model; each parameter belongs to one of them.
 
     Args:
-        parameters: by name, in the order of the model.
-        orthogonal: names of those that Muon trains.
-        config: rates and the like.
+        parameters: parameters by name, in the order of the model.
+        orthogonal: names of the parameters that Muon trains.
+        config: learning rates and other settings.
     """
 
     def __init__(
@@ -44,7 +45,8 @@ class Optimizers:
     ) -> None:
         chosen = set(orthogonal)
         others = {name: p for name, p in parameters.items() if name not in chosen}
-        groups, rates = [], []
+        groups: list[dict[str, Any]] = []
+        rates: list[float] = []
         for prefix, factor in (*config.rates, ("", 1.0)):
             part = {name: p for name, p in others.items() if name.startswith(prefix)}
             others = {name: p for name, p in others.items() if name not in part}
@@ -61,7 +63,7 @@ class Optimizers:
             self._rates.append([config.orthogonal_learning_rate])
 
     def step(self, factor: float) -> None:
-        """Apply the gradients, at this factor of the first learning rates; weights without a gradient stay."""
+        """Apply the gradients at this factor of the configured learning rates; weights without a gradient stay."""
         for optimizer, rates in zip(self.all, self._rates, strict=True):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * factor

@@ -1,7 +1,7 @@
-"""Self Forcing as training: a player tells films, a judge is trained beside it, and they take turns.
+"""Losses on the model's own videos: a generator samples, a critic is trained beside it, and they take turns.
 
-Both are parts of one module, `Players`, so that the one loop, its checkpoints and its averages serve them as they
-serve a single model.
+Generator and critic are parts of one module, `GeneratorAndCritic`. So one training loop, with its checkpoints and
+averages, serves both as it serves a single model.
 """
 
 from collections.abc import Mapping
@@ -13,10 +13,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bdiff_core import ChunkDiT
-from bdiff_train.data.stories import StorySet
-from bdiff_train.transformer.batches import Batch, GatherConfig, make_batch
-from bdiff_train.transformer.loss import copies_velocity, fidelity_loss
-from bdiff_train.transformer.rollouts import Film, RolloutConfig, Window, roll_out
+from bdiff_train.engine.config import Loss
+from bdiff_train.transformer.batches import Batch
+from bdiff_train.transformer.loss import fidelity_loss
+from bdiff_train.transformer.rollouts import RolloutConfig, Window
+from bdiff_train.transformer.training_data import TrainingData
 from forcing_losses import (
     VideoDiscriminator,
     discriminator_loss,
@@ -25,206 +26,189 @@ from forcing_losses import (
     gradient_penalty,
     score_identity_loss,
 )
-from kvbank import Policy
 
-Loss = tuple[Float[Tensor, ""], Mapping[str, float]]
+OLD_NAMES: Mapping[str, str] = {"model.": "generator.", "judge.": "critic."}
+"""Beginnings of the names of `GeneratorAndCritic`'s parameters in older checkpoints, and what they are now."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Adversarial:
-    """Self Forcing against a discriminator of whole videos (BlockVid Eq. 1)."""
+class AdversarialConfig:
+    """Settings of Self Forcing against a discriminator of whole videos (BlockVid Eq. 1)."""
 
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
-    """Of the films that are judged."""
+    """Settings of the videos that the discriminator sees."""
     weight: float = 0.05
-    """Of the game in the player's loss; fidelity has `fidelity_weight`."""
+    """Weight of Eq. 1 in the generator's loss; the loss on real videos has `fidelity_weight`."""
     form: Literal["non_saturating", "relativistic"] = "relativistic"
-    """See `forcing_losses.discriminator_loss`."""
+    """Form of Eq. 1, see `forcing_losses.discriminator_loss`."""
     penalty: float = 0.1
-    """Of R1 and R2, each estimated from a random step."""
+    """Weight of R1 and of R2, each estimated from a random step."""
     sigma: float = 0.05
     """Length of that step."""
     width: int = 96
-    """Of the discriminator."""
+    """Width of the discriminator."""
     layers: int = 2
-    """Of the discriminator."""
-    judge_steps: int = 1
-    """Steps of the discriminator before each of the player's."""
-    judge_rate: float = 2.0
-    """Its learning rate, in those of the player."""
+    """Number of layers of the discriminator."""
+    critic_steps: int = 1
+    """Steps of the discriminator before each step of the generator."""
+    critic_rate: float = 2.0
+    """Learning rate of the discriminator, as a multiple of the generator's."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Distillation:
-    """A few-step student of the model that training starts from, by distribution matching or score identity."""
+class DistillationConfig:
+    """Settings of distillation to a student of a few steps, by distribution matching or score identity."""
 
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
-    """Of the student's films; `steps` are what the student will be sampled with."""
+    """Settings of the student's videos; the student will be sampled with their number of steps."""
     weight: float = 1.0
-    """Of the scores in the player's loss."""
+    """Weight of the scores in the student's loss."""
     score: Literal["dmd", "sid"] = "dmd"
     """`distribution_matching_loss` or `score_identity_loss`."""
     guidance: float = 2.0
-    """Of the teacher; the student learns it and is sampled without."""
+    """Guidance of the teacher; the student learns it and is sampled without guidance."""
     copies: int = 2
-    """Noisy copies of the chunk that teacher and critic look at."""
-    judge_steps: int = 4
-    """Steps of the critic before each of the student's."""
-    judge_rate: float = 1.0
-    """Its learning rate, in those of the student."""
+    """Noisy copies of a generated chunk that teacher and critic see."""
+    critic_steps: int = 4
+    """Steps of the critic before each step of the student."""
+    critic_rate: float = 1.0
+    """Learning rate of the critic, as a multiple of the student's."""
 
 
-class Players(nn.Module):
-    """Who is trained, and who judges."""
+class GeneratorAndCritic(nn.Module):
+    """A transformer in training and its critic, as one module.
 
-    def __init__(self, model: ChunkDiT, judge: nn.Module) -> None:
+    Args:
+        generator: the transformer.
+        critic: what its videos are compared by.
+    """
+
+    def __init__(self, generator: ChunkDiT, critic: nn.Module) -> None:
         super().__init__()
-        self.model, self.judge = model, judge
+        self.generator, self.critic = generator, critic
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Stage:
-    """Where films come from and how they are cut into batches."""
+class AdversarialObjective(Protocol):
+    """The losses of generator and critic. Each first draws its window from the `torch.Generator`, then all else."""
 
-    stories: StorySet
-    levels: Float[Tensor, " chunks"]
-    """Noise level of every chunk of a story."""
-    policy: Policy
-    batch: GatherConfig
-    tokens_per_chunk: int
-    bfloat16: bool
-
-    def film(self, model: ChunkDiT, rollout: RolloutConfig, window: Window) -> Film:
-        """What the model makes of a window."""
-        return roll_out(model, self.stories, window, config=rollout, policy=self.policy, bfloat16=self.bfloat16)
-
-    def film_batch(self, film: Film, window: Window, *, given: int, copies: int, generator: torch.Generator) -> Batch:
-        """A gather batch of a generated chunk under the generated past that it saw."""
-        levels = self.levels[window.start : window.start + film.story.num_chunks]
-        plain = replace(
-            self.batch, stories=1, copies=copies, early_share=0.0, text_dropout=0.0, token_drop=0.0, context_noise=0.0
-        )
-        return make_batch(
-            film.story,
-            levels,
-            self.policy,
-            config=plain,
-            tokens_per_chunk=self.tokens_per_chunk,
-            generator=generator,
-            first_target=given,
-        ).to(film.made.device)
-
-    def velocity(self, model: ChunkDiT, batch: Batch) -> Float[Tensor, "b c t_target h w"]:
-        """Of the noisy copies of a batch."""
-        return copies_velocity(model, batch, frames_per_chunk=self.stories.frames_per_chunk, bfloat16=self.bfloat16)
-
-
-class Game(Protocol):
-    """What the trainer asks of either way to judge films. Each first draws its window, then everything else."""
-
-    config: Adversarial | Distillation
-
-    def player_loss(self, players: Players, generator: torch.Generator) -> Loss:
-        """What the player minimises in its steps."""
+    @property
+    def config(self) -> AdversarialConfig | DistillationConfig:
+        """The settings."""
         ...
 
-    def judge_loss(self, players: Players, generator: torch.Generator) -> Loss:
-        """What the judge minimises in its own."""
+    @property
+    def data(self) -> TrainingData:
+        """The stories that roll-outs start from."""
+        ...
+
+    def generator_loss(self, pair: GeneratorAndCritic, generator: torch.Generator) -> Loss:
+        """Compute the loss of a step that trains the generator."""
+        ...
+
+    def critic_loss(self, pair: GeneratorAndCritic, generator: torch.Generator) -> Loss:
+        """Compute the loss of a step that trains the critic."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AdversarialGame:
-    """Against a discriminator that sees real films and the player's."""
+class DiscriminatorObjective:
+    """Self Forcing against a discriminator that sees real videos and the generator's (BlockVid Eq. 1)."""
 
-    config: Adversarial
-    stage: Stage
+    config: AdversarialConfig
+    data: TrainingData
 
     @classmethod
-    def players(cls, model: ChunkDiT, config: Adversarial) -> Players:
-        """The model and a new discriminator."""
-        judge = VideoDiscriminator(model.config.out_channels, width=config.width, num_layers=config.layers)
-        return Players(model, judge)
+    def make_pair(cls, model: ChunkDiT, config: AdversarialConfig) -> GeneratorAndCritic:
+        """Put a model and a new discriminator together."""
+        critic = VideoDiscriminator(model.config.out_channels, width=config.width, num_layers=config.layers)
+        return GeneratorAndCritic(model, critic)
 
-    def player_loss(self, players: Players, generator: torch.Generator) -> Loss:
-        """The generator's side of Eq. 1 on a film."""
-        window = Window.draw(self.stage.stories, self.config.rollout.chunks, generator=generator)
-        film = self.stage.film(players.model, self.config.rollout, window)
-        real = players.judge(film.real) if self.config.form == "relativistic" else None
-        loss = generator_loss(players.judge(film.made), real, form=self.config.form)
-        return loss, {"game": loss.item()}
+    def generator_loss(self, pair: GeneratorAndCritic, generator: torch.Generator) -> Loss:
+        """Compute the generator's side of Eq. 1 on a roll-out."""
+        window = Window.draw(self.data.stories, self.config.rollout.chunks, generator=generator)
+        rollout = self.data.roll_out(pair.generator, self.config.rollout, window)
+        real = pair.critic(rollout.real) if self.config.form == "relativistic" else None
+        loss = generator_loss(pair.critic(rollout.generated), real, form=self.config.form)
+        return loss, {"adversarial": loss.item()}
 
-    def judge_loss(self, players: Players, generator: torch.Generator) -> Loss:
-        """The discriminator's side, with penalties."""
-        config, judge = self.config, players.judge
-        window = Window.draw(self.stage.stories, config.rollout.chunks, generator=generator)
+    def critic_loss(self, pair: GeneratorAndCritic, generator: torch.Generator) -> Loss:
+        """Compute the discriminator's side of Eq. 1, with penalties."""
+        config, critic = self.config, pair.critic
+        window = Window.draw(self.data.stories, config.rollout.chunks, generator=generator)
         with torch.no_grad():
-            film = self.stage.film(players.model, config.rollout, window)
-        real, made = judge(film.real), judge(film.made)
-        loss = discriminator_loss(real, made, form=config.form)
-        figures = {"judge": loss.item(), "judge_gap": (real - made).mean().item()}
-        for video in (film.real, film.made):
-            loss = loss + config.penalty * gradient_penalty(judge, video, sigma=config.sigma, generator=generator)
+            rollout = self.data.roll_out(pair.generator, config.rollout, window)
+        real, generated = critic(rollout.real), critic(rollout.generated)
+        loss = discriminator_loss(real, generated, form=config.form)
+        figures = {"critic": loss.item(), "critic_gap": (real - generated).mean().item()}
+        for video in (rollout.real, rollout.generated):
+            loss = loss + config.penalty * gradient_penalty(critic, video, sigma=config.sigma, generator=generator)
         return loss, figures
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DistillationGame:
-    """Against a frozen teacher, with a critic that learns what the student makes.
+class DistillationObjective:
+    """Distillation of a frozen teacher, with a critic that learns what the student generates.
 
-    Both judge a generated chunk as they were trained: in a gather batch, under the past chunks that it saw.
+    Teacher and critic see a generated chunk in the form they were trained on: in a batch, under the generated past
+    chunks that it saw.
     """
 
-    config: Distillation
-    stage: Stage
+    config: DistillationConfig
+    data: TrainingData
     teacher: ChunkDiT
 
     @classmethod
-    def players(cls, model: ChunkDiT, teacher: ChunkDiT) -> Players:
-        """The student and a critic that begins as the teacher."""
-        judge = ChunkDiT(teacher.config)
-        judge.load_state_dict(teacher.state_dict())
-        judge.gradient_checkpointing = model.gradient_checkpointing
-        return Players(model, judge)
+    def make_pair(cls, model: ChunkDiT, teacher: ChunkDiT) -> GeneratorAndCritic:
+        """Put the student and a critic that starts as the teacher together."""
+        critic = ChunkDiT(teacher.config)
+        critic.load_state_dict(teacher.state_dict())
+        critic.gradient_checkpointing = model.gradient_checkpointing
+        return GeneratorAndCritic(model, critic)
 
-    def player_loss(self, players: Players, generator: torch.Generator) -> Loss:
-        """What teacher and critic say of a film: a gradient towards where they would agree."""
-        config = self.config
-        batch = self._film_batch(players, generator)
+    def generator_loss(self, pair: GeneratorAndCritic, generator: torch.Generator) -> Loss:
+        """Compute a loss whose gradient moves a roll-out to where teacher and critic agree."""
+        config, critic_model = self.config, _transformer(pair.critic)
+        batch = self._rollout_batch(pair, generator)
 
         def teacher(noisy: Tensor, level: Tensor) -> Tensor:
-            said = self.stage.velocity(self.teacher, _with_copies(batch, noisy))
+            conditional = self.data.velocity(self.teacher, _with_copies(batch, noisy))
             if config.guidance == 1.0:
-                return said
+                return conditional
             silent = replace(batch, text=torch.zeros_like(batch.text))
-            null = self.stage.velocity(self.teacher, _with_copies(silent, noisy))
-            return null + config.guidance * (said - null)
+            null = self.data.velocity(self.teacher, _with_copies(silent, noisy))
+            return null + config.guidance * (conditional - null)
 
         def critic(noisy: Tensor, level: Tensor) -> Tensor:
-            return self.stage.velocity(players.judge, _with_copies(batch, noisy))
+            return self.data.velocity(critic_model, _with_copies(batch, noisy))
 
         score = distribution_matching_loss if config.score == "dmd" else score_identity_loss
         loss = score(batch.clean, teacher, critic, noise=batch.noise, level=batch.target_levels)
-        return loss, {"game": loss.item()}
+        return loss, {"distillation": loss.item()}
 
-    def judge_loss(self, players: Players, generator: torch.Generator) -> Loss:
-        """Flow matching of the critic on the student's films."""
+    def critic_loss(self, pair: GeneratorAndCritic, generator: torch.Generator) -> Loss:
+        """Compute flow matching of the critic on the student's videos."""
         with torch.no_grad():
-            batch = self._film_batch(players, generator)
-        velocity = self.stage.velocity(players.judge, batch)
-        loss, _ = fidelity_loss(velocity, batch, frames_per_chunk=self.stage.stories.frames_per_chunk)
-        return loss, {"judge": loss.item()}
+            batch = self._rollout_batch(pair, generator)
+        velocity = self.data.velocity(_transformer(pair.critic), batch)
+        loss, _ = fidelity_loss(velocity, batch, frames_per_chunk=self.data.stories.frames_per_chunk)
+        return loss, {"critic": loss.item()}
 
-    def _film_batch(self, players: Players, generator: torch.Generator) -> Batch:
-        rollout = self.config.rollout
-        window = Window.draw(self.stage.stories, rollout.chunks, generator=generator)
-        film = self.stage.film(players.model, rollout, window)
-        # With gradients through the last chunks only, one of those is looked at.
-        first = max(rollout.given, rollout.chunks - (rollout.last_chunks or rollout.chunks))
-        return self.stage.film_batch(film, window, given=first, copies=self.config.copies, generator=generator)
+    def _rollout_batch(self, pair: GeneratorAndCritic, generator: torch.Generator) -> Batch:
+        config = self.config.rollout
+        window = Window.draw(self.data.stories, config.chunks, generator=generator)
+        rollout = self.data.roll_out(pair.generator, config, window)
+        # gradients flow through the last chunks alone, so the target is one of them
+        first = max(config.given, config.chunks - (config.last_chunks or config.chunks))
+        return self.data.rollout_batch(rollout, window, given=first, copies=self.config.copies, generator=generator)
+
+
+def _transformer(critic: nn.Module) -> ChunkDiT:
+    """The critic of a distillation."""
+    assert isinstance(critic, ChunkDiT)
+    return critic
 
 
 def _with_copies(batch: Batch, noisy: Float[Tensor, "b c t_target h w"]) -> Batch:
-    """The batch with other noisy copies behind a context without a graph."""
+    """The batch with other noisy copies, behind a context without a graph."""
     context = batch.latents[:, :, : -noisy.shape[2]].detach()
     return replace(batch, latents=torch.cat((context, noisy), dim=2))

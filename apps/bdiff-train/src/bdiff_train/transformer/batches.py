@@ -1,8 +1,8 @@
-"""Training batches: for a target chunk, the chunks its memory would show, and several noisy copies of itself.
+"""Training batches: the chunks that the memory would show a target chunk, and several noisy copies of the target.
 
-A sample is ``[context, oldest first | noisy copies of the target]``. Every clean chunk sees the gathered chunks before
-it, a noisy copy sees the clean ones and itself. Positions are slots, as in sampling, so a sample is as long for the
-hundredth chunk of a film as for the fifth.
+A sample is ``[context, oldest first | noisy copies of the target]``. Each context chunk sees the context chunks before
+it. A noisy copy sees the context and itself. Positions are slots, as in sampling, so a sample is as long for the
+hundredth chunk of a video as for the fifth.
 """
 
 from dataclasses import dataclass, replace
@@ -23,11 +23,11 @@ visits to one place and from 0.066 on for two places."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class GatherConfig:
-    """How a batch is put together."""
+class BatchConfig:
+    """Sizes and probabilities of a batch."""
 
     stories: int = 8
-    """Stories, with one target chunk each."""
+    """Number of samples, each of one story and one target chunk."""
     copies: int = 4
     """Noisy copies of the target, each at a level of its own."""
     context: int = 4
@@ -39,36 +39,42 @@ class GatherConfig:
     token_drop: float = 0.1
     """Probability that a context token is hidden (p_drop of BlockVid Alg. 1)."""
     context_noise: float = 0.3
-    """Largest standard deviation of the noise on context latents, against errors that build up."""
+    """Largest standard deviation of the noise on context latents, so that the model tolerates errors there."""
     estimated_share: float = 0.0
-    """Share of samples that see estimates of their context, see `bdiff_train.transformer.estimated_context`."""
+    """Share of samples that see estimates of their context, see `with_estimated_context`."""
     estimated_passes: int = 1
-    """Most of them for a batch: each further one estimates the estimates, the copies of copies that late chunks see."""
+    """Largest number of passes for a batch; each further pass estimates the estimates, as for late chunks."""
     tint: float = 0.0
-    """Largest standard deviation of the false colours that estimates get, all but those of the anchor: see
-    `bdiff_train.transformer.estimated_context`. A camera that moves leaves no picture the same, and so no anchor."""
+    """Largest standard deviation of the false colours that estimates get, except for the anchor, see
+    `with_estimated_context`. Videos of a moving camera have no anchor, because no two chunks show the same picture."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
-    """One training step's tensors."""
+    """The tensors of a training step."""
 
     latents: Float[Tensor, "b c t h w"]
+    """Context chunks, then noisy copies of the target."""
     levels: Float[Tensor, "b t"]
+    """Noise level of each frame; 0 for context."""
     text: Float[Tensor, "b chunks n d"]
+    """Token states of each chunk's caption."""
     gather: Gather
+    """Positions and visibility."""
     clean: Float[Tensor, "b c t_target h w"]
+    """The target, once for each noisy copy."""
     noise: Float[Tensor, "b c t_target h w"]
+    """The noise of each noisy copy."""
     stories: tuple[int, ...]
-    """Which story each sample is from."""
+    """The story of each sample."""
     targets: tuple[int, ...]
-    """Which chunk of it is the target."""
+    """The target chunk of each sample."""
     sink: Bool[Tensor, "b context"]
-    """Context places that hold a sink: what a film begins with, and its memory never lets go."""
+    """Context places that hold a sink: the first chunks of a video, which its memory always shows."""
     anchor: Bool[Tensor, "b context"]
-    """The context place, at most one a sample, of the oldest chunk in view that shows what the target shows."""
+    """The context place, at most one a sample, of the oldest chunk in view that shows the target's scene."""
     reference: Float[Tensor, "b c t_target h w"] | None = None
-    """x_cond of every target (BlockVid section 3.3), if it was asked for; zeros where a target has no past."""
+    """x_cond of each target (BlockVid section 3.3), zero where a target has no past; None if not asked for."""
 
     @property
     def target_levels(self) -> Float[Tensor, "b t_target"]:
@@ -76,7 +82,7 @@ class Batch:
         return self.levels[:, -self.clean.shape[2] :]
 
     def to(self, device: torch.device) -> "Batch":
-        """The batch on a device."""
+        """Return the batch on a device."""
         names = ("latents", "levels", "text", "clean", "noise", "sink", "anchor")
         gather = Gather(
             slots=self.gather.slots.to(device),
@@ -93,23 +99,26 @@ def make_batch(
     chunk_levels: Float[Tensor, " chunks"],
     policy: Policy,
     *,
-    config: GatherConfig,
+    config: BatchConfig,
     tokens_per_chunk: int,
     generator: torch.Generator,
     first_target: int = 0,
     reference_chunks: int = 0,
 ) -> Batch:
-    """The batch of a training step: a function of the generator's state alone.
+    """Make the batch of a training step; what it draws depends on the generator's state alone.
 
     Args:
-        stories: Where samples are drawn from.
-        chunk_levels: Noise level of every chunk of a story (BlockVid Eq. 11).
+        stories: The stories that samples are drawn from.
+        chunk_levels: Noise level of each chunk of a story (BlockVid Eq. 11).
         policy: Which past chunks a chunk sees.
         config: Sizes and probabilities.
         tokens_per_chunk: Tokens of a chunk in the transformer.
-        generator: Every draw comes from it; `bdiff_train.engine.loop.step_generator` makes it from (seed, step).
-        first_target: Chunks before this one are context only.
+        generator: The generator of all draws, see `bdiff_train.engine.step_generator`.
+        first_target: The first chunk that may be a target.
         reference_chunks: Similar past chunks whose mean is the reference of a target; 0: no reference.
+
+    Raises:
+        ValueError: If the policy shows more chunks than a sample has places for.
     """
     samples = [
         _Sample.draw(stories, chunk_levels, policy, config=config, generator=generator, first_target=first_target)
@@ -144,14 +153,15 @@ def make_batch(
 def _references(
     stories: StorySet, samples: "list[_Sample]", copies: int, top_l: int
 ) -> Float[Tensor, "b c t_target h w"]:
-    """x_cond of each target, once a noisy copy."""
+    """Compute x_cond of each target, once for each noisy copy."""
     length, found = stories.frames_per_chunk, []
     for sample in samples:
-        past = stories.latents[sample.story, : sample.target * length].float().unflatten(0, (-1, length))
-        similarity = torch.tensor(stories.similarity(sample.story, sample.target))
-        if sample.target:
+        one = None
+        if sample.target:  # the first chunk has no past
+            past = stories.latents[sample.story, : sample.target * length].float().unflatten(0, (-1, length))
+            similarity = torch.tensor(stories.similarity(sample.story, sample.target))
             one = semantic_reference(past.transpose(1, 2), similarity, top_l=top_l, num_frames=length)
-        else:
+        if one is None:
             one = torch.zeros_like(sample.clean[:length].transpose(0, 1))
         found.append(one.repeat(1, copies, 1, 1))
     return torch.stack(found)
@@ -181,41 +191,35 @@ class _Sample:
         chunk_levels: Tensor,
         policy: Policy,
         *,
-        config: GatherConfig,
+        config: BatchConfig,
         generator: torch.Generator,
         first_target: int,
     ) -> "_Sample":
-        story = int(torch.randint(len(stories.latents), (), generator=generator))
-        early = bool(torch.rand((), generator=generator) < config.early_share)
-        last = max(1, stories.num_chunks // 3) if early else stories.num_chunks
-        target = first_target + int(torch.randint(max(1, last - first_target), (), generator=generator))
+        story, target = _draw_target(stories, config=config, generator=generator, first_target=first_target)
         seen = list(policy.select(target, stories.similarity(story, target)))
         if len(seen) > config.context:
-            raise ValueError(f"the policy shows {len(seen)} chunks; GatherConfig.context is {config.context}")
-        length, places = stories.frames_per_chunk, config.context + config.copies
-        absent = config.context - len(seen)
+            raise ValueError(f"the policy shows {len(seen)} chunks; BatchConfig.context is {config.context}")
+        length, context = stories.frames_per_chunk, config.context
+        absent = context - len(seen)
         rows = [*[target] * absent, *seen, *[target] * config.copies]  # absent places hold something nobody sees
         frames = stories.latents[story].float().unflatten(0, (stories.num_chunks, length))[rows]
-        clean = frames[config.context :].clone()
-        anchor = _anchor(frames[absent : config.context], clean[0])
-        spread = config.context_noise * torch.rand(config.context, 1, 1, 1, 1, generator=generator)
-        frames[: config.context] += spread * torch.randn(frames[: config.context].shape, generator=generator)
+        clean = frames[context:].clone()
+        anchor = _anchor(frames[absent:context], clean[0])
+        spread = config.context_noise * torch.rand(context, 1, 1, 1, 1, generator=generator)
+        frames[:context] += spread * torch.randn(frames[:context].shape, generator=generator)
         text = stories.tokens[stories.caption[story][rows]].float()
         if torch.rand((), generator=generator) < config.text_dropout:
             text = torch.zeros_like(text)
         copy_levels = sample_levels(chunk_levels[target : target + 1], config.copies, generator=generator)
-        levels = torch.zeros(places, length)
-        levels[config.context :] = copy_levels.float()
-        slots = torch.zeros(places, dtype=torch.long)
-        # the newest at -1, as prepare_context lays them out
-        slots[absent : config.context] = torch.arange(-len(seen), 0)
+        slots = torch.zeros(context + config.copies, dtype=torch.long)
+        slots[absent:context] = torch.arange(-len(seen), 0)  # the newest at -1, as prepare_context lays them out
         return cls(
             latents=frames.flatten(0, 1),
             clean=clean.flatten(0, 1),
-            levels=levels.flatten(),
+            levels=torch.cat([torch.zeros(context, length), copy_levels.float().expand(-1, length)]).flatten(),
             text=text,
             slots=slots,
-            visible=_visibility(config.context, config.copies, absent),
+            visible=_visibility(context, config.copies, absent),
             sink=torch.tensor([False] * absent + [policy.kind(target, chunk) == "sink" for chunk in seen]),
             anchor=torch.cat([torch.zeros(absent, dtype=torch.bool), anchor]),
             story=story,
@@ -223,10 +227,20 @@ class _Sample:
         )
 
 
+def _draw_target(
+    stories: StorySet, *, config: BatchConfig, generator: torch.Generator, first_target: int
+) -> tuple[int, int]:
+    """Draw a story and one of its chunks, an early one with probability `early_share`."""
+    story = int(torch.randint(len(stories.latents), (), generator=generator))
+    early = bool(torch.rand((), generator=generator) < config.early_share)
+    last = max(1, stories.num_chunks // 3) if early else stories.num_chunks
+    return story, first_target + int(torch.randint(max(1, last - first_target), (), generator=generator))
+
+
 def _anchor(seen: Float[Tensor, "seen t c h w"], target: Float[Tensor, "t c h w"]) -> Bool[Tensor, " seen"]:
-    """The first of the chunks that shows the target's scene: most of the picture is the same, whoever walks there."""
-    still = seen.median(1).values - target.median(0).values
-    same = still.abs().flatten(1).median(1).values < _SAME_SCENE
+    """Mark the first chunk that shows the target's scene: most of the picture is the same, whoever walks there."""
+    difference = seen.median(1).values - target.median(0).values
+    same = difference.abs().flatten(1).median(1).values < _SAME_SCENE
     return same & (same.cumsum(0) == 1)
 
 

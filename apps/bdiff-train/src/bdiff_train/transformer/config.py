@@ -1,103 +1,105 @@
-"""What training the transformer is told."""
+"""Settings of a training of the transformer."""
 
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Literal
 
-from bdiff.defaults import WEIGHTS, Sampling, policy
+from bdiff import Sampling, defaults
 from bdiff_core import ModelConfig, tiny
-from bdiff_train.data.story_pool import HELD_OUT
+from bdiff_train.data.stories import HELD_OUT
 from bdiff_train.data.videos import VideoConfig
 from bdiff_train.engine.guards import GuardConfig
-from bdiff_train.transformer.adversarial import Adversarial, Distillation
-from bdiff_train.transformer.batches import GatherConfig
-from bdiff_train.transformer.loss import BlockForcing
+from bdiff_train.transformer.adversarial import AdversarialConfig, DistillationConfig
+from bdiff_train.transformer.batches import BatchConfig
+from bdiff_train.transformer.loss import BlockForcingConfig
 from kvbank import Policy
 
-_OF_STORIES = ("steps", "shift", "guidance", "seniority")
-"""Settings of sampling in which a model of stories is as the shipped one."""
+_AS_SHIPPED = ("steps", "shift", "guidance", "age_bonus")
+"""Settings of sampling that a model of stories takes from the shipped model."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelTrainConfig:
-    """A training run of a `ChunkDiT` on stories."""
+    """Settings of a training of a `ChunkDiT` on stories or videos."""
 
     recipe: str = "default"
-    """Name of what returned this, for the record."""
+    """Name of the recipe that made this config; it is written to the record."""
     out: Path
-    """Directory of checkpoint, log, curve, previews and weights."""
+    """Folder of checkpoint, log, curve, previews and weights."""
     vae: Path
     """Weights of the autoencoder."""
     stories: Path
-    """Directory of the encoded stories; those missing are made."""
+    """Folder of the encoded stories; missing ones are made."""
     minutes: float = 60.0
-    """Time to train, all resumed parts together."""
+    """Time to train, resumed parts included."""
     max_steps: int | None = None
-    """Steps to train; None: as many as fit into the time."""
+    """Steps to train, resumed parts included; None: as many as fit into the time."""
     model: ModelConfig = field(default_factory=tiny)
     """Sizes of the transformer."""
     start_from: Path | None = None
-    """A transformer whose weights to begin with; None: random ones."""
+    """A transformer whose weights to start from; None: random ones."""
     seed: int = 0
-    """Of weights, batches and noise."""
+    """Seed of weights, batches and noise."""
     num_stories: int = 256
-    """Stories to train on."""
+    """Number of stories to train on."""
     chunks_per_story: int = 25
-    """Chunks of every story."""
+    """Number of chunks of each story."""
     richness: int = 1
-    """Of the stories."""
+    """How much there is to see in the stories, see ``storyworld.render``."""
     videos: VideoConfig | None = None
-    """Videos to train on instead of rendered stories; `num_stories`, `held_out_stories` and `richness` are unused."""
+    """Videos to train on instead of rendered stories; then `num_stories`, `held_out_stories` and `richness` are
+    unused."""
     held_out_stories: int = 8
-    """Stories of evaluations while training."""
-    schedule: str = "cosine"
-    """Of the chunk levels, see ``noisesched.chunk_levels``."""
+    """Number of stories in evaluations."""
+    schedule: Literal["naive", "linear", "cosine", "sigmoid"] = "cosine"
+    """Schedule of the chunk levels, see ``noisesched.chunk_levels``."""
     level_min: float = 0.7
-    """Level of the first chunk. At 0.5 new places, which mostly appear early, were hardly learned at high levels."""
+    """Level of the first chunk. At 0.5, new places, which mostly appear early, were hardly learned at high levels."""
     level_max: float = 0.83
     """Level of the last chunk."""
     policy: str = "semantic"
-    """Which past chunks a target sees, by its name in `bdiff.defaults.policy`."""
+    """Which past chunks a target sees: a name of ``bdiff.defaults.policy``."""
     coverage: float | None = None
-    """Share of attention that the tokens kept in the model's own films cover; None: the policy's. Gathers drop tokens
-    at random instead, see `GatherConfig.token_drop`."""
-    seniority: float = 0.0
-    """Of the semantic policy while training, see `kvbank.SemanticSparse`."""
+    """Share of attention that the kept tokens cover in the model's own videos; None: the policy's. Batches drop tokens
+    at random instead, see `BatchConfig.token_drop`."""
+    age_bonus: float = 0.0
+    """How much the semantic policy prefers a place's first visits while training, see `kvbank.SemanticSparse`."""
     num_sink: int = 0
-    """Of the semantic policy: chunks from the start of a film that every target sees; `batch.context` holds them,
-    too."""
-    batch: GatherConfig = field(default_factory=GatherConfig)
+    """Chunks from the start of a video that the semantic policy shows every target; `batch.context` must have places
+    for them, too."""
+    batch: BatchConfig = field(default_factory=BatchConfig)
     """Sizes and probabilities of a batch."""
     micro_batches: int = 1
-    """Batches that a step averages the gradients of: accumulated, or divided among the ranks of torchrun."""
+    """Batches whose gradients a step averages: accumulated, or divided among the ranks of torchrun."""
     activation_checkpointing: bool = False
-    """Recompute each block in the backward pass instead of keeping what it computed."""
-    block_forcing: BlockForcing | None = None
+    """Recompute each block in the backward pass instead of keeping its activations."""
+    block_forcing: BlockForcingConfig | None = None
     """Eq. 5 beside flow matching; None: flow matching alone."""
-    self_forcing: Adversarial | Distillation | None = None
-    """A loss on the model's own films, in turns with their judge; None: real videos only."""
+    self_forcing: AdversarialConfig | DistillationConfig | None = None
+    """A loss on the model's own videos, whose critic is trained in turns with the model; None: real videos only."""
     fidelity_weight: float = 1.0
-    """Of the loss of real videos beside that of the model's own films."""
+    """Weight of the loss on real videos, beside that on the model's own videos."""
     motion_weight: float = 5.0
-    """Added to the weight 1 of latents that move within their chunk: the protagonist is a tenth of the picture."""
+    """Added to the weight 1 of latents that move within their chunk: the protagonist covers a tenth of the frame."""
     learning_rate: float = 7e-4
-    """Of AdamW, after warm-up."""
+    """Learning rate of AdamW after warm-up."""
     orthogonal_learning_rate: float = 0.007
-    """Of Muon, which trains the matrices of the blocks; 0: AdamW trains everything."""
+    """Learning rate of Muon, which trains the matrices of the blocks; 0: AdamW trains everything."""
     decay: tuple[tuple[float, float], ...] = ((0.4, 0.6), (0.55, 0.4), (0.7, 0.2), (0.82, 0.1), (0.92, 0.04))
-    """(fraction of the run, factor) of the learning rate."""
+    """(fraction of the run, factor): from there on learning rates are multiplied by the factor."""
     warmup_steps: int = 60
     """Steps of linear warm-up."""
     bfloat16: bool = False
     """Matrix products in bfloat16: faster on CPUs that have them (AVX512-BF16, AMX), slower on others."""
     guard: GuardConfig = field(default_factory=GuardConfig)
-    """Which steps are refused, and when that ends the run."""
+    """Which steps are refused, and how many of them end the run."""
     tensorboard: bool = False
-    """Write the log as TensorBoard's events, too."""
+    """Also write the log as TensorBoard events."""
     preview_minutes: float = 10.0
-    """Between evaluations, each with a sheet of a held-out story."""
+    """Training time between evaluations, each of which draws a preview of a held-out story."""
     preview_chunks: int = 12
-    """Chunks of that story."""
+    """Number of chunks of the preview."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.num_stories <= HELD_OUT:
@@ -105,10 +107,10 @@ class ModelTrainConfig:
                 f"num_stories is {self.num_stories}; expected 1 to {HELD_OUT}, where held-out stories begin"
             )
         _ = self.memory
-        if self.policy != "semantic" and (self.seniority or self.num_sink):
+        if self.policy != "semantic" and (self.age_bonus or self.num_sink):
             raise ValueError(
-                f"recipe {self.recipe} shows targets the first chunks of a film, by the semantic memory; leave out "
-                f"--policy {self.policy}"
+                f"recipe {self.recipe} shows targets the first chunks of a video, which only the semantic memory does; "
+                f"leave out --policy {self.policy}"
             )
         if self.chunks_per_story < 2:
             raise ValueError(f"chunks_per_story is {self.chunks_per_story}; expected at least 2")
@@ -116,10 +118,8 @@ class ModelTrainConfig:
             raise ValueError(f"estimated_passes is {self.batch.estimated_passes}; expected at least 1")
         if not 0 <= self.batch.tint < math.inf:
             raise ValueError(f"tint is {self.batch.tint}; expected a number from 0")
-        if isinstance(self.self_forcing, Distillation) and self.start_from is None:
-            raise ValueError(
-                "distillation needs start_from: the transformer that teaches, and that the student begins as"
-            )
+        if isinstance(self.self_forcing, DistillationConfig) and self.start_from is None:
+            raise ValueError("distillation needs start_from: the transformer that is the teacher and the first student")
         if self.fidelity_weight < 0 or (self.fidelity_weight != 1.0 and self.self_forcing is None):
             raise ValueError(
                 f"fidelity_weight is {self.fidelity_weight}; expected at least 0 beside Self Forcing, and 1 without"
@@ -132,23 +132,22 @@ class ModelTrainConfig:
         Raises:
             ValueError: If there is no such policy, or a setting of it is not valid.
         """
-        return policy(self.policy, coverage=self.coverage, seniority=self.seniority, num_sink=self.num_sink)
+        return defaults.policy(self.policy, coverage=self.coverage, age_bonus=self.age_bonus, num_sink=self.num_sink)
 
     @property
-    def sampling(self) -> dict[str, float]:
-        """How the model will want to be sampled: the settings of its sampling.json.
+    def sampling(self) -> dict[str, Any]:
+        """How the model is to be sampled: the settings that go into its ``sampling.json``.
 
-        One of stories as the shipped one, which was trained on them, see its card.
+        A model of stories takes steps, shift, guidance and age bonus from the shipped model.
         """
         if self.videos is None:
-            shipped = Sampling.of_model(WEIGHTS)
-            found: dict[str, float] = {name: getattr(shipped, name) for name in _OF_STORIES}
-            found |= {"richness": self.richness}
+            shipped = Sampling.of_model(defaults.WEIGHTS)
+            found = {name: getattr(shipped, name) for name in _AS_SHIPPED} | {"richness": self.richness}
         else:
             found = {name: getattr(self.videos, name) for name in ("fps", "height", "width", "latent_frames")}
         if self.num_sink:
             found["num_sink"] = self.num_sink
-        if isinstance(self.self_forcing, Distillation):
+        if isinstance(self.self_forcing, DistillationConfig):
             rollout = self.self_forcing.rollout
             found |= {"steps": rollout.steps, "shift": rollout.shift, "guidance": 1.0}
         return found

@@ -1,4 +1,4 @@
-"""Context as sampling will show it: not true chunks, but what the model makes of them."""
+"""Context as sampling will show it: the model's own estimates instead of true chunks."""
 
 from dataclasses import replace
 
@@ -11,9 +11,10 @@ from bdiff_train.transformer.batches import Batch
 from forcing_losses import interpolate
 
 _COARSE = 4
-"""Colours of an anchor are made true in a picture of so many places a side."""
+"""Side of the coarse picture in which the colours of an anchor are corrected."""
 
-_LEAST, _MOST = 0.5, 0.93  # levels from which a chunk is still estimated as itself, its colours and its place
+_LEAST, _MOST = 0.5, 0.93
+"""Range of levels from which an estimate still has the chunk's own colours and place."""
 
 
 @torch.no_grad()
@@ -27,29 +28,29 @@ def with_estimated_context(
     passes: int = 1,
     tint: float = 0.0,
 ) -> Batch:
-    """A batch in which some samples see estimates of their context instead of the truth.
+    """Replace the context of some samples by the model's estimates of it.
 
-    A model that has only seen true chunks copies the softness of its own into the next one. Here each context chunk is
-    noised to a random level and estimated in one step, x_0 = x_t - t v, under the true chunks before it; what is
-    learned stays the true target. (Self Forcing does this with whole roll-outs; one step costs a forward pass.)
+    A model that has only seen true chunks copies the softness of its own chunks into the next one. Here each context
+    chunk is noised to a random level and estimated in one step, x_0 = x_t - t v, under the true chunks before it. The
+    target stays true. (Self Forcing does this with whole roll-outs; here one step costs one forward pass.)
 
-    A further pass makes estimates of the estimates, under those before them: what is recalled late in a film has been
-    recalled before, and each time some of it was lost. A model that has seen such learns to put back what it can.
+    A further pass makes estimates of the estimates, under those before them. Late in a video, a recalled chunk was made
+    from recalled chunks itself, and each time something was lost. A model trained so learns to restore what it can.
 
-    A sink stays true: it is what a film begins with, and where a model can look up what the others have lost.
+    A sink stays true: a video starts with it, and the model can look up there what the other chunks have lost.
 
-    With `tint` the estimates get false colours, smooth ones, each chunk its own; only the anchor, the oldest chunk that
-    shows what the target shows, gets the true ones. All are as soft. So the model learns whose colours to take: those
-    of the copy that was copied least.
+    With `tint` the estimates get false, smooth colours, different for each chunk. Only the anchor, which is the oldest
+    chunk that shows the target's scene, gets the true colours. All estimates are equally soft. So the model learns to
+    take colours from the chunk that was copied least.
 
     Args:
         model: The model in training.
-        batch: From `make_batch`.
-        share: Of the samples, at least 0 and at most 1; 0 gives the batch back.
+        batch: A batch of `make_batch`.
+        share: Share of the samples, from 0 to 1; at 0 the batch is returned as it is.
         frames_per_chunk: Latent frames of a chunk.
-        generator: Of the choice, the levels and the noise; on the CPU, wherever the batch is.
-        passes: Most of them; their number is drawn for the batch, each from 1 on as likely as any other.
-        tint: Largest standard deviation of the false colours; each chunk's is drawn evenly from 0 on.
+        generator: The generator of all draws; on the CPU, wherever the batch is.
+        passes: Largest number of passes; the number is drawn for the batch, uniformly from 1 on.
+        tint: Largest standard deviation of the false colours; that of each chunk is drawn uniformly from 0 on.
     """
     chosen = torch.rand(len(batch.latents), generator=generator) < share
     if not chosen.any():
@@ -66,7 +67,7 @@ def with_estimated_context(
 def _estimated(
     model: nn.Module, batch: Batch, chosen: Tensor, *, frames_per_chunk: int, generator: torch.Generator
 ) -> Batch:
-    """One pass: the chosen samples with estimates of what they hold now."""
+    """Make one pass: estimate the context that the chosen samples hold now."""
     samples, context = batch.sink[chosen].shape
     length, device = context * frames_per_chunk, batch.latents.device
     clean = batch.latents[chosen, :, :length]
@@ -90,7 +91,7 @@ def _estimated(
 def _tinted(
     batch: Batch, true: Tensor, chosen: Tensor, *, tint: float, frames_per_chunk: int, generator: torch.Generator
 ) -> Batch:
-    """The chosen samples with false colours in the context, but for the sink, and with the true ones in the anchor."""
+    """Give the context of the chosen samples false colours, the anchor its true ones; the sink stays as it is."""
     samples, context = batch.anchor[chosen].shape
     channels, size = true.shape[1], true.shape[-2:]
     length = context * frames_per_chunk
@@ -108,17 +109,17 @@ def _tinted(
 
 
 def _frames(places: Tensor, frames_per_chunk: int) -> Tensor:
-    """What holds for context places, for their frames: to be used with latents."""
+    """Spread values of context places over their frames, in a shape that broadcasts with latents."""
     return places.repeat_interleave(frames_per_chunk, dim=1)[:, None, :, None, None]
 
 
 def _smooth(grid: Tensor, size: torch.Size) -> Tensor:
-    """A coarse picture of each frame, drawn out to the full size."""
+    """Enlarge a coarse picture of each frame smoothly to the full size."""
     return F.interpolate(grid, (grid.shape[2], *size), mode="trilinear", align_corners=True)
 
 
 def _twice(gather: Gather, chosen: Tensor, context: int) -> Gather:
-    """The context chunks clean, then noisy: each noisy one sees itself and the clean ones that its clean twin sees."""
+    """Lay out the context clean, then noisy: each noisy chunk sees itself and the clean chunks before it."""
     seen = gather.visible[chosen, :context, :context]
     own = torch.eye(context, dtype=torch.bool, device=seen.device).expand_as(seen)
     visible = torch.cat([torch.cat([seen, torch.zeros_like(own)], dim=2), torch.cat([seen & ~own, own], dim=2)], dim=1)

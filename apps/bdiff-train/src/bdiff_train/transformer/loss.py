@@ -1,4 +1,4 @@
-"""The loss of real videos: flow matching on a gather batch, plus Block Forcing where it is asked for."""
+"""The loss on real videos: flow matching on a batch, and Block Forcing where it is asked for."""
 
 from dataclasses import dataclass
 
@@ -10,19 +10,20 @@ from bdiff_core import ChunkDiT
 from bdiff_train.transformer.batches import Batch
 from forcing_losses import block_forcing_loss, flow_matching_loss
 
-_MOTION = 0.15
+_HALF_MOTION = 0.15
+"""Motion at which half of the motion weight is reached: about a tenth of the variance of latents."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class BlockForcing:
-    """The second part of BlockVid's section 3.3, Eq. 5, added to flow matching."""
+class BlockForcingConfig:
+    """Settings of Block Forcing (BlockVid section 3.3, Eq. 5), which is added to flow matching."""
 
     weight: float
-    """Of Eq. 5 (w); flow matching has 1."""
+    """Weight of Eq. 5 (w); flow matching has weight 1."""
     gamma: float = 1.0
-    """Of the reference in the target of Eq. 5."""
+    """Factor of the reference in the target of Eq. 5."""
     top_l: int = 2
-    """Similar past chunks whose mean is the reference x_cond."""
+    """Number of similar past chunks whose mean is the reference x_cond."""
 
     def __post_init__(self) -> None:
         if self.weight <= 0 or not 0 <= self.gamma <= 1 or self.top_l < 1:
@@ -35,9 +36,9 @@ class BlockForcing:
 def copies_velocity(
     model: ChunkDiT, batch: Batch, *, frames_per_chunk: int, bfloat16: bool = False
 ) -> Float[Tensor, "b c t_target h w"]:
-    """Velocity of the noisy copies of a batch's targets."""
+    """Compute the velocity of the noisy copies of a batch's targets."""
     with torch.autocast(batch.latents.device.type, dtype=torch.bfloat16, enabled=bfloat16):
-        velocity = model(
+        velocity: Tensor = model(
             batch.latents, batch.levels, batch.text, frames_per_chunk=frames_per_chunk, gather=batch.gather
         )
     return velocity[:, :, -batch.clean.shape[2] :].float()
@@ -49,19 +50,22 @@ def fidelity_loss(
     *,
     frames_per_chunk: int,
     motion: float = 0.0,
-    block_forcing: BlockForcing | None = None,
+    block_forcing: BlockForcingConfig | None = None,
 ) -> tuple[Float[Tensor, ""], dict[str, float]]:
-    """Flow matching (Eqs. 2-4), weighted by motion, + weight * Eq. 5; a target without a past has no second part.
+    """Flow matching (Eqs. 2-4), weighted by motion, plus weight * Eq. 5; a target without a past has no second part.
 
     Args:
-        velocity: What the model says of the noisy copies.
-        batch: With a reference, if Block Forcing is asked for.
+        velocity: The model's velocity of the noisy copies.
+        batch: The batch; it has a reference if Block Forcing is asked for.
         frames_per_chunk: Latent frames of a chunk.
         motion: Strength of `motion_weight`.
-        block_forcing: Weight and gamma of Eq. 5.
+        block_forcing: Weight and gamma of Eq. 5; None: flow matching alone.
 
     Returns:
-        The loss, and its parts as figures where there are two.
+        The loss, and its parts as figures if there are two.
+
+    Raises:
+        ValueError: If Block Forcing is asked for and the batch has no reference.
     """
     weight = motion_weight(batch.clean, frames_per_chunk=frames_per_chunk, strength=motion)
     loss = flow_matching_loss(velocity, batch.clean, batch.noise, weight=weight)
@@ -81,17 +85,16 @@ def fidelity_loss(
 def motion_weight(
     clean: Float[Tensor, "b c t h w"], *, frames_per_chunk: int, strength: float
 ) -> Float[Tensor, "b 1 t h w"]:
-    """Weight of every latent: 1 where a chunk stands still, up to ``1 + strength`` where it moves; 1 on average.
+    """Compute the weight of each latent: it rises from 1 to ``1 + strength`` with motion, then the mean becomes 1.
 
-    Motion is the mean square over channels of the distance to the chunk's median frame; half of the strength is reached
-    at `_MOTION`, about a tenth of the variance of latents.
+    Motion is the mean square over channels of the distance to the chunk's median frame.
 
     Args:
         clean: Latents of whole chunks.
         frames_per_chunk: Latent frames of a chunk.
-        strength: Weight of motion; 0 weighs all alike.
+        strength: Weight of motion; at 0 all latents have the same weight.
     """
     chunks = clean.unflatten(2, (-1, frames_per_chunk))
     motion = (chunks - chunks.median(3, keepdim=True).values).square().mean(1, keepdim=True).flatten(2, 3)
-    weight = 1 + strength * motion / (motion + _MOTION)
+    weight = 1 + strength * motion / (motion + _HALF_MOTION)
     return weight / weight.mean()

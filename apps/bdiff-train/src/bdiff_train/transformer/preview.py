@@ -1,4 +1,4 @@
-"""A look at a model in training: a held-out story, generated, under the truth."""
+"""Previews of a model in training: a held-out story as it is, above the same story as the model generates it."""
 
 from pathlib import Path
 
@@ -8,16 +8,14 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-import storyworld
-from bdiff.defaults import Sampling
+from bdiff import Sampling
 from bdiff_core import CausalVAE, ChunkDiT, TextEncoder
-from bdiff_core.whole_file import whole_file
-from bdiff_train.data.videos import Take
-from bdiff_train.transformer.story_sampler import Teller
+from bdiff_core.files import whole_file
+from bdiff_train.transformer.story_sampler import Story, StorySampler
 from kvbank import Policy
 
 PREVIEW_STORY = 1_000_007
-"""A held-out story."""
+"""Seed of the story of previews, a held-out one."""
 
 
 def write_preview(
@@ -25,18 +23,19 @@ def write_preview(
     vae: CausalVAE,
     encoder: TextEncoder,
     *,
-    story: storyworld.StoryVideo | Take,
+    story: Story,
     policy: Policy,
     sampling: Sampling,
     path: Path,
 ) -> None:
-    """Write three frames of each chunk as a PNG: the truth above what the model makes of it, its first chunk given."""
-    made = Teller(model=model, vae=vae, encoder=encoder, sampling=sampling).tell(story, policy=policy, seed=0).frames
+    """Write three frames of each chunk as a PNG: the truth above the model's video, whose first chunk is given."""
+    sampler = StorySampler(model=model, vae=vae, encoder=encoder, sampling=sampling)
+    generated = sampler.sample(story, policy=policy, seed=0).frames
     ends = torch.tensor(story.chunk_frames).cumsum(0)
     length = story.chunk_frames[-1]
     chosen = torch.cat([ends - 17 * length // 20, ends - 9 * length // 20, ends - 1])
     chosen = chosen.clamp(min=0).sort().values  # the first chunk is shorter
-    rows = torch.cat([story.frames[:, chosen], made[:, chosen]], dim=2)
+    rows = torch.cat([story.frames[:, chosen], generated[:, chosen]], dim=2)
     # two lines of whole chunks, each with the truth above; the second may be shorter
     per_line = 3 * ((len(story.chunk_frames) + 1) // 2)
     first, *second = [_line(line) for line in rows.split(per_line, dim=1)]

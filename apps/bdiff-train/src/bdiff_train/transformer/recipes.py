@@ -1,9 +1,9 @@
 """Recipes: each function returns the whole config of a training, to be read, and changed by `dataclasses.replace`.
 
-The order of the paper: `stage1` on many takes, `stage2` on long ones, then post-training by one of `block_forcing`,
-`self_forcing` and `distill`. Post-training is short, at a low rate, and by AdamW alone: Muon's steps have one length
-whatever the gradient, which is much for a model that is nearly there. `stage3`, `sink` and `anchor` are ours, against
-what goes wrong when chunks are copies of copies.
+The order of the paper: `stage1` on short stories, `stage2` on long ones, then post-training by one of `block_forcing`,
+`self_forcing` and `distill`. Post-training is short, at a low learning rate, and by AdamW alone: Muon's steps have one
+length whatever the gradient, which is too much for a model that is nearly there. `stage3`, `sink` and `anchor` are
+ours; they are for late chunks, which see copies of copies.
 """
 
 import math
@@ -12,39 +12,39 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bdiff_train.engine.guards import GuardConfig
-from bdiff_train.transformer.adversarial import Adversarial, Distillation
-from bdiff_train.transformer.batches import GatherConfig
+from bdiff_train.transformer.adversarial import AdversarialConfig, DistillationConfig
+from bdiff_train.transformer.batches import BatchConfig
 from bdiff_train.transformer.config import ModelTrainConfig
-from bdiff_train.transformer.loss import BlockForcing
+from bdiff_train.transformer.loss import BlockForcingConfig
 from bdiff_train.transformer.rollouts import RolloutConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Files:
-    """Where a training finds things and leaves them."""
+    """The files and folders of a training."""
 
     out: Path
     """Folder of checkpoint, log and weights."""
     vae: Path
-    """The autoencoder."""
+    """Weights of the autoencoder."""
     stories: Path
     """Folder of encoded stories."""
     start_from: Path | None = None
-    """The transformer to begin with."""
+    """The transformer to start from; None: random weights."""
 
 
 def default(files: Files) -> ModelTrainConfig:
-    """Long takes from random weights in one go: how the shipped model was first trained."""
+    """Long stories from random weights in one run, as the shipped model was first trained."""
     return ModelTrainConfig(out=files.out, vae=files.vae, stories=files.stories, start_from=files.start_from)
 
 
 def stage1(files: Files) -> ModelTrainConfig:
-    """Many takes: nine chunks are enough to leave a place and to come back, and five times as many worlds fit in."""
+    """Many short stories: nine chunks are enough to leave a place and return, and five times as many stories fit in."""
     return replace(default(files), recipe="stage1", num_stories=1280, chunks_per_story=9)
 
 
 def stage2(files: Files) -> ModelTrainConfig:
-    """Long takes, from stage 1's weights: the higher levels of late chunks, and recall over a minute."""
+    """Long stories, from stage 1's weights: the higher levels of late chunks, and recall over a minute."""
     return replace(
         default(_started(files, "stage2", "stage1")),
         recipe="stage2",
@@ -56,9 +56,10 @@ def stage2(files: Files) -> ModelTrainConfig:
 
 
 def stage3(files: Files) -> ModelTrainConfig:
-    """Long takes, from stage 2's weights, most of them with a past as late chunks see it: estimates of estimates.
+    """Long stories, from stage 2's weights, mostly with the past that late chunks see: estimates of estimates.
 
-    Levels are those of late chunks too. Flow matching on a true past leaves a model that copies its own softness.
+    The levels are those of late chunks, too. Flow matching on a true past alone leaves a model that copies its own
+    softness.
     """
     return replace(
         stage2(_started(files, "stage3", "stage2")),
@@ -66,26 +67,27 @@ def stage3(files: Files) -> ModelTrainConfig:
         num_stories=1280,
         level_min=0.82,
         level_max=0.92,
-        batch=GatherConfig(context_noise=0.2, estimated_share=0.7, estimated_passes=3),
+        batch=BatchConfig(context_noise=0.2, estimated_share=0.7, estimated_passes=3),
     )
 
 
 def sink(files: Files) -> ModelTrainConfig:
-    """From stage 2's weights: as `stage3`, and every target sees the first chunk beside what it saw before.
+    """As `stage3`, from stage 2's weights, and every target also sees the first chunk.
 
-    What late chunks see of the protagonist are copies of copies, but for that chunk: here it stays true while the
+    What late chunks see of the protagonist are copies of copies, except in that chunk. Here it stays true while the
     others are estimates, and the model learns where to look.
     """
     config = stage3(files)
     return replace(
-        config, recipe="sink", num_sink=1, seniority=0.15, batch=replace(config.batch, context=config.batch.context + 1)
+        config, recipe="sink", num_sink=1, age_bonus=0.15, batch=replace(config.batch, context=config.batch.context + 1)
     )
 
 
 def anchor(files: Files) -> ModelTrainConfig:
-    """From stage 2's weights: as `sink`, and of a place's copies only the oldest in view has the true colours.
+    """As `sink`, from stage 2's weights, and of a place's copies only the oldest one in view has the true colours.
 
-    Each return adds an error to colours; a model that takes them from the mean of what it sees takes the errors, too.
+    Each return to a place adds an error to its colours. A model that takes colours from the mean of what it sees takes
+    the errors, too.
     """
     config = sink(files)
     batch = replace(config.batch, early_share=0.25, estimated_share=0.8, tint=0.4)
@@ -97,17 +99,17 @@ def block_forcing(files: Files) -> ModelTrainConfig:
     return replace(
         _post_training(_started(files, "block_forcing", "stage2")),
         recipe="block_forcing",
-        block_forcing=BlockForcing(weight=0.1, gamma=1.0, top_l=2),
+        block_forcing=BlockForcingConfig(weight=0.1, gamma=1.0, top_l=2),
     )
 
 
 def self_forcing(files: Files) -> ModelTrainConfig:
-    """Flow matching + w * the video-level GAN of Eq. 1 on the model's own films: the "Self Forcing" row."""
+    """Flow matching + w * the video-level GAN of Eq. 1 on the model's own videos: the "Self Forcing" row."""
     return replace(
         _post_training(_started(files, "self_forcing", "stage2")),
         recipe="self_forcing",
-        self_forcing=Adversarial(rollout=RolloutConfig(chunks=6, given=1, steps=4, last_chunks=3)),
-        # A judge that has nearly won has losses near 0, of which any other is a large multiple.
+        self_forcing=AdversarialConfig(rollout=RolloutConfig(chunks=6, given=1, steps=4, last_chunks=3)),
+        # A discriminator that is far ahead has losses near 0, and any usual loss is a large multiple of that.
         guard=GuardConfig(spike=math.inf),
     )
 
@@ -118,11 +120,11 @@ def block_self_forcing(files: Files) -> ModelTrainConfig:
 
 
 def distill(files: Files) -> ModelTrainConfig:
-    """A four-step student without guidance, by distribution matching alone; sample it with 4 steps, guidance 1."""
+    """A student of four steps without guidance, by distribution matching alone; sample it with 4 steps, guidance 1."""
     return replace(
         _post_training(_started(files, "distill", "the teacher")),
         recipe="distill",
-        self_forcing=Distillation(rollout=RolloutConfig(chunks=6, given=1, steps=4, last_chunks=3), guidance=2.0),
+        self_forcing=DistillationConfig(rollout=RolloutConfig(chunks=6, given=1, steps=4, last_chunks=3), guidance=2.0),
         fidelity_weight=0.0,
         learning_rate=2e-5,
     )
@@ -140,10 +142,11 @@ RECIPES: dict[str, Callable[[Files], ModelTrainConfig]] = {
     "block-self-forcing": block_self_forcing,
     "distill": distill,
 }
+"""Recipes by the names that `bdiff train model --recipe` takes."""
 
 
 def _post_training(files: Files) -> ModelTrainConfig:
-    """Short, at the rates of the paper's later steps, on smaller batches beside what a film costs."""
+    """A short training at the learning rates of the paper's later steps, on smaller batches: roll-outs cost more."""
     return replace(
         default(files),
         minutes=15.0,
@@ -151,7 +154,7 @@ def _post_training(files: Files) -> ModelTrainConfig:
         orthogonal_learning_rate=0.0,
         decay=((0.5, 0.5),),
         warmup_steps=20,
-        batch=GatherConfig(stories=4, copies=4),
+        batch=BatchConfig(stories=4, copies=4),
         preview_minutes=5.0,
     )
 

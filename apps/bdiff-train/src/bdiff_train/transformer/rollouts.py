@@ -1,4 +1,4 @@
-"""Films that a model in training tells: part of a story, its beginning given, the rest by `bdiff_core.generate`."""
+"""Roll-outs: a model in training generates part of a story; the first chunks are given, the rest is sampled."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,11 +7,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bdiff import Sampling
+from bdiff.run import ChunkNoise, make_memory, make_solver
 from bdiff_core import ChunkCondition, ChunkDiT, generate
 from bdiff_train.data.stories import StorySet
 from forcing_losses import ChunkGenerator, RolloutMemory, Truncation, self_forcing_rollout
-from kvbank import KVBank, Policy
-from noisesched import NoiseStream, denoising_grid
+from kvbank import Policy
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,27 +20,27 @@ class RolloutConfig:
     """How a model in training generates."""
 
     chunks: int = 6
-    """Of a film, cut from a story at a random place."""
+    """Number of chunks, cut from a story at a random place."""
     given: int = 1
-    """Chunks at its beginning that are the story's own."""
+    """Number of chunks at the start that are the story's own."""
     steps: int = 4
-    """Of the grid; with a random exit a chunk takes half of them on average."""
+    """Steps of the denoising grid; a chunk leaves it at a random step, and takes half of them on average."""
     shift: float = 3.0
-    """Of the grid towards noise."""
+    """Shift of the denoising grid towards noise."""
     last_chunks: int | None = None
-    """Chunks at the end through which gradients flow; None: all that are generated."""
+    """Number of chunks at the end that gradients flow through; None: all generated ones."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.given < self.chunks or self.steps < 1:
             raise ValueError(
                 f"chunks is {self.chunks}, given {self.given}, steps {self.steps}; expected fewer given chunks than "
-                "there are, and at least 1 step"
+                "chunks, and at least 1 step"
             )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Window:
-    """Which part of a story is told, and the seed of its noise."""
+    """The part of a story that a roll-out generates, and the seed of its noise."""
 
     story: int
     start: int
@@ -47,7 +48,11 @@ class Window:
 
     @classmethod
     def draw(cls, stories: StorySet, chunks: int, *, generator: torch.Generator) -> "Window":
-        """A place in a random story."""
+        """Draw a place in a random story.
+
+        Raises:
+            ValueError: If the stories are shorter than the roll-out.
+        """
         if chunks > stories.num_chunks:
             raise ValueError(f"a roll-out has {chunks} chunks; the stories have {stories.num_chunks}")
         story = int(torch.randint(len(stories.latents), (), generator=generator))
@@ -56,25 +61,25 @@ class Window:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Film:
-    """A roll-out beside the truth."""
+class Rollout:
+    """A generated video beside the real one."""
 
     real: Float[Tensor, "1 c t h w"]
-    made: Float[Tensor, "1 c t h w"]
-    """With the graph that truncation left."""
+    generated: Float[Tensor, "1 c t h w"]
+    """The generated latents, with the graph that truncation left."""
     story: StorySet
-    """`made` as a story of its own, so that gather batches can be drawn from it."""
+    """`generated` as a story of its own, from which batches can be drawn."""
 
 
 def roll_out(
     model: ChunkDiT, stories: StorySet, window: Window, *, config: RolloutConfig, policy: Policy, bfloat16: bool = False
-) -> Film:
-    """Let a model tell a window of a story; gradients are the caller's to switch on.
+) -> Rollout:
+    """Generate a window of a story; the caller switches gradients on or off.
 
     Args:
-        model: Generates.
-        stories: Where the window is.
-        window: What is told.
+        model: The transformer.
+        stories: The stories that the window is part of.
+        window: Which chunks to generate.
         config: Length, grid and truncation.
         policy: Which past chunks a chunk sees.
         bfloat16: Matrix products in bfloat16.
@@ -84,33 +89,34 @@ def roll_out(
     frames = slice(chunks.start * length, chunks.stop * length)
     real = stories.latents[window.story, frames].float().transpose(0, 1)[None].to(device)
     rows = stories.caption[window.story, chunks.start : chunks.stop]
+    noise = ChunkNoise([window.seed] * config.chunks, (real.shape[1], *real.shape[3:]), length, base="fresh")
+    _, grid = make_solver(Sampling(steps=config.steps, shift=config.shift), noise)
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bfloat16):
-        told = self_forcing_rollout(
-            _generator(model, stories, rows, real, config=config, seed=window.seed),
+        rolled_out = self_forcing_rollout(
+            _generator(model, stories, rows, real, noise=noise, num_given=config.given),
             range(config.chunks),
-            memory=KVBank(policy=policy, rotate=model.rotate, seed=window.seed),
-            grid=denoising_grid(config.steps, shift=config.shift),
+            memory=make_memory(policy, model, seed=window.seed),
+            grid=grid,
             seed=window.seed,
             truncation=Truncation(last_chunks=config.last_chunks),
         )
-        made = torch.cat([chunk.latents for chunk in told], dim=2)
+        generated = torch.cat([chunk.latents for chunk in rolled_out], dim=2).float()
     story = StorySet(
-        latents=made.float().transpose(1, 2), caption=rows[None], tokens=stories.tokens, embedding=stories.embedding
+        latents=generated.transpose(1, 2), caption=rows[None], tokens=stories.tokens, embedding=stories.embedding
     )
-    return Film(real=real, made=made.float(), story=story)
+    return Rollout(real=real, generated=generated, story=story)
 
 
 def _generator(
-    model: ChunkDiT, stories: StorySet, rows: Tensor, real: Tensor, *, config: RolloutConfig, seed: int
+    model: ChunkDiT, stories: StorySet, rows: Tensor, real: Tensor, *, noise: ChunkNoise, num_given: int
 ) -> ChunkGenerator:
-    """One chunk by the sampler's own loop; given ones only fill the memory."""
-    tokens, length = stories.tokens[rows].to(real), stories.frames_per_chunk
+    """Make the function that generates one chunk by the sampler's own loop; given chunks only fill the memory."""
+    tokens = stories.tokens[rows].to(real)
     conditions = [
         ChunkCondition(index=c, text=text, negative=torch.zeros_like(text), embedding=embedding)
         for c, (text, embedding) in enumerate(zip(tokens, stories.embedding[rows], strict=True))
     ]
-    noise = NoiseStream((real.shape[1], *real.shape[3:]), length, seed=seed, base="fresh")
-    given = dict(enumerate(real.split(length, dim=2)[: config.given]))
+    given = dict(enumerate(real.split(stories.frames_per_chunk, dim=2)[:num_given]))
 
     def generate_chunk(
         index: int,
@@ -119,7 +125,9 @@ def _generator(
         grid: tuple[float, ...],
         solver: Callable[[Tensor, Tensor, float, float], Tensor],
     ) -> Tensor:
-        made = generate(model, [conditions[index]], memory=memory, noise=noise, grid=grid, solver=solver, prefix=given)
-        return next(made).latents
+        chunks = generate(
+            model, [conditions[index]], memory=memory, noise=noise, grid=grid, solver=solver, prefix=given
+        )
+        return next(chunks).latents
 
     return generate_chunk

@@ -1,7 +1,7 @@
-"""A model tells a story whose truth is known: some chunks given as they are, the others generated."""
+"""Sampling of a story whose truth is known: some chunks are given as they are, the others are generated."""
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -9,7 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 import storyworld
-from bdiff.defaults import Sampling
+from bdiff import Sampling
+from bdiff.run import ChunkNoise, make_memory, make_solver
 from bdiff_core import (
     CausalVAE,
     ChunkCondition,
@@ -21,46 +22,29 @@ from bdiff_core import (
     load_transformer,
     load_vae,
 )
-from kvbank import Float8, Int4, Int8, KVBank, Policy, RecallTrace
-from noisesched import NoiseStream, denoising_grid
+from bdiff_train.data.videos import Excerpt
+from kvbank import Float8, Int4, Int8, Kind, Policy, RecallTrace
 
 FIRST_STORY = 2_000_000
-"""Stories from here on are neither trained on nor looked at while training."""
+"""The first seed of stories that are neither trained on nor used while training."""
 
-
-def sampling_of(
-    folder: Path,
-    *,
-    steps: int | None = None,
-    guidance: float | None = None,
-    noise: str | None = None,
-    seniority: float | None = None,
-    num_sink: int | None = None,
-    richness: int | None = None,
-) -> Sampling:
-    """How a model folder wants to be sampled, but for what is given.
-
-    Raises:
-        ValueError: If its sampling.json or a given value is not valid.
-    """
-    given = {"steps": steps, "guidance": guidance, "noise": noise, "richness": richness}
-    given |= {"seniority": seniority, "num_sink": num_sink}
-    return replace(Sampling.of_model(folder), **{name: value for name, value in given.items() if value is not None})
+Story = storyworld.StoryVideo | Excerpt
+"""A video with captions that can be sampled anew."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Film:
-    """A told story."""
+class SampledStory:
+    """A story as a model samples it."""
 
     frames: Float[Tensor, "3 t h w"]
-    """RGB in [-1, 1], on the CPU; given chunks as the autoencoder shows them."""
+    """RGB in [-1, 1], on the CPU; given chunks as the autoencoder reconstructs them."""
     trace: tuple[RecallTrace, ...]
-    """What each chunk was shown of the past."""
+    """What each chunk saw of the past."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Teller:
-    """A model and how it is sampled."""
+class StorySampler:
+    """A model, and how it samples stories."""
 
     model: ChunkDiT
     vae: CausalVAE
@@ -68,8 +52,8 @@ class Teller:
     sampling: Sampling
 
     @classmethod
-    def load(cls, folder: Path, *, transformer: Path, sampling: Sampling, device: str = "cpu") -> "Teller":
-        """Read the autoencoder of a model folder and a transformer, in float32."""
+    def load(cls, folder: Path, *, transformer: Path, sampling: Sampling, device: str = "cpu") -> "StorySampler":
+        """Read the autoencoder of a model folder, and a transformer, in float32."""
         model = load_transformer(transformer, dtype=torch.float32, device=device).eval()
         return cls(
             model=model,
@@ -79,66 +63,70 @@ class Teller:
         )
 
     def story(self, seed: int, num_chunks: int) -> storyworld.StoryVideo:
-        """Render a story whose chunks are as long as this model's, of the richness that it knows.
+        """Render a story with chunks of this model's length, of the richness that the model was trained on.
 
         Raises:
-            ValueError: If the model draws pictures of another size than storyworld.
+            ValueError: If the model makes frames of another size than storyworld.
         """
         length, richness = self.sampling.frames_per_chunk, self.sampling.richness
         story = storyworld.render(
             seed, num_chunks, first_chunk_frames=length - 3, chunk_frames=length, richness=richness
         )
-        wanted, drawn = (self.sampling.height, self.sampling.width), tuple(story.frames.shape[2:])
-        if wanted != drawn:
-            raise ValueError(f"the model draws pictures of {wanted} pixels; the stories have {drawn}")
+        expected, found = (self.sampling.height, self.sampling.width), tuple(story.frames.shape[2:])
+        if expected != found:
+            raise ValueError(f"the model makes frames of {expected} pixels; the stories have {found}")
         return story
 
     @torch.no_grad()
-    def tell(
+    def sample(
         self,
-        story: storyworld.StoryVideo,
+        story: Story,
         *,
         policy: Policy,
         given: Collection[int] = (0,),
         seed: int,
         quantization: Int8 | Float8 | Int4 | None = None,
-    ) -> Film:
-        """Generate a story.
+    ) -> SampledStory:
+        """Sample a story from its captions.
 
         Args:
-            story: Its captions are told.
+            story: The story.
             policy: Which past chunks a chunk sees.
-            given: Chunks that are not generated but taken from the story, as latents.
-            seed: Of the noise; a chunk's noise does not depend on which others are given.
-            quantization: How the past is packed; None: not at all.
+            given: Chunks that are not generated but encoded from the story.
+            seed: Seed of the noise; a chunk's noise does not depend on which others are given.
+            quantization: How keys and values of the past are packed; None: not at all.
         """
-        bank = KVBank(policy=policy, rotate=self.model.rotate, seed=seed, quantization=quantization)
+        memory = make_memory(policy, self.model, seed=seed, quantization=quantization)
+        noise = self._noise(story, seed)
+        solver, grid = make_solver(self.sampling, noise)
         chunks = generate(
             self.model,
             self._conditions(story),
-            memory=bank,
-            noise=self._noise(story, seed),
-            grid=self._grid,
+            memory=memory,
+            noise=noise,
+            grid=grid,
+            solver=solver,
             decoder=self.vae,
             guidance=self.sampling.guidance,
             prefix=self._latents(story, given),
         )
-        frames = torch.cat([chunk.frames[0].cpu() for chunk in chunks], dim=1)
-        return Film(frames=frames, trace=bank.trace)
+        frames = torch.cat([self._frames(chunk.frames) for chunk in chunks], dim=1)
+        return SampledStory(frames=frames, trace=memory.trace)
 
     @torch.no_grad()
-    def tell_without_memory(
-        self, story: storyworld.StoryVideo, *, num_past: int, given: Collection[int] = (0,), seed: int
-    ) -> Film:
-        """Generate a story by windows that overlap: each chunk beside the last ones, encoded anew at every step.
+    def sample_without_memory(
+        self, story: Story, *, num_past: int, given: Collection[int] = (0,), seed: int
+    ) -> SampledStory:
+        """Sample a story in overlapping windows: each chunk beside the last ones, encoded anew at each step.
 
         Args:
-            story: Its captions are told.
-            num_past: Chunks of the past that a window holds, all their tokens; of what was before, nothing is known.
-            given: As in `tell`.
-            seed: As in `tell`; so is the noise.
+            story: The story.
+            num_past: Number of past chunks in a window, with all their tokens; earlier chunks are not seen.
+            given: As in `sample`.
+            seed: As in `sample`; the noise is the same, too.
         """
         conditions, noise, known = self._conditions(story), self._noise(story, seed), self._latents(story, given)
+        solver, grid = make_solver(self.sampling, noise)
         latents: dict[int, Tensor] = {}
         for chunk in range(len(conditions)):
             first = max(0, chunk - num_past)
@@ -147,7 +135,8 @@ class Teller:
                 self.model,
                 conditions[first : chunk + 1],
                 noise=noise,
-                grid=self._grid,
+                grid=grid,
+                solver=solver,
                 window=num_past + 1,
                 overlap=num_past,
                 causal=True,
@@ -158,51 +147,53 @@ class Teller:
         frames, state = [], None
         for x in latents.values():
             pixels, state = self.vae.decode(x, state)
-            frames.append(pixels[0].cpu())
+            frames.append(self._frames(pixels))
         trace = tuple(self._window_trace(story, c, 0 if c in known else num_past) for c in range(len(conditions)))
-        return Film(frames=torch.cat(frames, dim=1), trace=trace)
+        return SampledStory(frames=torch.cat(frames, dim=1), trace=trace)
 
     @torch.no_grad()
-    def reconstruct(self, story: storyworld.StoryVideo) -> Float[Tensor, "3 t h w"]:
-        """The story as the autoencoder shows it, on the CPU: what no transformer can surpass."""
+    def reconstruct(self, story: Story) -> Float[Tensor, "3 t h w"]:
+        """Encode and decode a story, and return it on the CPU: the best that any transformer could reach."""
         latents, _ = self.vae.encode(story.frames[None].to(self.vae.latent_mean.device))
-        return self.vae.decode(latents)[0][0].cpu()
+        return self._frames(self.vae.decode(latents)[0])
 
-    @property
-    def _grid(self) -> Float[Tensor, " levels"]:
-        return denoising_grid(self.sampling.steps, shift=self.sampling.shift)
+    def _frames(self, decoded: Float[Tensor, "1 3 t h w"] | None) -> Float[Tensor, "3 t h w"]:
+        """The frames of one video on the CPU."""
+        assert decoded is not None  # a decoder is given
+        return decoded[0].cpu()
 
-    def _conditions(self, story: storyworld.StoryVideo) -> list[ChunkCondition]:
+    def _conditions(self, story: Story) -> list[ChunkCondition]:
         states = self.encoder.encode(list(story.captions))
         return [
             ChunkCondition(index=c, text=tokens, negative=torch.zeros_like(tokens), embedding=embedding)
             for c, (tokens, embedding) in enumerate(zip(states.tokens, states.embedding, strict=True))
         ]
 
-    def _latent_size(self, story: storyworld.StoryVideo) -> tuple[int, int]:
+    def _latent_size(self, story: Story) -> tuple[int, int]:
         height, width = (side // self.vae.config.spatial_stride for side in story.frames.shape[2:])
         return height, width
 
-    def _noise(self, story: storyworld.StoryVideo, seed: int) -> NoiseStream:
+    def _noise(self, story: Story, seed: int) -> ChunkNoise:
         shape = (self.vae.config.latent_channels, *self._latent_size(story))
-        return NoiseStream(shape, self.sampling.latent_frames, seed=seed, base=self.sampling.noise)
+        return ChunkNoise([seed] * len(story.captions), shape, self.sampling.latent_frames, base=self.sampling.noise)
 
-    def _window_trace(self, story: storyworld.StoryVideo, chunk: int, num_past: int) -> RecallTrace:
-        """What a window without a memory shows to its last chunk."""
+    def _window_trace(self, story: Story, chunk: int, num_past: int) -> RecallTrace:
+        """Describe what a window without a memory shows its last chunk."""
         shown, config = tuple(range(max(0, chunk - num_past), chunk)), self.model.config
         tokens = config.num_tokens(self.sampling.latent_frames, *self._latent_size(story))
+        recent: Kind = "recent"
         return RecallTrace(
             index=chunk,
             chunks=shown,
-            kinds=("recent",) * len(shown),
+            kinds=(recent,) * len(shown),
             similarity=(None,) * len(shown),
             spans=((tokens,) * len(shown),) * config.num_layers,
             shares=(1.0,) * len(shown),
             kept=((range(tokens),) * len(shown),) * config.num_layers,
         )
 
-    def _latents(self, story: storyworld.StoryVideo, given: Collection[int]) -> dict[int, Tensor]:
-        """Latents of some chunks, each encoded after all chunks before it."""
+    def _latents(self, story: Story, given: Collection[int]) -> dict[int, Tensor]:
+        """Encode the given chunks, each after all chunks before it."""
         if not given:
             return {}
         seen = story.frames[None, :, : sum(story.chunk_frames[: max(given) + 1])]

@@ -1,47 +1,46 @@
-"""What `fit` needs to know of training the transformer: losses, which part a step trains, and how far it is."""
+"""A training of the transformer as `fit` sees it: its losses, which part a step trains, and its evaluations."""
 
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
-import storyworld
-from bdiff.defaults import Sampling
-from bdiff_core import CausalVAE, ChunkDiT, ModelConfig, TextEncoder
-from bdiff_core.costs import ChunkShape, pass_flops, text_flops
+from bdiff import Sampling
+from bdiff_core import CausalVAE, ChunkDiT, ModelConfig, TextEncoder, costs
 from bdiff_train.data.stories import StorySet
-from bdiff_train.data.videos import Take
-from bdiff_train.engine.log import Work
+from bdiff_train.engine.config import Loss
+from bdiff_train.engine.log import Workload
 from bdiff_train.engine.loop import step_generator
-from bdiff_train.transformer.adversarial import Game, Players, Stage
+from bdiff_train.transformer.adversarial import AdversarialObjective, GeneratorAndCritic
 from bdiff_train.transformer.batches import Batch, make_batch
 from bdiff_train.transformer.config import ModelTrainConfig
 from bdiff_train.transformer.estimated_context import with_estimated_context
 from bdiff_train.transformer.loss import copies_velocity, fidelity_loss
 from bdiff_train.transformer.preview import write_preview
 from bdiff_train.transformer.rollouts import Window
+from bdiff_train.transformer.story_sampler import Story
+from bdiff_train.transformer.training_data import TrainingData
 
 logger = logging.getLogger(__name__)
 
-_PLAYER, _JUDGE = "model.", "judge."
-"""Beginnings of the parameter names of `Players`."""
+_GENERATOR, _CRITIC = "generator.", "critic."
+"""Beginnings of the names of `GeneratorAndCritic`'s parameters."""
 
-_JUDGE_DRAWS = 2**40
-"""Numbers by which a judge's steps draw begin here, far from those of the player's."""
+_CRITIC_DRAWS = 2**40
+"""The critic's steps draw by numbers from here on, far from those of the generator's steps."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Exam:
-    """What evaluations look at."""
+class EvaluationSet:
+    """What evaluations use."""
 
     stories: StorySet
-    """Held out."""
-    preview: storyworld.StoryVideo | Take
-    """What previews tell."""
+    """Held-out stories."""
+    preview: Story
+    """The story of previews."""
     vae: CausalVAE
     encoder: TextEncoder
 
@@ -51,93 +50,110 @@ class ModelTask:
     """A training of the transformer."""
 
     config: ModelTrainConfig
-    stage: Stage
-    """The stories to train on, and how they are cut into batches."""
-    exam: Exam | None = None
-    """What evaluations look at; None: there are none."""
-    game: Game | None = None
-    """Self Forcing, if the recipe has it."""
+    data: TrainingData
+    """The stories to train on, and how batches are made of them."""
+    evaluation_set: EvaluationSet | None = None
+    """What evaluations use; None: there are no evaluations."""
+    objective: AdversarialObjective | None = None
+    """Self Forcing or distillation; None: real videos only."""
 
     def part(self, step: int) -> str:
-        """With a judge: its steps, then one of the player; otherwise everything in every step."""
-        if self.game is None:
+        """Which part a step trains: the critic for some steps, then the generator for one; "" for everything."""
+        if self.objective is None:
             return ""
-        turn = step % (self.game.config.judge_steps + 1)
-        return _PLAYER if turn == self.game.config.judge_steps else _JUDGE
+        turn = step % (self.objective.config.critic_steps + 1)
+        return _GENERATOR if turn == self.objective.config.critic_steps else _CRITIC
 
     def draws(self, step: int) -> int:
-        """The player's steps draw as the same number of steps without a judge would: the same real videos."""
-        if self.game is None:
-            return step
-        turn, place = divmod(step, self.game.config.judge_steps + 1)
-        return turn if place == self.game.config.judge_steps else _JUDGE_DRAWS + step
+        """The number that seeds a step's draws.
 
-    def loss(
-        self, module: nn.Module, step: int, generator: torch.Generator
-    ) -> tuple[Float[Tensor, ""], Mapping[str, float]]:
-        """Of a micro-batch: fidelity to real videos (+ Eq. 5), + weight * Self Forcing; in its steps, the judge's."""
-        if self.game is None:
-            return self._fidelity(module, self._training_batch(module, generator))
-        assert isinstance(module, Players)
-        films = films_generator(generator)
-        if self.part(step) == _JUDGE:
-            return self.game.judge_loss(module, films)
-        played, figures = self.game.player_loss(module, films)
-        loss = self.game.config.weight * played
+        The generator's steps are numbered as if there were no critic, so that they see the same real videos.
+        """
+        if self.objective is None:
+            return step
+        turn, place = divmod(step, self.objective.config.critic_steps + 1)
+        return turn if place == self.objective.config.critic_steps else _CRITIC_DRAWS + step
+
+    def loss(self, module: nn.Module, step: int, generator: torch.Generator) -> Loss:
+        """Compute the loss of a micro-batch.
+
+        In the critic's steps it is the critic's. In all others it is fidelity to real videos (with Eq. 5 if it is asked
+        for), plus weight times the loss on the model's own videos.
+        """
+        if self.objective is None:
+            model = _transformer(module)
+            return self._fidelity(model, self._training_batch(model, generator))
+        assert isinstance(module, GeneratorAndCritic)
+        draws = rollout_generator(generator)
+        if self.part(step) == _CRITIC:
+            return self.objective.critic_loss(module, draws)
+        adversarial, figures = self.objective.generator_loss(module, draws)
+        loss = self.objective.config.weight * adversarial
         if self.config.fidelity_weight:
-            true, more = self._fidelity(module.model, self._training_batch(module.model, generator))
-            loss = loss + self.config.fidelity_weight * true
-            figures = {"fidelity": true.item(), **figures, **more}
+            model = module.generator
+            fidelity, more = self._fidelity(model, self._training_batch(model, generator))
+            loss = loss + self.config.fidelity_weight * fidelity
+            figures = {"fidelity": fidelity.item(), **figures, **more}
         return loss, figures
 
     def batch_name(self, step: int, generator: torch.Generator) -> Mapping[str, object]:
-        """Stories and target chunks of a micro-batch, and the windows of films."""
-        if self.game is None:
-            batch = self._batch(self.stage.stories, generator)
+        """Name the stories and target chunks of a micro-batch, or the part of a story that is rolled out."""
+        if self.objective is None:
+            batch = self._batch(self.data.stories, generator)
             return {"stories": list(batch.stories), "chunks": list(batch.targets)}
-        chunks = self.game.config.rollout.chunks
-        window = Window.draw(self.stage.stories, chunks, generator=films_generator(generator))
-        return {"stories": [window.story], "chunks": list(range(window.start, window.start + chunks)), "film": True}
+        chunks = self.objective.config.rollout.chunks
+        window = Window.draw(self.data.stories, chunks, generator=rollout_generator(generator))
+        return {"stories": [window.story], "chunks": list(range(window.start, window.start + chunks)), "rollout": True}
 
     def evaluate(self, module: nn.Module) -> Mapping[str, float]:
-        """The loss on fixed batches of held-out stories; a preview beside it."""
-        exam, model = self.exam, module.model if isinstance(module, Players) else module
-        assert exam is not None
+        """Compute the loss on fixed batches of held-out stories, and write a preview."""
+        used, model = self.evaluation_set, _transformer(module)
+        assert used is not None
         losses = []
         for k in range(8):
-            batch = self._batch(exam.stories, step_generator(self.config.seed + 1, k))
+            batch = self._batch(used.stories, step_generator(self.config.seed + 1, k))
             losses.append(self._fidelity(model, batch)[0].item())
-        seen, path = self.config.memory, self.config.out / "preview.png"
         write_preview(
-            model, exam.vae, exam.encoder, story=exam.preview, policy=seen, sampling=self._sampling, path=path
+            model,
+            used.vae,
+            used.encoder,
+            story=used.preview,
+            policy=self.config.memory,
+            sampling=self._sampling,
+            path=self.config.out / "preview.png",
         )
         figures = {"held_out_loss": math.fsum(losses) / len(losses)}
         logger.info("%s", figures)
         return figures
 
-    def work(self, model: ModelConfig, *, rate: float) -> Work:
-        """What a micro-batch comes to; with films it is the mean of player's and judge's steps, and only of tokens."""
-        batch, (height, width) = self.config.batch, self.stage.stories.latents.shape[-2:]
+    def workload(self, model: ModelConfig, *, rate: float) -> Workload:
+        """Count what a micro-batch costs; with roll-outs, the mean tokens of all steps, without operations.
+
+        Args:
+            model: Sizes of the transformer.
+            rate: Operations a second of this machine in large matrix products.
+        """
+        batch, (height, width) = self.config.batch, self.data.stories.latents.shape[-2:]
         places = batch.context + batch.copies
-        shape = ChunkShape(frames=places * self.stage.stories.frames_per_chunk, height=height, width=width)
-        tokens = batch.stories * places * self.stage.tokens_per_chunk
-        if self.game is None:
-            flops = 3 * batch.stories * (pass_flops(model, shape) + places * text_flops(model))
-            return Work(tokens=tokens, flops=flops, rate=rate)
-        rollout = self.game.config.rollout
+        shape = costs.ChunkShape(frames=places * self.data.stories.frames_per_chunk, height=height, width=width)
+        tokens = batch.stories * places * self.data.tokens_per_chunk
+        if self.objective is None:
+            forward = costs.pass_flops(model, shape) + places * costs.text_flops(model)
+            return Workload(tokens=tokens, flops=3 * batch.stories * forward, rate=rate)
+        rollout = self.objective.config.rollout
         passes = (rollout.chunks - rollout.given) * (rollout.steps + 1) / 2 + rollout.chunks
-        share = bool(self.config.fidelity_weight) / (self.game.config.judge_steps + 1)
-        return Work(tokens=round(passes * self.stage.tokens_per_chunk + share * tokens))
+        share = bool(self.config.fidelity_weight) / (self.objective.config.critic_steps + 1)
+        return Workload(tokens=round(passes * self.data.tokens_per_chunk + share * tokens))
 
     @property
     def _sampling(self) -> Sampling:
-        """How previews are made: as the model will be sampled."""
-        return replace(Sampling(latent_frames=self.stage.stories.frames_per_chunk), **self.config.sampling)
+        """How previews are sampled: as the model will be."""
+        return Sampling(latent_frames=self.data.stories.frames_per_chunk).changed(self.config.sampling)
 
     def _training_batch(self, model: ChunkDiT, generator: torch.Generator) -> Batch:
-        """A batch of the stories; some samples see what the model makes of their context."""
+        """Make a batch, in which some samples see estimates of their context."""
         config, device = self.config.batch, next(model.parameters()).device
-        batch = self._batch(self.stage.stories, generator).to(device)
+        batch = self._batch(self.data.stories, generator).to(device)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.config.bfloat16):
             return with_estimated_context(
                 model,
@@ -145,7 +161,7 @@ class ModelTask:
                 share=config.estimated_share,
                 passes=config.estimated_passes,
                 tint=config.tint,
-                frames_per_chunk=self.stage.stories.frames_per_chunk,
+                frames_per_chunk=self.data.stories.frames_per_chunk,
                 generator=generator,
             )
 
@@ -153,16 +169,16 @@ class ModelTask:
         forcing = self.config.block_forcing
         return make_batch(
             stories,
-            self.stage.levels,
-            self.stage.policy,
+            self.data.levels,
+            self.data.policy,
             config=self.config.batch,
-            tokens_per_chunk=self.stage.tokens_per_chunk,
+            tokens_per_chunk=self.data.tokens_per_chunk,
             generator=generator,
             reference_chunks=forcing.top_l if forcing else 0,
         )
 
-    def _fidelity(self, model: ChunkDiT, batch: Batch) -> tuple[Float[Tensor, ""], dict[str, float]]:
-        length = self.stage.stories.frames_per_chunk
+    def _fidelity(self, model: ChunkDiT, batch: Batch) -> Loss:
+        length = self.data.stories.frames_per_chunk
         batch = batch.to(next(model.parameters()).device)
         velocity = copies_velocity(model, batch, frames_per_chunk=length, bfloat16=self.config.bfloat16)
         return fidelity_loss(
@@ -174,6 +190,13 @@ class ModelTask:
         )
 
 
-def films_generator(generator: torch.Generator) -> torch.Generator:
-    """The generator of a micro-batch's films, beside that of its real videos: neither depends on the other's draws."""
+def _transformer(module: nn.Module) -> ChunkDiT:
+    """The transformer of what is trained."""
+    model = module.generator if isinstance(module, GeneratorAndCritic) else module
+    assert isinstance(model, ChunkDiT)
+    return model
+
+
+def rollout_generator(generator: torch.Generator) -> torch.Generator:
+    """Make the generator of a micro-batch's roll-outs, so that they and its real videos draw independently."""
     return torch.Generator().manual_seed(generator.initial_seed() ^ 1)

@@ -1,13 +1,17 @@
-"""Training the transformer on stories: a chunk under the context its memory would show, and the model's own films."""
+"""Training of the transformer on stories or videos: real chunks under the context that the memory would show them.
+
+Post-training adds losses on the model's own videos.
+"""
 
 import json
 import math
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import torch
 from torch import nn
 
-from bdiff.files.whole import write_whole
+from bdiff.files import write_whole
 from bdiff.run.plan import matmul_rate
 from bdiff_core import (
     CausalVAE,
@@ -21,29 +25,36 @@ from bdiff_core import (
 from bdiff_core.checkpoint import open_checkpoint
 from bdiff_train.data.stories import StorySet
 from bdiff_train.engine.config import RunConfig, RunResult, Task, WatchFunction
-from bdiff_train.engine.distributed import torchrun
+from bdiff_train.engine.distributed import Ranks, torchrun
 from bdiff_train.engine.loop import fit
-from bdiff_train.transformer.adversarial import Adversarial, AdversarialGame, DistillationGame, Game, Stage
+from bdiff_train.transformer.adversarial import (
+    OLD_NAMES,
+    AdversarialConfig,
+    AdversarialObjective,
+    DiscriminatorObjective,
+    DistillationObjective,
+)
 from bdiff_train.transformer.config import ModelTrainConfig
-from bdiff_train.transformer.datasets import read_data
-from bdiff_train.transformer.task import Exam, ModelTask
+from bdiff_train.transformer.datasets import load_datasets
+from bdiff_train.transformer.task import EvaluationSet, ModelTask
+from bdiff_train.transformer.training_data import TrainingData
 from noisesched import chunk_levels
 
-_CAPTIONS_TOGETHER = 32
-"""Thousands of captions are encoded at the start: together in a quarter of the time."""
+_CAPTION_BATCH = 32
+"""Captions that are encoded together: thousands are encoded at the start, in a quarter of the time of one by one."""
 
 
 def train_model(config: ModelTrainConfig, *, watch: WatchFunction | None = None) -> RunResult:
     """Train a transformer, or go on training it, and write its weights in half precision.
 
-    Also written: ``log.jsonl``, ``curve.png``, ``preview.png`` (truth above a generated story), ``recipe.json``, the
-    checkpoint to go on from, ``sampling.json`` and the autoencoder: the folder can be sampled. Started by torchrun, the
-    transformer is trained by all its processes together.
+    The folder becomes a model that can be sampled: with ``sampling.json`` and the autoencoder. Also written are
+    ``log.jsonl``, ``curve.png``, ``preview.png``, ``recipe.json``, and the checkpoint to go on from. If torchrun
+    started several processes, they train the transformer together.
 
     Args:
-        config: The training.
-        watch: Told how far it is after each step, in place of a progress bar; True ends it early with a checkpoint to
-            go on from, and no weights are written.
+        config: The settings.
+        watch: Called after each step with the fraction that is done, in place of a progress bar. True ends the training
+            early, with a checkpoint to go on from and without weights.
 
     Returns:
         Steps, seconds, the loss on held-out stories, and whether the training is over.
@@ -51,43 +62,44 @@ def train_model(config: ModelTrainConfig, *, watch: WatchFunction | None = None)
     if config.start_from is not None:
         config = replace(config, model=open_checkpoint(config.start_from).config)
     with torchrun() as ranks:
-        vae = load_vae(config.vae)
-        encoder = SentenceTextEncoder(text_length=config.model.text_length, batch_size=_CAPTIONS_TOGETHER)
-        data = read_data(config, vae, encoder, ranks)
-        torch.manual_seed(config.seed)
-        model = _transformer(config)
-        if ranks.is_first:
-            config.out.mkdir(parents=True, exist_ok=True)
-            write_whole(config.out / "recipe.json", recipe_json(config))
-        stage = stage_of(config, model, data.stories)
-        trained, game = _players(config, model, stage)
-        task = ModelTask(
-            config=config,
-            stage=stage,
-            exam=Exam(stories=data.held_out, preview=data.preview, vae=vae, encoder=encoder),
-            game=game,
-        )
-        result = fit(
-            trained,
-            run_config(config, task, model),
-            Task(
-                loss=task.loss,
-                evaluate=task.evaluate,
-                orthogonal=orthogonal_matrices(model) if config.orthogonal_learning_rate else [],
-                part=task.part,
-                draws=task.draws,
-                watch=watch,
-                batch_name=task.batch_name,
-            ),
-        )
-        if ranks.is_first and result.finished:
-            _write_model(config, model, vae)
-        ranks.wait()
+        return _train(config, ranks, watch)
+
+
+def _train(config: ModelTrainConfig, ranks: Ranks, watch: WatchFunction | None) -> RunResult:
+    vae = load_vae(config.vae)
+    encoder = SentenceTextEncoder(text_length=config.model.text_length, batch_size=_CAPTION_BATCH)
+    datasets = load_datasets(config, vae, encoder, ranks)
+    torch.manual_seed(config.seed)
+    model = _transformer(config)
+    if ranks.is_first:
+        config.out.mkdir(parents=True, exist_ok=True)
+        write_whole(config.out / "recipe.json", recipe_json(config))
+    data = training_data(config, model, datasets.train)
+    trained, objective = _with_critic(config, model, data)
+    evaluated = EvaluationSet(stories=datasets.held_out, preview=datasets.preview, vae=vae, encoder=encoder)
+    task = ModelTask(config=config, data=data, evaluation_set=evaluated, objective=objective)
+    result = fit(
+        trained,
+        run_config(config, task, model),
+        Task(
+            loss=task.loss,
+            evaluate=task.evaluate,
+            orthogonal=orthogonal_matrices(model) if config.orthogonal_learning_rate else [],
+            part=task.part,
+            draws=task.draws,
+            watch=watch,
+            batch_name=task.batch_name,
+            old_names={} if objective is None else OLD_NAMES,
+        ),
+    )
+    if ranks.is_first and result.finished:
+        _write_model(config, model, vae)
+    ranks.wait()
     return result
 
 
 def recipe_json(config: ModelTrainConfig) -> str:
-    """The whole config; what has no limit is null, for JSON knows no infinity."""
+    """Write the whole config as JSON; what has no limit is null, because JSON has no infinity."""
 
     def plain(value: object) -> object:
         if isinstance(value, dict):
@@ -104,9 +116,9 @@ def _transformer(config: ModelTrainConfig) -> ChunkDiT:
     return model
 
 
-def stage_of(config: ModelTrainConfig, model: ChunkDiT, stories: StorySet) -> Stage:
-    """The stories, and how they are cut into batches."""
-    return Stage(
+def training_data(config: ModelTrainConfig, model: ChunkDiT, stories: StorySet) -> TrainingData:
+    """Put the stories together with how batches are made of them."""
+    return TrainingData(
         stories=stories,
         levels=chunk_levels(
             stories.num_chunks, config.schedule, level_min=config.level_min, level_max=config.level_max
@@ -118,19 +130,29 @@ def stage_of(config: ModelTrainConfig, model: ChunkDiT, stories: StorySet) -> St
     )
 
 
-def _players(config: ModelTrainConfig, model: ChunkDiT, stage: Stage) -> tuple[nn.Module, Game | None]:
-    """What is trained: the transformer alone, or beside a judge."""
+def _with_critic(
+    config: ModelTrainConfig, model: ChunkDiT, data: TrainingData
+) -> tuple[nn.Module, AdversarialObjective | None]:
+    """Return what is trained: the transformer alone, or together with a critic and their objective."""
     forcing = config.self_forcing
     if forcing is None:
         return model, None
-    if isinstance(forcing, Adversarial):
-        return AdversarialGame.players(model, forcing), AdversarialGame(config=forcing, stage=stage)
-    teacher = load_transformer(config.start_from, dtype=torch.float32).requires_grad_(False).eval()
-    return DistillationGame.players(model, teacher), DistillationGame(config=forcing, stage=stage, teacher=teacher)
+    if isinstance(forcing, AdversarialConfig):
+        return DiscriminatorObjective.make_pair(model, forcing), DiscriminatorObjective(config=forcing, data=data)
+    teacher = _teacher(config.start_from)
+    return (
+        DistillationObjective.make_pair(model, teacher),
+        DistillationObjective(config=forcing, data=data, teacher=teacher),
+    )
+
+
+def _teacher(start_from: Path | None) -> ChunkDiT:
+    assert start_from is not None  # the config refuses distillation without it
+    return load_transformer(start_from, dtype=torch.float32).requires_grad_(False).eval()
 
 
 def run_config(config: ModelTrainConfig, task: ModelTask, model: ChunkDiT) -> RunConfig:
-    """What `fit` is told of this training."""
+    """Make the settings of the run that trains a transformer."""
     rate = matmul_rate("cpu", torch.bfloat16 if config.bfloat16 else torch.float32, model.config.dim)
     forcing = config.self_forcing
     return RunConfig(
@@ -142,26 +164,26 @@ def run_config(config: ModelTrainConfig, task: ModelTask, model: ChunkDiT) -> Ru
         learning_rate=config.learning_rate,
         orthogonal_learning_rate=config.orthogonal_learning_rate,
         orthogonal_dtype=torch.bfloat16 if config.bfloat16 else torch.float32,
-        rates=(("judge.", forcing.judge_rate),) if forcing else (),
+        rates=(("critic.", forcing.critic_rate),) if forcing else (),
         decay=config.decay,
         warmup_steps=config.warmup_steps,
         guard=config.guard,
-        # A film is generated by methods other than the transformer's forward, and how often context is estimated is
-        # drawn for each micro-batch: ranks that gather block by block must all call forward equally often.
+        # Roll-outs call methods other than the transformer's forward, and the number of estimation passes is drawn for
+        # each micro-batch. Ranks that gather block by block must all call forward equally often.
         sharding="whole" if forcing or config.batch.estimated_share else "blocks",
         evaluate_minutes=config.preview_minutes,
         tensorboard=config.tensorboard,
-        work=task.work(model.config, rate=rate),
+        workload=task.workload(model.config, rate=rate),
     )
 
 
 def orthogonal_matrices(model: ChunkDiT) -> list[nn.Parameter]:
-    """The weights that Muon trains: the matrices of the blocks."""
+    """List the weights that Muon trains: the matrices of the blocks."""
     return [p for name, p in model.blocks.named_parameters() if name.endswith("weight") and p.ndim == 2]
 
 
 def _write_model(config: ModelTrainConfig, model: ChunkDiT, vae: CausalVAE) -> None:
-    """All that `bdiff sample --model` wants, so that the folder of a training is a model."""
+    """Write all that `bdiff sample --model` needs, so that the folder of a training is a model."""
     save_transformer(model.half(), config.out / "transformer")
     save_vae(vae, config.out / "vae.safetensors", dtype=torch.float16)
     write_whole(config.out / "sampling.json", json.dumps(config.sampling, indent=2) + "\n")

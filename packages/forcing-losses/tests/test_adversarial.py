@@ -93,9 +93,11 @@ def test_forms_that_do_not_fit_are_named():
         discriminator_loss(real, fake, form="relativistic")
     with pytest.raises(ValueError, match="real and fake logits of the relativistic form have shapes"):
         generator_loss(fake, real, form="relativistic")
-    with pytest.raises(ValueError, match="give logits of real videos to 'relativistic'"):
+    with pytest.raises(ValueError, match="form is 'relativistic' and no logits of real videos were given"):
         generator_loss(fake, form="relativistic")
-    with pytest.raises(ValueError, match="give logits of real videos to 'relativistic', and to no other form"):
+    with pytest.raises(
+        ValueError, match="logits of real videos were given; 'relativistic' needs them, and no other form"
+    ):
         generator_loss(fake, real, form="plain")
     with pytest.raises(ValueError, match="form is 'hinge'; expected one of 'plain', 'non_saturating', 'relativistic'"):
         discriminator_loss(real, fake, form="hinge")
@@ -183,5 +185,5 @@ def test_penalty_settings_that_do_not_fit_are_named():
         gradient_penalty(discriminator, videos(1), generator=torch.Generator())
     with pytest.raises(ValueError, match=r"sigma is 0.0; expected a length above 0"):
         gradient_penalty(discriminator, videos(1), sigma=0.0, generator=torch.Generator())
-    with pytest.raises(ValueError, match=r"answers \(\) to a batch of 2"):
+    with pytest.raises(ValueError, match=r"returns logits of shape \(\) for a batch of 2"):
         gradient_penalty(lambda x: x.sum(), videos(2))

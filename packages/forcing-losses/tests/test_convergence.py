@@ -82,30 +82,32 @@ def test_closed_form_velocity_is_bayes_rule(slow):
 
 
 @pytest.mark.parametrize("form", ["plain", "non_saturating", "relativistic"])
-def test_the_game_of_eq_1_ends_at_the_data(form):
-    """A discriminator of quadratic features sees means and covariances; R1 and R2 damp the circling of the game."""
+def test_adversarial_training_by_eq_1_ends_at_the_data(form):
+    """A discriminator of quadratic features sees means and covariances; R1 and R2 damp the oscillation."""
     generator = torch.Generator().manual_seed(0)
     data = as_videos(exact_sample(64, generator) @ torch.linalg.cholesky(COVARIANCE).T + LOCATION)
     z = exact_sample(64, generator)
-    player, weight = Affine(), torch.zeros(5, requires_grad=True)
+    affine, weight = Affine(), torch.zeros(5, requires_grad=True)
 
-    def judge(x):
+    def discriminator(x):
         x, y = x.flatten(1).unbind(1)
         return torch.stack((x, y, x * x, x * y, y * y), dim=1) @ weight
 
-    by_player = torch.optim.Adam(player.parameters(), lr=0.06, betas=(0.0, 0.99))
-    by_judge = torch.optim.Adam([weight], lr=0.15, betas=(0.0, 0.99))
-    slower = [torch.optim.lr_scheduler.ExponentialLR(o, 0.985) for o in (by_player, by_judge)]
+    for_generator = torch.optim.Adam(affine.parameters(), lr=0.06, betas=(0.0, 0.99))
+    for_discriminator = torch.optim.Adam([weight], lr=0.15, betas=(0.0, 0.99))
+    slower = [torch.optim.lr_scheduler.ExponentialLR(o, 0.985) for o in (for_generator, for_discriminator)]
     for _ in range(250):
-        fake = player(z).detach()
-        penalty = gradient_penalty(judge, data) + gradient_penalty(judge, fake)
-        step(by_judge, discriminator_loss(judge(data), judge(fake), form=form) + 0.05 * penalty)
-        real = judge(data) if form == "relativistic" else None
-        step(by_player, generator_loss(judge(player(z)), real, form=form))
+        fake = affine(z).detach()
+        penalty = gradient_penalty(discriminator, data) + gradient_penalty(discriminator, fake)
+        step(
+            for_discriminator, discriminator_loss(discriminator(data), discriminator(fake), form=form) + 0.05 * penalty
+        )
+        real = discriminator(data) if form == "relativistic" else None
+        step(for_generator, generator_loss(discriminator(affine(z)), real, form=form))
         for schedule in slower:
             schedule.step()
-    assert player.distance() < 0.05
-    assert judge(data).abs().max() < 0.05  # it cannot tell any more
+    assert affine.distance() < 0.05
+    assert discriminator(data).abs().max() < 0.05  # it cannot tell them apart
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def test_a_new_discriminator_cannot_tell():
     torch.testing.assert_close(discriminator_loss(logits, logits), torch.tensor(4.0).log())
 
 
-def test_each_video_is_judged_on_its_own():
+def test_each_video_has_a_logit_of_its_own():
     discriminator, x = video_discriminator(), videos(3, 3, 4, 4, 2)
     torch.testing.assert_close(discriminator(x), torch.cat([discriminator(one[None]) for one in x]))
 
@@ -111,9 +111,9 @@ def test_a_head_does_not_depend_on_the_order_of_tokens():
 
 @pytest.mark.usefixtures("unhooked")
 def test_what_does_not_fit_is_named():
-    with pytest.raises(ValueError, match="width is 10, which 4 heads do not divide"):
+    with pytest.raises(ValueError, match="width is 10 and num_heads is 4; expected a width"):
         VideoDiscriminator(3, width=10)
-    with pytest.raises(ValueError, match="width is 9; sinusoids come in pairs"):
+    with pytest.raises(ValueError, match="width is 9; expected an even number"):
         VideoDiscriminator(3, width=9, num_heads=3)
     with pytest.raises(ValueError, match="num_features is 0"):
         FeatureDiscriminator(8, num_features=0)
@@ -122,7 +122,7 @@ def test_what_does_not_fit_is_named():
         discriminator(videos(1, 3, 1, 3, 2))
     with pytest.raises(ValueError, match=r"level has shape \(1, 2\); expected \[batch, frames\] = \[1, 4\]"):
         discriminator(videos(1, 3, 4, 2, 2), level=torch.zeros(1, 2))
-    with pytest.raises(ValueError, match="condition goes with condition_dim"):
+    with pytest.raises(ValueError, match="condition and condition_dim belong together"):
         discriminator(videos(1, 3, 1, 2, 2), condition=videos(1, 5))
-    with pytest.raises(ValueError, match="features of 2 layers are given; the head was built for 1"):
+    with pytest.raises(ValueError, match="features has 2 layers; the head was built for 1"):
         FeatureDiscriminator(8)([torch.zeros(1, 2, 8)] * 2)

@@ -1,10 +1,12 @@
 """Training losses for block-diffusion video: flow matching, Block Forcing and Self Forcing on plain tensors.
 
-from forcing_losses import flow_matching_loss, interpolate
+Example:
+    >>> from forcing_losses import flow_matching_loss, interpolate
+    >>> noisy = interpolate(clean, noise, levels)  # doctest: +SKIP
+    >>> loss = flow_matching_loss(model(noisy, levels, text), clean, noise)  # doctest: +SKIP
+    >>> loss.backward()  # doctest: +SKIP
 
-noisy = interpolate(clean, noise, levels)  # levels[b t]: 0 clean, 1 pure noise
-loss = flow_matching_loss(model(noisy, levels, text), clean, noise)
-loss.backward()
+Latents are [b c t h w]. Levels are [b t]; 0 is clean, 1 is pure noise.
 """
 
 from importlib.metadata import version
@@ -19,7 +21,7 @@ from forcing_losses.rollout import ChunkGenerator, RolloutChunk, RolloutMemory, 
 
 __version__ = version("forcing-losses")
 
-__all__ = [  # noqa: RUF022 - grouped by what they are for
+__all__ = [  # noqa: RUF022 - grouped by use
     # flow matching
     "flow_matching_loss",
     "interpolate",
@@ -35,13 +37,13 @@ __all__ = [  # noqa: RUF022 - grouped by what they are for
     "RolloutMemory",
     "Truncation",
     "self_forcing_rollout",
-    # Self Forcing: against a discriminator
+    # Self Forcing: losses with a discriminator
     "FeatureDiscriminator",
     "VideoDiscriminator",
     "discriminator_loss",
     "generator_loss",
     "gradient_penalty",
-    # Self Forcing: against a teacher
+    # Self Forcing: losses with a teacher
     "distribution_matching_loss",
     "score_identity_loss",
 ]

@@ -1,4 +1,4 @@
-"""Self Forcing as a game: a discriminator judges generated videos whole (BlockVid section 3.2, Eq. 1)."""
+"""Self Forcing with a discriminator that scores whole generated videos (BlockVid section 3.2, Eq. 1)."""
 
 from collections.abc import Callable
 from typing import Literal, get_args
@@ -11,22 +11,22 @@ from torch.nn.functional import softplus
 from forcing_losses.flow_matching import require_same_shape, widened
 
 AdversarialForm = Literal["plain", "non_saturating", "relativistic"]
-"""`plain`: Eq. 1 as published. `non_saturating`: the same discriminator, and a generator that maximises log D.
-`relativistic`: each real video against one generated video."""
+"""`plain`: Eq. 1 as published. `non_saturating`: the same loss of the discriminator, and a generator that maximises
+log D. `relativistic`: the logits of pairs of a real and a generated video are compared."""
 
 
 def discriminator_loss(
     real: Float[Tensor, "*real"], fake: Float[Tensor, "*fake"], *, form: AdversarialForm = "non_saturating"
 ) -> Float[Tensor, ""]:
-    """What the discriminator minimises: the negated Eq. 1 of BlockVid, with D(x) = sigmoid(logit).
+    """Loss of the discriminator: the negative of BlockVid Eq. 1, with D(x) = sigmoid(logit).
 
-    `plain` and `non_saturating` are one loss here, -E[log D(real)] - E[log(1 - D(fake))]; its best logit is
+    `plain` and `non_saturating` are the same: -E[log D(real)] - E[log(1 - D(fake))]. The optimal logit is
     log p_data - log p_generated. `relativistic` is -E[log sigmoid(real - fake)] over pairs.
 
     Args:
-        real: Logits of real videos, one each or one for each patch; larger means more real.
-        fake: Logits of generated videos. Generate them without a graph, or detach them.
-        form: See `AdversarialForm`; `relativistic` pairs logits by position, so both need one shape.
+        real: Logits of real videos, one per video or one per patch. A larger logit means more real.
+        fake: Logits of generated videos. Generate the videos without a graph, or detach them.
+        form: See `AdversarialForm`. `relativistic` pairs logits by position, so both need the same shape.
 
     Returns:
         A scalar mean, computed in float32 or better.
@@ -44,23 +44,24 @@ def generator_loss(
     *,
     form: AdversarialForm = "non_saturating",
 ) -> Float[Tensor, ""]:
-    """What the generator minimises: its side of Eq. 1 of BlockVid, with D(x) = sigmoid(logit).
+    """Loss of the generator: its part of BlockVid Eq. 1, with D(x) = sigmoid(logit).
 
-    `plain` is E[log(1 - D(fake))] as published: its gradient vanishes where the discriminator is sure, which is how
-    training begins. `non_saturating` is -E[log D(fake)]: the same fixed point, and a gradient there.
-    `relativistic` is -E[log sigmoid(fake - real)] over pairs.
+    `plain` is E[log(1 - D(fake))], as published. Its gradient vanishes if the discriminator is certain, as it often is
+    at the start of training. `non_saturating` is -E[log D(fake)]. It has the same fixed point, and its gradient does
+    not vanish. `relativistic` is -E[log sigmoid(fake - real)] over pairs.
 
     Args:
-        fake: Logits of generated videos, with a graph that leads to the generator.
-        real: Logits of real videos, for `relativistic` alone, which pairs them with `fake` by position.
-        form: See `AdversarialForm`; the one that `discriminator_loss` is given.
+        fake: Logits of generated videos, with a graph back to the generator.
+        real: Logits of real videos, only for `relativistic`, which pairs them with `fake` by position.
+        form: See `AdversarialForm`. Use the same form for `discriminator_loss`.
 
     Returns:
         A scalar mean, computed in float32 or better.
     """
     _check_form(form)
     if (real is not None) != (form == "relativistic"):
-        raise ValueError(f"form is {form!r}; give logits of real videos to 'relativistic', and to no other form")
+        given = "no logits of real videos were" if real is None else "logits of real videos were"
+        raise ValueError(f"form is {form!r} and {given} given; 'relativistic' needs them, and no other form takes them")
     if real is not None:
         require_same_shape(real, fake, names="real and fake logits of the relativistic form")
         return softplus(widened(real) - widened(fake)).mean()
@@ -76,18 +77,21 @@ def gradient_penalty(
     sigma: float | None = None,
     generator: torch.Generator | None = None,
 ) -> Float[Tensor, ""]:
-    """E of the squared gradient of the logit with respect to the video: R1 on real samples, R2 on generated ones.
+    """Mean squared gradient of the logit with respect to the video: R1 on real videos, R2 on generated ones.
 
-    Exact, it differentiates twice: the discriminator's operations must allow that (fused attention often does not).
-    With a `sigma` it is estimated from a random step instead, E[((D(x + sigma * e) - D(x)) / sigma)^2], in two plain
-    passes; as sigma goes to 0 its mean is the exact value, so both take the same weight in the total loss.
+    The exact penalty needs second derivatives of the discriminator, which fused attention often does not have. With a
+    `sigma` the penalty is estimated from a random step e, in two ordinary passes:
+    E[((D(x + sigma * e) - D(x)) / sigma)^2]. As sigma goes to 0, the mean of the estimate becomes the exact value. So
+    both have the same weight in the loss.
 
     Args:
-        discriminator: Logits [b] or [b ...] of a batch, each video judged on its own. Several logits of a video are
-            averaged first. Bind what else it takes (levels, conditions) beforehand.
-        samples: Videos; their own graph is not followed.
-        sigma: None: exact. Otherwise the length of the random step, above 0; 0.01 to 0.1 for latents of unit variance.
-        generator: Source of the random steps; needed with `sigma`, and only then.
+        discriminator: Function of a batch of videos that returns logits [b] or [b ...]. The logits of a video must not
+            depend on other videos. Several logits of a video are averaged first. Bind other arguments, such as levels
+            and conditions, beforehand.
+        samples: Videos. Gradients do not flow back to where they came from.
+        sigma: None: the exact penalty. Otherwise the length of the random step, above 0. For latents of unit variance
+            0.01 to 0.1 is usual.
+        generator: Source of the random steps. Give it with `sigma` only.
 
     Returns:
         A scalar mean over the batch, neither halved nor weighted, in float32 or better.
@@ -106,7 +110,7 @@ def gradient_penalty(
 
 def _exact_penalty(discriminator: Callable[[Tensor], Tensor], samples: Tensor) -> Tensor:
     trains = torch.is_grad_enabled()
-    with torch.enable_grad():  # also where a loss is only logged
+    with torch.enable_grad():  # needed even if the caller has switched gradients off
         start = samples.requires_grad_()
         total = _score(discriminator(start), start).sum()
         (gradient,) = torch.autograd.grad(total, start, create_graph=trains)
@@ -117,7 +121,8 @@ def _score(logits: Tensor, samples: Tensor) -> Float[Tensor, " b"]:
     """One logit for each video."""
     if logits.ndim == 0 or logits.shape[0] != samples.shape[0]:
         raise ValueError(
-            f"the discriminator answers {tuple(logits.shape)} to a batch of {samples.shape[0]}; expected [b] or [b ...]"
+            f"the discriminator returns logits of shape {tuple(logits.shape)} for a batch of {samples.shape[0]}; "
+            "expected [b] or [b ...]"
         )
     return widened(logits).flatten(1).mean(dim=1) if logits.ndim > 1 else widened(logits)
 

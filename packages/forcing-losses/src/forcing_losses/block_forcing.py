@@ -1,4 +1,4 @@
-"""Block Forcing: velocities anchored to a semantic reference (BlockVid section 3.3)."""
+"""Block Forcing: velocities with a semantic reference as target (BlockVid section 3.3)."""
 
 from jaxtyping import Float
 from torch import Tensor
@@ -13,15 +13,15 @@ def block_forcing_loss(
     *,
     gamma: float,
 ) -> Float[Tensor, ""]:
-    """Mean squared error of a predicted velocity against noise - gamma * x_cond: Eq. 5 of BlockVid to the letter.
+    """Mean squared error of a predicted velocity against noise - gamma * x_cond (BlockVid Eq. 5, exactly as written).
 
-    Alone it never asks for the current chunk: with gamma = 1 its minimum is the velocity towards the reference itself.
+    This loss does not depend on the current chunk: with gamma = 1 its minimum is the velocity towards the reference.
     `block_forcing_objective` adds the fidelity part.
 
     Args:
         pred: Predicted velocity of the current chunk.
         noise: The noise that was mixed into the current chunk.
-        reference: x_cond of `semantic_reference`. It is a target: pass it without a gradient history.
+        reference: x_cond of `semantic_reference`. It is a target, so pass it without a gradient history.
         gamma: Weight of the reference in the target, in [0, 1].
 
     Returns:
@@ -40,10 +40,10 @@ def velocity_forcing_loss(
     *,
     gamma: float,
 ) -> Float[Tensor, ""]:
-    """Velocity Forcing of BlockVid's Table 6: Eq. 5 under the name of that row, where no Self Forcing stands beside it.
+    """Velocity Forcing, a row of BlockVid's Table 6: the same as `block_forcing_loss`.
 
-    The paper does not define the row; an earlier draft of it calls Eq. 5 so, hence this is `block_forcing_loss`. To
-    train the row, add it to `flow_matching_loss`, or take `block_forcing_objective`, which is that sum.
+    The paper does not define this row. An earlier draft of the paper uses the name for Eq. 5. To train the row, add
+    this loss to `flow_matching_loss`, or use `block_forcing_objective`, which is the sum.
 
     Args:
         pred: Predicted velocity of the current chunk.
@@ -66,16 +66,16 @@ def block_forcing_objective(
     gamma: float,
     weight: float,
 ) -> Float[Tensor, ""]:
-    """The two complementary parts of section 3.3: fidelity (Eqs. 2-4) + weight * semantic alignment (Eq. 5).
+    """Fidelity (Eqs. 2-4) + weight * semantic alignment (Eq. 5): the two complementary parts of section 3.3.
 
-    Up to a constant in `pred` this is (1 + weight) times flow matching towards
-    (clean + weight * gamma * reference) / (1 + weight): the pull of the reference is a pull of the picture towards it.
+    Up to a constant that does not depend on `pred`, this is (1 + weight) times flow matching towards
+    (clean + weight * gamma * reference) / (1 + weight). So it moves the generated picture towards the reference.
 
     Args:
         pred: Predicted velocity of the current chunk.
         clean: Clean latents of the current chunk.
         noise: The noise that was mixed in.
-        reference: x_cond of `semantic_reference`; None, for a chunk without a past, leaves the fidelity part alone.
+        reference: x_cond of `semantic_reference`; None for a chunk without past chunks, which leaves only fidelity.
         gamma: Weight of the reference in the target of Eq. 5, in [0, 1].
         weight: Weight of Eq. 5, not negative; 0 is plain flow matching.
 

@@ -1,4 +1,4 @@
-"""Discriminators for Self Forcing: of latents, and of the features of a transformer that has seen them."""
+"""Discriminators for Self Forcing: of latents, and of the features that a transformer computes from them."""
 
 import math
 from collections.abc import Sequence
@@ -11,26 +11,27 @@ from forcing_losses.flow_matching import per_frame, widened
 
 
 class FeatureDiscriminator(nn.Module):
-    """Judges a video by the features that a transformer (the teacher, the generator itself) has of it.
+    """A discriminator head on features of a transformer, such as the teacher or the generator itself.
 
-    One learned query for each layer's features attends to its tokens; what they found is joined and becomes a logit.
-    A new head answers 0 to everything: D = 1/2.
+    For each layer, one learned query attends to the tokens of that layer. The results are concatenated and mapped to a
+    logit. A new head returns the logit 0 for every input, so D = 1/2.
     """
 
     def __init__(
         self, width: int, *, num_features: int = 1, num_heads: int = 4, condition_dim: int | None = None
     ) -> None:
-        """A head for `num_features` sets of tokens.
+        """Make a head for the tokens of `num_features` layers.
 
         Args:
-            width: Of the tokens; divisible by `num_heads`.
-            num_features: How many layers' tokens `forward` is given.
-            num_heads: Heads of each query.
-            condition_dim: Width of an embedding (of the prompt) that the video is to agree with; None: unconditional.
+            width: Width of the tokens, divisible by `num_heads`.
+            num_features: Number of layers whose tokens `forward` takes.
+            num_heads: Number of heads of each query.
+            condition_dim: Width of an embedding, of the prompt for example, that the video should agree with. None: the
+                head is unconditional.
         """
         super().__init__()
         if num_features < 1:
-            raise ValueError(f"num_features is {num_features}; expected at least 1 set of tokens")
+            raise ValueError(f"num_features is {num_features}; expected at least 1 layer")
         self.pools = nn.ModuleList(_Pool(width, num_heads) for _ in range(num_features))
         self.hidden = nn.Linear(num_features * width, width)
         self.logit = nn.Linear(width, 1)
@@ -49,15 +50,15 @@ class FeatureDiscriminator(nn.Module):
         """Logit of each video, in float32 or better; larger means more real.
 
         Args:
-            features: Tokens of each of `num_features` layers; a single layer may come without a list. Any number of
-                tokens. Attention over them allows second derivatives, so `gradient_penalty` may be exact.
-            condition: One embedding a video, if the head was built with `condition_dim`.
+            features: Any number of tokens of each of `num_features` layers. The tokens of a single layer need no list.
+                The attention has second derivatives, so `gradient_penalty` can be exact.
+            condition: One embedding per video, if the head was built with `condition_dim`.
         """
         layers = [features] if isinstance(features, Tensor) else list(features)
         if len(layers) != len(self.pools):
-            raise ValueError(f"features of {len(layers)} layers are given; the head was built for {len(self.pools)}")
+            raise ValueError(f"features has {len(layers)} layers; the head was built for {len(self.pools)}")
         if (condition is None) != (self.condition is None):
-            raise ValueError("condition goes with condition_dim: give both or neither")
+            raise ValueError("condition and condition_dim belong together; give both or neither")
         dtype = self.hidden.weight.dtype
         pooled = [pool(tokens.to(dtype)) for pool, tokens in zip(self.pools, layers, strict=True)]
         found = nn.functional.gelu(self.hidden(torch.cat(pooled, dim=-1)))
@@ -69,11 +70,10 @@ class FeatureDiscriminator(nn.Module):
 
 
 class VideoDiscriminator(nn.Module):
-    """A small transformer over latents that judges a video as a whole, of any length and size.
+    """A small transformer that computes one logit from the latents of a whole video of any length and size.
 
-    Patches attend along time and within their frame in turn, so cost grows linearly with the number of frames, and
-    positions are sinusoids, so no length is the last. Second derivatives exist everywhere. A new discriminator answers
-    0 to everything: D = 1/2.
+    Patches attend along time and within their frame, in turn. Positions are sinusoids, so the length has no limit.
+    Second derivatives exist everywhere. A new discriminator returns the logit 0 for every input, so D = 1/2.
     """
 
     def __init__(
@@ -86,19 +86,21 @@ class VideoDiscriminator(nn.Module):
         patch_size: tuple[int, int, int] = (1, 2, 2),
         condition_dim: int | None = None,
     ) -> None:
-        """A discriminator of latents.
+        """Make a discriminator of latents.
 
         Args:
-            channels: Of the latents.
-            width: Of the tokens; divisible by `num_heads` and even.
-            num_layers: Blocks of attention along time, attention within the frame and a feed-forward.
-            num_heads: Heads of each attention.
+            channels: Number of channels of the latents.
+            width: Width of the tokens, even and divisible by `num_heads`.
+            num_layers: Number of blocks. A block is attention along time, attention within the frame and a feed-forward
+                layer.
+            num_heads: Number of heads of each attention.
             patch_size: Latent frames, rows and columns of a patch.
-            condition_dim: Width of an embedding (of the prompt) that the video is to agree with; None: unconditional.
+            condition_dim: Width of an embedding, of the prompt for example, that the video should agree with. None: the
+                discriminator is unconditional.
         """
         super().__init__()
         if width % 2:
-            raise ValueError(f"width is {width}; sinusoids come in pairs, so it must be even")
+            raise ValueError(f"width is {width}; expected an even number, because sinusoids come in pairs")
         self.patches = nn.Conv3d(channels, width, patch_size, stride=patch_size)
         self.level = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
         self.blocks = nn.ModuleList(_Block(width, num_heads) for _ in range(num_layers))
@@ -114,15 +116,15 @@ class VideoDiscriminator(nn.Module):
         """Logit of each video, in float32 or better; larger means more real.
 
         Args:
-            latents: Videos of at least one patch; sizes divisible by `patch_size`.
-            level: Level t of every frame, in [0, 1], for a discriminator that sees noisy videos (they overlap where
-                clean ones do not, which steadies the game). None: 0, clean.
-            condition: One embedding a video, if the discriminator was built with `condition_dim`.
+            latents: Videos of at least one patch. Their sizes are multiples of `patch_size`.
+            level: Level t of every frame, in [0, 1], if the latents are noisy. The distributions of noisy real and
+                noisy generated videos overlap more, which makes training more stable. None: 0, clean.
+            condition: One embedding per video, if the discriminator was built with `condition_dim`.
         """
         patch = self.patches.kernel_size
         sizes = tuple(latents.shape[2:])
         if any(size < 1 or size % side for size, side in zip(sizes, patch, strict=True)):
-            raise ValueError(f"latents are {sizes} in [t h w]; expected multiples of patch_size {patch}, at least one")
+            raise ValueError(f"latents are {sizes} in [t h w]; expected multiples of patch_size {patch}, not 0")
         level = latents.new_zeros(1, 1) if level is None else level
         x = self.patches(latents.to(self.patches.weight.dtype))
         axes = (_sinusoids(torch.arange(size, device=x.device), x.shape[1]) for size in x.shape[2:])
@@ -135,7 +137,7 @@ class VideoDiscriminator(nn.Module):
 
     def _noisiness(self, level: Tensor, latents: Tensor) -> Float[Tensor, "#b #t 1 1 d"]:
         """Embedding of the mean level of each row of patches."""
-        per_frame(level, latents, name="level")  # raises if it does not fit
+        per_frame(level, latents, name="level")  # raises if the shape does not fit
         frames = self.patches.kernel_size[0]
         if level.shape[1] > 1:
             level = level.unflatten(1, (-1, frames)).mean(dim=-1)
@@ -144,7 +146,7 @@ class VideoDiscriminator(nn.Module):
 
 
 class _Pool(nn.Module):
-    """A learned query that attends to tokens [b n d] and brings back [b d]."""
+    """A learned query that attends to tokens [b n d] and returns [b d]."""
 
     def __init__(self, width: int, num_heads: int) -> None:
         super().__init__()
@@ -160,7 +162,7 @@ class _Pool(nn.Module):
 
 
 class _Attention(nn.Module):
-    """Self-attention along the last but one axis of x [... n d]."""
+    """Self-attention over the n tokens of x [... n d]."""
 
     def __init__(self, width: int, num_heads: int) -> None:
         super().__init__()
@@ -175,7 +177,7 @@ class _Attention(nn.Module):
 
 
 class _Block(nn.Module):
-    """Attention along time, attention within the frame, feed-forward: each added to x [b t s d]."""
+    """Attention along time, attention within the frame and feed-forward, each with a residual, on x [b t s d]."""
 
     def __init__(self, width: int, num_heads: int) -> None:
         super().__init__()
@@ -191,14 +193,14 @@ class _Block(nn.Module):
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, num_heads: int) -> Tensor:
-    """Attention of [... n d] to [... m d], written out: fused kernels have no second derivative."""
+    """Attention of [... n d] to [... m d] in basic operations, because fused kernels have no second derivative."""
     q, k, v = (x.unflatten(-1, (num_heads, -1)).transpose(-3, -2) for x in (query, key, value))
     scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
     return (widened(scores).softmax(dim=-1).to(v.dtype) @ v).transpose(-3, -2).flatten(-2)
 
 
 def _sinusoids(values: Tensor, width: int) -> Float[Tensor, "*values {width}"]:
-    """Sines and cosines of values at wavelengths from 2 pi to 10,000 * 2 pi."""
+    """Sines and cosines of values, with wavelengths from 2 pi to 10,000 * 2 pi."""
     speed = torch.exp(torch.arange(width // 2, device=values.device) * (-2 * math.log(10_000) / width))
     angle = widened(values if values.is_floating_point() else values.float())[..., None] * speed
     return torch.cat((angle.cos(), angle.sin()), dim=-1)
@@ -206,5 +208,7 @@ def _sinusoids(values: Tensor, width: int) -> Float[Tensor, "*values {width}"]:
 
 def _checked_heads(width: int, num_heads: int) -> int:
     if num_heads < 1 or width % num_heads:
-        raise ValueError(f"width is {width}, which {num_heads} heads do not divide; choose a multiple of num_heads")
+        raise ValueError(
+            f"width is {width} and num_heads is {num_heads}; expected a width that is a multiple of num_heads"
+        )
     return num_heads

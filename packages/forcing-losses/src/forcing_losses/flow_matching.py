@@ -16,7 +16,7 @@ def interpolate(
         level: Level t of every frame, 0 (clean) to 1 (pure noise).
 
     Returns:
-        Noisy latents in the dtype of `clean`; the mixing is done in float32 or better.
+        Noisy latents in the dtype of `clean`. They are computed in float32 or better.
     """
     require_same_shape(clean, noise, names="clean and noise")
     start = widened(clean)
@@ -25,7 +25,7 @@ def interpolate(
 
 
 def velocity(clean: Float[Tensor, "b c t h w"], noise: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
-    """Velocity of that path, which the model learns to predict: v = noise - clean (BlockVid Eq. 3).
+    """Velocity of the path of `interpolate`: v = noise - clean (BlockVid Eq. 3). The model learns to predict it.
 
     Args:
         clean: Clean latents.
@@ -48,9 +48,9 @@ def flow_matching_loss(
         pred: Velocity that the model predicts at `interpolate(clean, noise, level)`.
         clean: Clean latents.
         noise: The noise that was mixed in.
-        weight: Weight of every frame, broadcast against [b t], or of every latent, against [b c t h w]. The result is
-            the mean of weighted errors, not divided by the sum of the weights: a weight of 0 drops a frame, and
-            dropping half of them halves the loss.
+        weight: Weight of every frame, broadcast to [b t], or of every latent, broadcast to [b c t h w]. The result is
+            the mean of the weighted errors. It is not divided by the sum of the weights, so if half of the frames have
+            weight 0, the loss is half as large.
 
     Returns:
         A scalar, computed in float32 or better.
@@ -79,17 +79,17 @@ def widened(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 
 def per_frame(values: Float[Tensor, "#b #t"], latents: Float[Tensor, "b c t h w"], *, name: str) -> Tensor:
-    """Values per frame [b t], shaped to broadcast against latents [b c t h w]."""
+    """Values per frame [b t], reshaped to broadcast to latents [b c t h w]."""
     batch, frames = latents.shape[0], latents.shape[2]
     if values.ndim != 2 or values.shape[0] not in (1, batch) or values.shape[1] not in (1, frames):
         raise ValueError(
             f"{name} has shape {tuple(values.shape)}; expected [batch, frames] = [{batch}, {frames}], or 1 where it "
-            f"is the same for all: reshape a scalar or one value per video to [batch, 1]"
+            f"is the same for all; reshape a scalar or one value per video to [batch, 1]"
         )
     return values[:, None, :, None, None]
 
 
 def require_same_shape(first: Tensor, second: Tensor, *, names: str) -> None:
-    """Raise where arithmetic would broadcast and train on the wrong pairs."""
+    """Raise ValueError if the shapes differ. Broadcasting would train on wrong pairs."""
     if first.shape != second.shape:
         raise ValueError(f"{names} have shapes {tuple(first.shape)} and {tuple(second.shape)}; expected one shape")

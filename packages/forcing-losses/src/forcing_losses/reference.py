@@ -1,4 +1,4 @@
-"""The semantic reference x_cond: what the chunks with the most similar prompts looked like (BlockVid section 3.3)."""
+"""The semantic reference x_cond: the mean of the chunks with the most similar prompts (BlockVid section 3.3)."""
 
 from collections.abc import Sequence
 
@@ -16,21 +16,21 @@ def semantic_reference(
     top_l: int,
     num_frames: int,
 ) -> Float[Tensor, "*b c {num_frames} h w"] | None:
-    """Mean of the `top_l` most similar past chunks, each resampled to the current chunk's length (x_cond of Eq. 5).
+    """Mean of the `top_l` most similar past chunks, each resampled to the current chunk's length (x_cond in Eq. 5).
 
-    All past chunks are candidates, the two most recent included. Resampling is linear in time and keeps the first
-    and the last frame; a single frame is taken from the middle.
+    All past chunks are candidates, also the two most recent ones. Resampling is linear in time and keeps the first and
+    the last frame. If the current chunk has one frame, it corresponds to the middle of the past chunk.
 
     Args:
-        history: Clean latents [b c t h w] of every past chunk, oldest first; lengths in time may differ. Chunks of one
-            length may come stacked, [b chunks c t h w]. A single video may do without its batch axis.
-        similarity: Similarity of the current prompt to the prompt of each past chunk, for every video of the batch, or
-            [chunks] for all of them alike. Ties go to the newest chunk.
-        top_l: Number of chunks in the mean, at least 1. Where the past is shorter, the mean of what there is.
+        history: Clean latents [b c t h w] of every past chunk, oldest first. They may differ in length t. Chunks of the
+            same length may be one tensor [b chunks c t h w]. A single video may have no batch axis.
+        similarity: Similarity of the current prompt to the prompt of each past chunk: [b chunks], or [chunks] if it is
+            the same for all videos of the batch. Of equally similar chunks the newest is taken.
+        top_l: Number of chunks in the mean, at least 1. If there are fewer past chunks, all of them are used.
         num_frames: Length t of the current chunk.
 
     Returns:
-        The reference in the dtype of the history, or None if there is no past chunk.
+        The reference in the dtype of the history; None if there is no past chunk.
     """
     chunks, similarity, single = _batched(history, similarity)
     _check(chunks, similarity, top_l, num_frames)
@@ -49,7 +49,7 @@ def semantic_reference(
 def _batched(
     history: Sequence[Tensor] | Tensor, similarity: Tensor | Sequence[float | int]
 ) -> tuple[list[Tensor], Float[Tensor, "b chunks"], bool]:
-    """Chunks and similarities with a batch axis, and whether the caller left it out."""
+    """Chunks and similarities with a batch axis, and whether the caller gave none."""
     if not isinstance(similarity, Tensor):
         similarity = torch.tensor(similarity, dtype=torch.float64)
     if isinstance(history, Tensor):
@@ -67,7 +67,7 @@ def _batched(
 
 
 def _newest_of_the_most_similar(similarity: Float[Tensor, "b chunks"], count: int) -> Int64[Tensor, "b count"]:
-    # A stable sort of the reversed past meets the newest of equals first.
+    # The past is reversed, so the stable sort puts the newest of equally similar chunks first.
     order = similarity.flip(1).sort(dim=1, descending=True, stable=True).indices[:, :count]
     return similarity.shape[1] - 1 - order
 

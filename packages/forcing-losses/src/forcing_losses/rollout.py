@@ -1,7 +1,7 @@
-"""Roll-outs for Self Forcing: videos from the model's own output, with as much of their graph as training can hold.
+"""Roll-outs for Self Forcing: videos that the model makes from its own output, with a truncated graph.
 
-Whatever generates a chunk is a function handed in; it reads and writes the memory that it is given and walks the grid
-with the solver that it is given. `bdiff_core.generate`, called for one chunk, is such a function.
+The caller gives a function that generates one chunk. It uses the memory, the grid and the solver that it is given.
+`bdiff_core.generate`, called for one chunk, is such a function.
 """
 
 import hashlib
@@ -15,19 +15,19 @@ from jaxtyping import Float
 from torch import Tensor
 
 Solver = Callable[[Tensor, Tensor, float, float], Tensor]
-"""``solver(x, velocity, level, next_level) -> x`` at the next level."""
+"""``solver(x, velocity, level, next_level) -> x at next_level``."""
 
 
 @runtime_checkable
 class RolloutMemory(Protocol):
-    """Where chunks leave what later chunks see; `kvbank.KVBank` is one."""
+    """A memory that chunks write and later chunks read. `kvbank.KVBank` is one."""
 
     def read(self, index: int, *, embedding: Float[Tensor, " d"] | None) -> Any:
-        """What chunk ``index`` sees of earlier ones."""
+        """What chunk ``index`` sees of earlier chunks."""
         ...
 
     def write(self, index: int, layers: Iterable[Any], *, embedding: Float[Tensor, " d"] | None) -> None:
-        """Store chunk ``index``: tensors, or dataclasses, mappings or sequences of tensors, one for each layer."""
+        """Store chunk ``index``. Each layer is a tensor, or a dataclass, mapping or sequence of tensors."""
         ...
 
     def prefetch(self, index: int, *, embedding: Float[Tensor, " d"] | None) -> None:
@@ -37,30 +37,30 @@ class RolloutMemory(Protocol):
 
 @runtime_checkable
 class ChunkGenerator(Protocol):
-    """Makes one chunk and writes it to the memory."""
+    """A function that makes one chunk and writes it to the memory."""
 
     def __call__(
         self, index: int, *, memory: RolloutMemory, grid: tuple[float, ...], solver: Solver
     ) -> Float[Tensor, "b c t h w"]:
-        """Clean latents of chunk ``index``, from its noise along ``grid``, by one call of ``solver`` a step.
+        """Make the clean latents of chunk ``index`` from its noise.
 
-        It must not switch gradients on or off itself.
+        It calls ``solver`` once for each step of ``grid``. It must not switch gradients on or off.
         """
         ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Truncation:
-    """Which part of a roll-out's graph is kept. The defaults are those of Self Forcing; see also `last_chunks`."""
+    """Which part of the graph of a roll-out is kept. The defaults are those of Self Forcing."""
 
     random_exit: bool = True
-    """Leave the grid at a random step and go straight to level 0, so that every step is trained; False: walk it all."""
+    """After a random step go straight to level 0, so that every step is trained. False: take all steps of the grid."""
     last_step_only: bool = True
-    """Keep the gradient of the last step that a chunk takes; False: of all its steps."""
+    """Keep the gradient of the last step of each chunk only. False: keep that of all its steps."""
     detach_memory: bool = True
-    """Store chunks without their graph, so that no gradient flows from chunk to chunk; False: through the memory."""
+    """Store chunks without their graph. False: gradients flow from chunk to chunk through the memory."""
     last_chunks: int | None = None
-    """Keep the gradient of this many chunks at the end and make those before them without; None: of all."""
+    """Keep the gradient of this many chunks at the end. Earlier chunks are made without. None: keep that of all."""
 
     def __post_init__(self) -> None:
         if self.last_chunks is not None and self.last_chunks < 1:
@@ -72,12 +72,13 @@ class RolloutChunk:
     """One generated chunk of a roll-out."""
 
     index: int
+    """Index of the chunk."""
     latents: Float[Tensor, "b c t h w"]
-    """Clean latents, with whatever graph the truncation left."""
+    """Clean latents, with the graph that the truncation keeps."""
     exit_step: int
-    """The last step on the grid, from 0: it went from ``grid[exit_step]`` to level 0."""
+    """Index of the last step, from 0. It went from ``grid[exit_step]`` to level 0."""
     exit_level: float
-    """``grid[exit_step]``; DMD may draw its own level around it."""
+    """``grid[exit_step]``. For DMD a level near it may be drawn."""
 
 
 SELF_FORCING = Truncation()
@@ -85,7 +86,7 @@ SELF_FORCING = Truncation()
 
 
 def euler(x: Tensor, velocity: Tensor, level: float, next_level: float) -> Tensor:
-    """One Euler step of dx/dt = v; to level 0 it gives the clean estimate x - level * v."""
+    """One Euler step of dx/dt = v. A step to level 0 gives the clean estimate x - level * v."""
     return x + (next_level - level) * velocity
 
 
@@ -99,27 +100,27 @@ def self_forcing_rollout(
     truncation: Truncation = SELF_FORCING,
     solver: Solver = euler,
 ) -> Iterator[RolloutChunk]:
-    """Generate chunks one after the other from the model's own output (BlockVid section 3.2), ready for a loss.
+    """Generate chunks one after the other from the model's own output (BlockVid section 3.2), for a loss.
 
-    Nothing is generated until the iterator is asked. Join the latents in time for a loss on the video, or call
-    `backward` chunk by chunk: with a detached memory no graph outlives its chunk. Gradients are kept only where the
-    caller has them on.
+    A chunk is generated when the iterator is asked for it. For a loss on the whole video, concatenate the latents in
+    time. Or call `backward` chunk by chunk: with a detached memory, the graph of a chunk does not reach other chunks.
+    Gradients are kept only if the caller has them switched on.
 
-    A truncated graph is independent of the number of chunks: with `last_chunks` it is that of the last chunks, with
-    `detach_memory` that of the chunks which the caller holds. Steps before the last are run with a graph that is
-    dropped at once: they cost its memory for the length of one step.
+    The size of a truncated graph does not depend on the number of chunks. With `last_chunks` it is the graph of the
+    last chunks. With `detach_memory` it is the graph of the chunks that the caller keeps. Steps before the last one
+    make a graph that is dropped at once, so they need its memory for one step only.
 
     Args:
-        generate_chunk: Makes one chunk, see `ChunkGenerator`. It is told the part of the grid that the chunk walks.
-        chunks: Numbers of the chunks in order: `range(n)`, or from where the memory ends.
-        memory: Read and written by `generate_chunk`; what is in it beforehand (a prefix) is seen.
-        grid: Levels of the sampler, decreasing to 0. It may be the short one of a distilled model.
-        seed: Of the random exit steps, which are functions of (seed, chunk): give each training step its own.
-        truncation: What is kept of the graph.
+        generate_chunk: Makes one chunk, see `ChunkGenerator`. It gets the part of the grid that the chunk uses.
+        chunks: Indexes of the chunks in order: `range(n)`, or from the end of the memory on.
+        memory: Read and written by `generate_chunk`. Chunks that it already holds, a prefix, are seen too.
+        grid: Levels of the sampler, decreasing to 0. It may be the short grid of a distilled model.
+        seed: Seed of the random exit steps, which are functions of (seed, chunk). Use another in each training step.
+        truncation: Which part of the graph is kept.
         solver: One step of the sampler, for example one that adds noise again.
 
     Yields:
-        A `RolloutChunk` for each of `chunks`.
+        One `RolloutChunk` for each of `chunks`.
     """
     levels = tuple(float(level) for level in grid)
     if len(levels) < 2 or any(after >= level for level, after in pairwise(levels)) or levels[-1] != 0.0:
@@ -154,11 +155,13 @@ def _rollout(
 
 
 def _exit_step(seed: int, chunk: int, num_steps: int) -> int:
-    """Uniform over the steps; 256 bits leave no bias that could be seen."""
+    """A uniformly random step. With 256 random bits the bias of the remainder does not matter."""
     return int.from_bytes(hashlib.sha256(f"exit/{seed}/{chunk}".encode()).digest()) % num_steps
 
 
 def _last_step_only(solver: Solver) -> Solver:
+    """The solver with the graph detached after every step but the one to level 0."""
+
     def step(x: Tensor, velocity: Tensor, level: float, next_level: float) -> Tensor:
         x = solver(x, velocity, level, next_level)
         return x if next_level == 0.0 else x.detach()
@@ -167,7 +170,7 @@ def _last_step_only(solver: Solver) -> Solver:
 
 
 class _DetachedMemory:
-    """A memory that stores no graph."""
+    """A memory that stores chunks without their graph."""
 
     def __init__(self, memory: RolloutMemory) -> None:
         self._memory = memory
@@ -176,7 +179,7 @@ class _DetachedMemory:
         return self._memory.read(index, embedding=embedding)
 
     def write(self, index: int, layers: Iterable[Any], *, embedding: Tensor | None) -> None:
-        # Layers that are computed when asked for are computed in here: without a graph from the start.
+        # Layers may be computed lazily; then they are computed here, without a graph.
         with torch.no_grad():
             self._memory.write(index, map(_detached, layers), embedding=embedding)
 
@@ -185,7 +188,7 @@ class _DetachedMemory:
 
 
 def _detached(layer: Any) -> Any:
-    """The layer with every tensor in it detached; what is no container and no tensor stays as it is."""
+    """The layer with all its tensors detached. Anything but tensors and containers of them stays unchanged."""
     if isinstance(layer, Tensor):
         return layer.detach()
     if is_dataclass(layer) and not isinstance(layer, type):

@@ -31,6 +31,7 @@ def test_a_layer_shifts_by_its_rate_and_keeps_its_edges(shift):
     canvas = Canvas(0, 64, rates=0.5)
     canvas.fill(np.hypot(canvas.x - 30.3, canvas.y - 20.0) - 6.0, np.ones(3, dtype=np.float32))
     still, moved = (stack((canvas.layer(),), np.array([camera])) for camera in (0.0, 2.0 * shift))
+    assert middle(torch.from_numpy(still[:, :, 0])) == pytest.approx(29.8, abs=0.02)  # 30.3 less half a pixel
     assert np.array_equal(np.roll(still, -shift, axis=3), moved)
     half = torch.from_numpy(stack((canvas.layer(),), np.array([0.5]))[:, :, 0])
     assert middle(half) == pytest.approx(float(middle(torch.from_numpy(still[:, :, 0]))) - 0.25, abs=0.02)
@@ -81,6 +82,7 @@ def test_nearer_layers_cover_farther_ones():
     assert picture[40, :, 30].tolist() == [0.0, 0.0, 1.0]
     assert (region[20, 30], region[40, 30]) == (LANDMARK, SKY)
     assert np.allclose(picture.sum(1), 1.0, atol=1e-6)  # edges mix the two
+    assert (region[(picture[:, 0] > 0.05) & (picture[:, 0] < 1.0)] == OTHER).all()
     turned = stack_regions(layers[::-1], STILL)[0]
     assert (turned == SKY).all()
 

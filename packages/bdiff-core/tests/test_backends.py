@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.attention.flex_attention import flex_attention
 
-from bdiff_core import Gather, backends, prepare_context
-from bdiff_core.backends import BACKENDS, GatheredChunks, Visibility, attend_by, choose_attention
+from bdiff_core import Gather, backends, kernels, prepare_context
+from bdiff_core.backends import BACKENDS, attend_by, choose_attention
+from bdiff_core.pass_layout import PassLayout
 from bdiff_core.scores import scored_attention, scored_gather
 
 CPU = torch.device("cpu")
@@ -27,7 +28,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:flex_attention called without to
 def uncompiled():
     """FlexAttention as torch runs it without a compiler, which would take a while for each kind of pass."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(backends, "_flex_kernel", lambda *, dynamic: flex_attention)
+        patch.setattr(kernels, "_flex_kernel", lambda *, dynamic: flex_attention)
         yield
 
 
@@ -47,21 +48,21 @@ def softmax(reference):
 
 
 def make_pass(kind, *, chunks=3, chunk_tokens=5, num_past=7, head_dim=20, seed=0, device="cpu", dtype=torch.float32):
-    """Queries, keys, values and visibility of a pass, and which key each query sees, `[1 or b, n, m]`."""
+    """Queries, keys, values and layout of a pass, and which key each query sees, `[1 or b, n, m]`."""
     generator = torch.Generator().manual_seed(seed)
     n, past = chunks * chunk_tokens, num_past if "context" in kind else 0
     q, k, v = (torch.randn(2, 3, m, head_dim, generator=generator).to(device, dtype) for m in (n, past + n, past + n))
-    seen, visibility = torch.ones(1, n, past + n, dtype=torch.bool), Visibility()
+    seen, layout = torch.ones(1, n, past + n, dtype=torch.bool), PassLayout(kernels.sdpa)
     chunk = torch.arange(chunks).repeat_interleave(chunk_tokens)
     if "chunks" in kind:
         seen[:, :, past:] = chunk[:, None] >= chunk
-        visibility = Visibility(chunk_tokens=chunk_tokens)
+        layout = PassLayout(kernels.sdpa, chunk_tokens=chunk_tokens)
     if kind == "gather":
         seen = torch.rand(2, n, n, generator=generator) < 0.5
         seen |= chunk[:, None] == chunk
         mask = torch.zeros(()).where(seen[:, None], float("-inf")).to(device, dtype)
-        visibility = Visibility(mask=mask)
-    return q, k, v, visibility, seen
+        layout = PassLayout(kernels.sdpa, mask=mask)
+    return q, k, v, layout, seen
 
 
 @pytest.mark.parametrize("name", ["sdpa", pytest.param("flex", marks=needs_flex)])
@@ -78,9 +79,9 @@ def test_a_kernel_equals_the_explicit_softmax(
     softmax, relative, name, kind, chunks, chunk_tokens, num_past, head_dim, seed
 ):
     sizes = {"chunks": chunks, "chunk_tokens": chunk_tokens, "num_past": num_past, "head_dim": head_dim}
-    q, k, v, visibility, seen = make_pass(kind, **sizes, seed=seed)
+    q, k, v, layout, seen = make_pass(kind, **sizes, seed=seed)
     with uncompiled(), torch.no_grad():
-        assert relative(BACKENDS[name].attend(q, k, v, visibility), softmax(q, k, v, seen)) < 1e-5
+        assert relative(BACKENDS[name].attend(q, k, v, layout), softmax(q, k, v, seen)) < 1e-5
 
 
 @needs_flex
@@ -88,9 +89,9 @@ def test_a_kernel_equals_the_explicit_softmax(
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's compiler uses what torch deprecates
 def test_compiled_flex_equals_the_explicit_softmax(plain_errors, softmax, relative):
     for kind, num_past in (("context and chunks", 7), ("context and chunks", 150), ("gather", 0)):
-        q, k, v, visibility, seen = make_pass(kind, chunk_tokens=50, num_past=num_past)
+        q, k, v, layout, seen = make_pass(kind, chunk_tokens=50, num_past=num_past)
         with torch.no_grad():
-            assert relative(BACKENDS["flex"].attend(q, k, v, visibility), softmax(q, k, v, seen)) < 1e-5
+            assert relative(BACKENDS["flex"].attend(q, k, v, layout), softmax(q, k, v, seen)) < 1e-5
 
 
 def make_gathered(*, shared, copies, num_tokens, seed, dtype=torch.float64):
@@ -105,9 +106,8 @@ def make_gathered(*, shared, copies, num_tokens, seed, dtype=torch.float64):
     gather = Gather(slots=torch.zeros(2, chunks, dtype=torch.long), visible=visible, keep=keep)
     seen = gather.mask(num_tokens)
     mask = torch.zeros((), dtype=dtype).where(seen, float("-inf"))
-    gathered = GatheredChunks(visible=gather.visible, num_tokens=num_tokens)
     qkv = [torch.randn(2, 3, chunks * num_tokens, 20, generator=generator).to(dtype) for _ in range(3)]
-    return qkv, Visibility(mask=mask, gathered=gathered), seen[:, 0]
+    return qkv, PassLayout(kernels.sdpa, mask=mask, visible=gather.visible), seen[:, 0]
 
 
 @settings(max_examples=20, deadline=None)
@@ -115,14 +115,14 @@ def make_gathered(*, shared, copies, num_tokens, seed, dtype=torch.float64):
 def test_scores_without_what_a_gather_hides_give_the_same_attention(
     softmax, relative, shared, copies, num_tokens, seed
 ):
-    qkv, visibility, seen = make_gathered(shared=shared, copies=copies, num_tokens=num_tokens, seed=seed)
-    gathered, upstream = visibility.gathered, torch.randn(qkv[0].shape, dtype=torch.float64)
-    assert gathered.num_shared == shared
+    qkv, layout, seen = make_gathered(shared=shared, copies=copies, num_tokens=num_tokens, seed=seed)
+    upstream = torch.randn(qkv[0].shape, dtype=torch.float64)
+    assert layout.num_shared == shared
     kernels = {
-        "torch": lambda q, k, v: F.scaled_dot_product_attention(q, k, v, attn_mask=visibility.mask),
-        "scored": lambda q, k, v: scored_attention(q, k, v, visibility.mask),
+        "torch": lambda q, k, v: F.scaled_dot_product_attention(q, k, v, attn_mask=layout.mask),
+        "scored": lambda q, k, v: scored_attention(q, k, v, layout.mask),
         "gather": lambda q, k, v: scored_gather(
-            q, k, v, visibility.mask, num_shared=gathered.num_shared, num_tokens=num_tokens
+            q, k, v, layout.mask, num_shared=layout.num_shared, num_tokens=num_tokens
         ),
     }
     found, gradients = {}, {}
@@ -140,17 +140,17 @@ def test_scores_without_what_a_gather_hides_give_the_same_attention(
 def test_only_gradients_in_half_precision_take_the_scores(monkeypatch, dtype, needs_gradients):
     taken = []
     for name in ("scored_attention", "scored_gather"):
-        kernel = getattr(backends, name)
+        kernel = getattr(kernels, name)
         monkeypatch.setattr(
-            backends, name, lambda *a, name=name, kernel=kernel, **sizes: taken.append(name) or kernel(*a, **sizes)
+            kernels, name, lambda *a, name=name, kernel=kernel, **sizes: taken.append(name) or kernel(*a, **sizes)
         )
-    (q, k, v), visibility, _ = make_gathered(shared=2, copies=2, num_tokens=3, seed=0, dtype=dtype)
+    (q, k, v), layout, _ = make_gathered(shared=2, copies=2, num_tokens=3, seed=0, dtype=dtype)
     q.requires_grad_(needs_gradients)
-    masked = BACKENDS["sdpa"].attend(q, k, v, visibility)
-    plain = BACKENDS["sdpa"].attend(q, k, v, Visibility())
+    masked = BACKENDS["sdpa"].attend(q, k, v, layout)
+    plain = BACKENDS["sdpa"].attend(q, k, v, PassLayout(kernels.sdpa))
     slow = needs_gradients and dtype == torch.bfloat16
     assert taken == (["scored_gather", "scored_attention"] if slow else [])
-    full = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), attn_mask=visibility.mask.float())
+    full = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), attn_mask=layout.mask.float())
     torch.testing.assert_close(masked.float(), full, atol=0.03, rtol=0)
     assert masked.dtype == plain.dtype == dtype
 
@@ -172,7 +172,7 @@ def velocities(model, video, *, chunks, frames):
         "chunks": model(*args, video.prompts, **per_chunk),
         "context": model(*args, video.prompts[:, 0], context=context),
         "context and chunks": model(*args, video.prompts, context=context, **per_chunk),
-        "gather": model(*args, video.prompts, gather=gather, **per_chunk),
+        "gather": model.gathered(*args, video.prompts, gather, **per_chunk),
     }
 
 
@@ -205,8 +205,8 @@ def test_layers_that_see_alike_share_a_block_mask(config, random_model, film, mo
 
 
 def test_flex_skips_chunks_that_no_query_of_a_block_sees():
-    q, k, _, visibility, _ = make_pass("chunks", chunks=4, chunk_tokens=128)
-    block_mask = backends._block_mask(q, k, visibility)
+    q, k, _, layout, _ = make_pass("chunks", chunks=4, chunk_tokens=128)
+    block_mask = kernels._block_mask(q, k, layout)
     assert (block_mask.to_dense()[0, 0] > 0).tolist() == torch.ones(4, 4).tril().bool().tolist()
 
 
@@ -298,9 +298,9 @@ def test_flex_refuses_gradients_on_the_cpu(config, random_model, film):
 
 
 def test_flash_refuses_masks():
-    q, k, v, visibility, _ = make_pass("gather")
+    q, k, v, layout, _ = make_pass("gather")
     with pytest.raises(ValueError, match="'flash' knows no masks, which a gather is: take 'sdpa'"):
-        BACKENDS["flash"].attend(q, k, v, visibility)
+        BACKENDS["flash"].attend(q, k, v, layout)
 
 
 @pytest.fixture
@@ -336,8 +336,8 @@ def stand_ins(monkeypatch):
 def test_what_needs_a_gpu_is_called_as_it_asks(stand_ins, softmax, relative, name, kind, head_dim):
     if name == "flash" and kind == "gather":
         pytest.skip("flash-attn knows no masks")
-    q, k, v, visibility, seen = make_pass(kind, head_dim=head_dim)
-    assert relative(BACKENDS[name].attend(q, k, v, visibility), softmax(q, k, v, seen)) < 1e-5
+    q, k, v, layout, seen = make_pass(kind, head_dim=head_dim)
+    assert relative(BACKENDS[name].attend(q, k, v, layout), softmax(q, k, v, seen)) < 1e-5
 
 
 @pytest.mark.gpu
@@ -350,9 +350,9 @@ def test_a_kernel_of_a_gpu_has_the_gradients_of_sdpa(plain_errors, relative, nam
     except ValueError as error:
         pytest.skip(str(error))
     for kernel in ("sdpa", name):
-        q, k, v, visibility, _ = make_pass("context and chunks", head_dim=64, device="cuda", dtype=dtype)
+        q, k, v, layout, _ = make_pass("context and chunks", head_dim=64, device="cuda", dtype=dtype)
         inputs = [y.requires_grad_() for y in (q, k, v)]
-        BACKENDS[kernel].attend(*inputs, visibility).float().square().sum().backward()
+        BACKENDS[kernel].attend(*inputs, layout).float().square().sum().backward()
         found.append([y.grad.float() for y in inputs])
     for other, expected in zip(found[1], found[0], strict=True):
         assert relative(other, expected) < 3e-2
@@ -370,9 +370,9 @@ def test_a_kernel_of_a_gpu_equals_the_explicit_softmax(plain_errors, softmax, re
         pytest.skip(str(error))
     if name == "flash" and kind == "gather":
         pytest.skip("flash-attn knows no masks")
-    q, k, v, visibility, seen = make_pass(kind, chunk_tokens=50, num_past=77, head_dim=40, device="cuda", dtype=dtype)
+    q, k, v, layout, seen = make_pass(kind, chunk_tokens=50, num_past=77, head_dim=40, device="cuda", dtype=dtype)
     bound = 1e-4 if dtype == torch.float32 else 2e-2
     with torch.no_grad():
-        found = BACKENDS[name].attend(q, k, v, visibility)
+        found = BACKENDS[name].attend(q, k, v, layout)
     assert found.dtype == dtype
     assert relative(found.double().cpu(), softmax(q, k, v, seen)) < bound

@@ -153,12 +153,12 @@ def test_an_iterator_of_chunks_is_asked_late(model, config):
 def test_a_prefix_is_yielded_and_remembered(model, config):
     chunks = conditions(config, 4)
     whole = run(model, chunks)
-    prefix = torch.cat([chunk.latents for chunk in whole[:2]], dim=2)
+    prefix = {chunk.index: chunk.latents for chunk in whole[:2]}
     again = run(model, chunks, prefix=prefix)
     for one, other in zip(whole, again, strict=True):
         torch.testing.assert_close(one.latents, other.latents)
-    assert torch.equal(again[0].latents, prefix[:, :, :FRAMES])
-    other = run(model, chunks, prefix=prefix + 1.0)
+    assert torch.equal(again[0].latents, prefix[0])
+    other = run(model, chunks, prefix={index: latents + 1.0 for index, latents in prefix.items()})
     assert not torch.allclose(other[2].latents, whole[2].latents, atol=1e-3)
 
 
@@ -269,7 +269,7 @@ def test_a_grid_must_fall_to_zero(model, config, grid):
 def test_a_prefix_of_parts_of_chunks_is_refused(model, config):
     prefix = torch.zeros(1, config.in_channels, FRAMES + 1, *SIZE)
     with pytest.raises(ValueError, match="for chunk 1; expected whole chunks"):
-        run(model, conditions(config, 3), prefix=prefix)
+        run(model, conditions(config, 3), prefix={0: prefix[:, :, :FRAMES], 1: prefix})
     with pytest.raises(ValueError, match="for chunk 2; expected whole chunks"):
         run(model, conditions(config, 3), prefix={2: prefix})
 

@@ -174,7 +174,7 @@ def test_a_gather_equals_the_context_path(config, random_model, film, relative, 
     keep = torch.rand(2, past + copies, tokens, generator=torch.Generator().manual_seed(seed)) < 0.7
     keep[1] = keep[0]  # one kept set for both branches
     gather = Gather(slots=torch.tensor([slots] * 2), visible=visible.expand(2, -1, -1), keep=keep)
-    gathered = model(video.latents, video.levels, video.prompts, frames_per_chunk=frames, gather=gather)
+    gathered = model.gathered(video.latents, video.levels, video.prompts, gather, frames_per_chunk=frames)
 
     stored = []
 

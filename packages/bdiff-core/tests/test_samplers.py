@@ -168,7 +168,7 @@ def test_overlap_mode_goes_on_from_a_video_as_the_diffusion_forcing_pipeline_doe
         prefix, _ = WanVAE(published_vae).encode(video[-frames:].transpose(0, 1)[None] * 2 - 1)
         made = generate_overlap(
             ours, chunks, noise=noise, grid=solver.grid(num_steps), solver=solver, guidance=guidance,
-            window=window, overlap=overlap, prefix=prefix,
+            window=window, overlap=overlap, prefix=dict(enumerate(prefix.split(FRAMES, dim=2))),
         )  # fmt: skip
         found = torch.cat([chunk.latents for chunk in made], dim=2)
     pipe = pipeline("SkyReelsV2DiffusionForcingVideoToVideoPipeline", theirs, schedule, vae=published_vae)

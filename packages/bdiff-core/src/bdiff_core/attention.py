@@ -2,62 +2,15 @@
 
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from bdiff_core.backends import Attend, Visibility
 from bdiff_core.config import ModelConfig
 from bdiff_core.context import ContextLayer
 from bdiff_core.linear import Linear
-from bdiff_core.rope import rotate
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Gather:
-    """Chunks picked from one video for a training step: where each sits and which others it sees.
-
-    The latents of the step hold the chunks one after the other, `frames_per_chunk` frames each.
-    """
-
-    slots: Int[Tensor, "b chunks"]
-    """Position of each chunk, in chunks; 0 is the chunk that is learned, -1 the one before it."""
-    visible: Bool[Tensor, "b chunks chunks"]
-    """`visible[:, i, j]`: tokens of chunk i attend to tokens of chunk j. The diagonal is True."""
-    keep: Bool[Tensor, "b chunks tokens"] | None = None
-    """Tokens that other chunks may see; a chunk always sees all of its own. None: all."""
-
-    def __post_init__(self) -> None:
-        if self.visible.shape != (*self.slots.shape, self.slots.shape[1]):
-            raise ValueError(
-                f"visible is {tuple(self.visible.shape)} and slots {tuple(self.slots.shape)}; "
-                "expected (b, chunks, chunks) and (b, chunks)"
-            )
-        if self.keep is not None and self.keep.shape[:2] != self.slots.shape:
-            raise ValueError(f"keep is {tuple(self.keep.shape)}; expected {tuple(self.slots.shape)} + (tokens,)")
-
-    def mask(self, num_tokens: int) -> Bool[Tensor, "b 1 n n"]:
-        """Which token attends to which, for `num_tokens` tokens a chunk."""
-        visible = self.visible[:, :, None, :, None]
-        if self.keep is not None:
-            if self.keep.shape[2] != num_tokens:
-                raise ValueError(f"keep has {self.keep.shape[2]} tokens a chunk; the latents make {num_tokens}")
-            own = torch.eye(visible.shape[1], dtype=torch.bool, device=visible.device)[:, None, :, None]
-            visible = visible & (self.keep[:, None, None] | own)
-        mask = visible.expand(-1, -1, num_tokens, -1, num_tokens)
-        return rearrange(mask, "b i m j n -> b 1 (i m) (j n)")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Layout:
-    """What all layers share in one pass: where the tokens sit, which of them see each other, and what attends."""
-
-    cos: Float[Tensor, "b 1 n pairs"]
-    sin: Float[Tensor, "b 1 n pairs"]
-    attend: Attend
-    visibility: Visibility
+from bdiff_core.pass_layout import PassLayout
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,13 +53,13 @@ class SelfAttention(nn.Module):
         return tuple(rearrange(y, "b n (h d) -> b h n d", h=self.num_heads) for y in (q, k, v))
 
     def attend(
-        self, q: Tensor, k: Tensor, v: Tensor, *, layout: Layout, past: ContextLayer | None
+        self, q: Tensor, k: Tensor, v: Tensor, *, layout: PassLayout, past: ContextLayer | None
     ) -> Float[Tensor, "b n d"]:
         """Rotate, attend and mix the heads."""
-        q, k = rotate(q, layout.cos, layout.sin), rotate(k, layout.cos, layout.sin)
+        q, k = layout.rotate(q), layout.rotate(k)
         if past is not None:
             k, v = past.extend(k, v)
-        y = layout.attend(q, k, v, layout.visibility)
+        y = layout.attend(q, k, v)
         return self.out(rearrange(y, "b h n d -> b n (h d)"))
 
 
@@ -134,16 +87,15 @@ class CrossAttention(nn.Module):
             states |= {"image_key": self._split(self.norm_image_k(key)), "image_value": self._split(value)}
         return TextKV(**states)
 
-    def forward(self, x: Float[Tensor, "b n d"], states: TextKV, *, attend: Attend) -> Float[Tensor, "b n d"]:
+    def forward(self, x: Float[Tensor, "b n d"], states: TextKV, *, layout: PassLayout) -> Float[Tensor, "b n d"]:
         """Attend; with several prompts a video, each to its equal share of the tokens."""
-        everything = Visibility()
         q = self.norm_q(self.q(x))
         prompts = states.key.shape[0] // x.shape[0]
         chunked = rearrange(q, "b (c n) (h d) -> (b c) h n d", c=prompts, h=self.num_heads)
-        y = attend(chunked, states.key, states.value, everything)
+        y = layout.attend_all(chunked, states.key, states.value)
         y = rearrange(y, "(b c) h n d -> b (c n) (h d)", c=prompts)
         if states.image_key is not None and states.image_value is not None:
-            z = attend(self._split(q), states.image_key, states.image_value, everything)
+            z = layout.attend_all(self._split(q), states.image_key, states.image_value)
             y = y + rearrange(z, "b h n d -> b n (h d)")
         return self.out(y)
 

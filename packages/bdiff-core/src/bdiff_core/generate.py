@@ -45,7 +45,7 @@ def generate(
     decoder: Decoder | None = None,
     guidance: float = 1.0,
     positions: Literal["slots", "absolute"] = "slots",
-    prefix: Float[Tensor, "1 c t_given h w"] | Mapping[int, Float[Tensor, "1 c t h w"]] | None = None,
+    prefix: Mapping[int, Float[Tensor, "1 c t h w"]] | None = None,
     decoder_state: Any = None,
 ) -> Iterator[Chunk]:
     """Generate a video chunk by chunk (BlockVid Alg. 1 and Eq. 10).
@@ -65,8 +65,8 @@ def generate(
         decoder: Turns latents into pixels, carrying state from chunk to chunk.
         guidance: Classifier-free guidance scale; 1 runs the conditional branch alone.
         positions: "slots" (relative, unbounded length) or "absolute", see `prepare_context`.
-        prefix: Latents given instead of generated; they fill the memory and are decoded. A tensor gives the first of
-            ``chunks``, joined in time; a mapping gives any of them, by `ChunkCondition.index`.
+        prefix: Latents given instead of generated, by `ChunkCondition.index`; they fill the memory and are decoded.
+            Those of a whole video are ``dict(enumerate(latents.split(frames_per_chunk, dim=2)))``.
         decoder_state: State of the decoder after the chunk before the first of ``chunks``.
 
     Yields:
@@ -78,39 +78,31 @@ def generate(
     levels = checked_grid(grid)
     weight = next(model.parameters())
     for place, chunk in enumerate(chunks):
-        x = noise.chunk(chunk.index).to(weight).unsqueeze(0).transpose(1, 2)
-        text = branches(chunk.text, chunk.negative, guidance=guidance).to(weight)
         recall = memory.read(chunk.index, embedding=chunk.embedding)
         if isinstance(chunks, Sequence) and place + 1 < len(chunks):
             memory.prefetch(chunks[place + 1].index, embedding=chunks[place + 1].embedding)
-        frames_per_chunk = x.shape[2]
-        context = prepare_context(
-            recall, model=model, index=chunk.index, positions=positions, frames_per_chunk=frames_per_chunk
-        )
-        start = chunk.index * frames_per_chunk if positions == "absolute" else 0
-        guided = GuidedModel(model, model.embed_text(text), guidance=guidance, context=context, start=start)
-        given = given_latents(prefix, place, chunk.index, like=x)
+        x = noise.chunk(chunk.index).to(weight).unsqueeze(0).transpose(1, 2)
+        frames = x.shape[2]
+        context = prepare_context(recall, model=model, index=chunk.index, positions=positions, frames_per_chunk=frames)
+        text = model.embed_text(branches(chunk.text, chunk.negative, guidance=guidance).to(weight))
+        start = chunk.index * frames if positions == "absolute" else 0
+        guided = GuidedModel(model, text, guidance=guidance, context=context, start=start)
+        given = given_latents(prefix, chunk.index, like=x)
         if given is None:
             for step in walk(solver, levels, index=chunk.index):
                 x = step.advance(x, guided.velocity(x, step.level))
         else:
             x = given
         memory.write(chunk.index, guided.keys_values(x), embedding=chunk.embedding)
-        frames = None
+        pixels = None
         if decoder is not None:
-            frames, decoder_state = decoder.decode(x, decoder_state)
-        yield Chunk(index=chunk.index, latents=x, frames=frames, recall=recall, decoder_state=decoder_state)
+            pixels, decoder_state = decoder.decode(x, decoder_state)
+        yield Chunk(index=chunk.index, latents=x, frames=pixels, recall=recall, decoder_state=decoder_state)
 
 
-def given_latents(
-    prefix: Tensor | Mapping[int, Tensor] | None, place: int, index: int, *, like: Tensor
-) -> Tensor | None:
-    """What ``prefix`` holds for chunk ``index``, which is ``chunks[place]``; None if that chunk is to be generated."""
-    if isinstance(prefix, Tensor):
-        first = place * like.shape[2]
-        given = prefix[:, :, first : first + like.shape[2]] if first < prefix.shape[2] else None
-    else:
-        given = None if prefix is None else prefix.get(index)
+def given_latents(prefix: Mapping[int, Tensor] | None, index: int, *, like: Tensor) -> Tensor | None:
+    """The latents that ``prefix`` gives for a chunk; None if that chunk is to be generated."""
+    given = None if prefix is None else prefix.get(index)
     if given is None:
         return None
     if given.shape != like.shape:

@@ -8,7 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bdiff_core.context import Context, LayerKV
-from bdiff_core.model import ChunkDiT, TextStates
+from bdiff_core.model import ChunkDiT
+from bdiff_core.prompts import TextStates
 
 
 def branches(

@@ -6,10 +6,11 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bdiff_core.attention import CrossAttention, Layout, SelfAttention, TextKV
+from bdiff_core.attention import CrossAttention, SelfAttention, TextKV
 from bdiff_core.config import ModelConfig
 from bdiff_core.context import ContextLayer
 from bdiff_core.linear import GELULinear, Linear
+from bdiff_core.pass_layout import PassLayout
 
 _FPS_OF_INDEX_0 = 16
 
@@ -155,7 +156,7 @@ class Block(nn.Module):
         qkv: tuple[Tensor, Tensor, Tensor],
         *,
         text: TextKV | EmbeddedText,
-        layout: Layout,
+        layout: PassLayout,
         past: ContextLayer | None,
     ) -> Float[Tensor, "b t s d"]:
         """The rest of the block, after `project`."""
@@ -165,7 +166,7 @@ class Block(nn.Module):
         y = self.self_attention.attend(*qkv, layout=layout, past=past)
         x = gated_sum(x, gate, y.view_as(x))
         y = self.norm_cross(x).flatten(1, 2)
-        x = x + self.cross_attention(_cast(y, self.cross_attention.q), text, attend=layout.attend).view_as(x)
+        x = x + self.cross_attention(_cast(y, self.cross_attention.q), text, layout=layout).view_as(x)
         y = modulated_norm(x, ffn_shift, ffn_scale, eps=self.eps)
         y = self.ffn_out(self.ffn_in(_cast(y, self.ffn_in)))
         return gated_sum(x, ffn_gate, y)
@@ -176,7 +177,7 @@ class Block(nn.Module):
         time: Float[Tensor, "b t 6 d"],
         text: TextKV | EmbeddedText,
         *,
-        layout: Layout,
+        layout: PassLayout,
         past: ContextLayer | None = None,
     ) -> Float[Tensor, "b t s d"]:
         """One block; `text` is this layer's `TextKV` or what it is made from."""

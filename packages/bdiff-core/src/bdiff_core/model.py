@@ -1,8 +1,7 @@
 """The chunk-causal diffusion transformer."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -11,21 +10,14 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from bdiff_core.attention import Gather, Layout, TextKV
-from bdiff_core.backends import Attend, GatheredChunks, Visibility, attend_by, choose_attention
+from bdiff_core.attention import TextKV
+from bdiff_core.backends import attend_by, choose_attention
 from bdiff_core.config import ModelConfig
 from bdiff_core.context import Context, ContextLayer, LayerKV
 from bdiff_core.layers import Block, EmbeddedText, Head, ImageProjection, Patches, TextProjection, TimeEmbedding
+from bdiff_core.pass_layout import Attend, Gather, PassLayout
+from bdiff_core.prompts import TextStates, check_prompts, check_text
 from bdiff_core.rope import rotate, rotation
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TextStates:
-    """Prompts (and image tokens) as every layer's cross attention sees them; made once, used for all steps."""
-
-    layers: tuple[TextKV, ...]
-    num_prompts: int
-    """Prompts a video: 1, or one for each chunk."""
 
 
 class ChunkDiT(nn.Module):
@@ -63,7 +55,6 @@ class ChunkDiT(nn.Module):
         start: int = 0,
         extra: Float[Tensor, "b extra t h w"] | None = None,
         image_tokens: Float[Tensor, "images m clip"] | None = None,
-        gather: Gather | None = None,
     ) -> Float[Tensor, "b out t h w"]:
         """Velocity of the latents at the given levels.
 
@@ -78,17 +69,50 @@ class ChunkDiT(nn.Module):
             extra: Channels of an image-to-video model, put behind the latents' own.
             image_tokens: Its CLIP tokens, one image a video; for a model of first and last frames (`image_length`) two,
                 as rows of their own or one after the other. With `TextStates` give them to `embed_text` instead.
-            gather: For training: which chunks the latents hold, instead of consecutive ones.
         """
-        x, embedding, time = self._embed(latents, levels, extra)
-        layout = self._layout(latents, frames_per_chunk=frames_per_chunk, start=start, gather=gather, context=context)
+        embedded = self._embed(latents, levels, extra)
+        layout = self._layout(latents, frames_per_chunk=frames_per_chunk, start=start)
         texts = self._texts(text, image_tokens, latents, frames_per_chunk=frames_per_chunk)
-        for block, states, past in zip(self._layers, texts, self._past(context), strict=True):
+        return self._unpatch(self._blocks(embedded, texts, layout, self._past(context)), latents)
+
+    def gathered(
+        self,
+        latents: Float[Tensor, "b c t h w"],
+        levels: Float[Tensor, "b t"],
+        text: Float[Tensor, "b n d"] | Float[Tensor, "b chunks n d"],
+        gather: Gather,
+        *,
+        frames_per_chunk: int,
+    ) -> Float[Tensor, "b out t h w"]:
+        """Velocity of chunks picked from a video, as a training step needs it.
+
+        Args:
+            latents: Noisy latents of the chunks, one after the other.
+            levels: Flow-matching time of each latent frame.
+            text: States of one prompt a video or of one prompt a chunk.
+            gather: Where each chunk sits, and which others it sees.
+            frames_per_chunk: Latent frames of each chunk.
+        """
+        embedded = self._embed(latents, levels, None)
+        layout = self._gather_layout(latents, gather, frames_per_chunk)
+        texts = self._texts(text, None, latents, frames_per_chunk=frames_per_chunk)
+        return self._unpatch(self._blocks(embedded, texts, layout, self._past(None)), latents)
+
+    def _blocks(
+        self,
+        embedded: tuple[Tensor, Tensor, Tensor],
+        texts: tuple[TextKV | EmbeddedText, ...],
+        layout: PassLayout,
+        pasts: tuple[ContextLayer | None, ...],
+    ) -> Float[Tensor, "b t s patch"]:
+        """All blocks and the head."""
+        x, embedding, time = embedded
+        for block, states, past in zip(self._layers, texts, pasts, strict=True):
             if self.gradient_checkpointing and torch.is_grad_enabled():
                 x = checkpoint(block, x, time, states, layout=layout, past=past, use_reentrant=False)
             else:
                 x = block(x, time, states, layout=layout, past=past)
-        return self._unpatch(self.head(x, embedding), latents)
+        return self.head(x, embedding)
 
     def keys_values(
         self,
@@ -108,7 +132,7 @@ class ChunkDiT(nn.Module):
         layer's tensors need to exist; the last block's feed-forward and the head are never computed.
         """
         x, _, time = self._embed(latents, levels, extra)
-        layout = self._layout(latents, frames_per_chunk=frames_per_chunk, start=start, context=context)
+        layout = self._layout(latents, frames_per_chunk=frames_per_chunk, start=start)
         texts = self._texts(text, image_tokens, latents, frames_per_chunk=frames_per_chunk)
         position = self.positions(latents, start=start)
         for block, states, past in zip(self._layers, texts, self._past(context), strict=True):
@@ -183,72 +207,42 @@ class ChunkDiT(nn.Module):
         # Under autocast the patches come out in half precision; the residual stream keeps the dtype of the weights.
         return self.patches(given).to(self.patches.project.weight.dtype), embedding, time
 
-    def _layout(
-        self,
-        latents: Tensor,
-        *,
-        frames_per_chunk: int | None,
-        start: int,
-        context: Context | None,
-        gather: Gather | None = None,
-    ) -> Layout:
-        frames = latents.shape[2]
-        if frames_per_chunk is not None and (frames_per_chunk < 1 or frames % frames_per_chunk):
-            raise ValueError(f"{frames} latent frames do not divide into chunks of {frames_per_chunk} frames_per_chunk")
-        attend = attend_by(self._attention, device=latents.device, dtype=self.compute_dtype)
-        if gather is not None:
-            if frames_per_chunk is None or start or context is not None:
-                raise ValueError("gather needs frames_per_chunk, and neither start nor context: slots place its chunks")
-            return self._gather_layout(latents, gather, frames_per_chunk, attend=attend)
-        position = self.positions(latents, start=start)
-        chunk_tokens = None if frames_per_chunk is None else len(position) // frames * frames_per_chunk
-        cos, sin = rotation(position, self.config.head_dim, self.config.rope_theta)
-        seen = Visibility(chunk_tokens=chunk_tokens)
-        return Layout(cos=cos[None, None], sin=sin[None, None], attend=attend, visibility=seen)
+    def _layout(self, latents: Tensor, *, frames_per_chunk: int | None, start: int) -> PassLayout:
+        position, chunk_tokens = self.positions(latents, start=start), None
+        if frames_per_chunk is not None:
+            chunk_tokens = len(position) // self._num_chunks(latents, frames_per_chunk)
+        return PassLayout(self._kernel(latents), position=position, chunk_tokens=chunk_tokens, **self._rotary)
 
-    def _gather_layout(self, latents: Tensor, gather: Gather, frames_per_chunk: int, *, attend: Attend) -> Layout:
-        expected = (latents.shape[0], latents.shape[2] // frames_per_chunk)
+    def _gather_layout(self, latents: Tensor, gather: Gather, frames_per_chunk: int) -> PassLayout:
+        expected = (latents.shape[0], self._num_chunks(latents, frames_per_chunk))
         if gather.slots.shape != expected:
             raise ValueError(
                 f"gather.slots is {tuple(gather.slots.shape)}; the latents are {expected[0]} videos of {expected[1]} "
                 "chunks"
             )
         chunk = self.positions(latents[:, :, :frames_per_chunk])
-        shift = F.pad(gather.slots[..., None] * frames_per_chunk, (0, 2))
-        position = rearrange(shift[:, :, None] + chunk, "b chunks n txy -> b (chunks n) txy")
-        cos, sin = rotation(position, self.config.head_dim, self.config.rope_theta)
-        # Scores are shifted by a mask of their own dtype, made once: each layer would make it anew of a boolean one.
-        seen = torch.zeros((), dtype=self.compute_dtype, device=latents.device)
-        mask = seen.where(gather.mask(len(chunk)), float("-inf"))
-        visibility = Visibility(mask=mask, gathered=GatheredChunks(visible=gather.visible, num_tokens=len(chunk)))
-        return Layout(cos=cos.unsqueeze(1), sin=sin.unsqueeze(1), attend=attend, visibility=visibility)
+        sizes = {"frames_per_chunk": frames_per_chunk, "dtype": self.compute_dtype}
+        return PassLayout.of_gather(self._kernel(latents), gather, chunk, **sizes, **self._rotary)
+
+    @property
+    def _rotary(self) -> dict[str, Any]:
+        return {"head_dim": self.config.head_dim, "theta": self.config.rope_theta}
+
+    def _kernel(self, latents: Tensor) -> Attend:
+        return attend_by(self._attention, device=latents.device, dtype=self.compute_dtype)
+
+    @staticmethod
+    def _num_chunks(latents: Tensor, frames_per_chunk: int) -> int:
+        frames = latents.shape[2]
+        if frames_per_chunk < 1 or frames % frames_per_chunk:
+            raise ValueError(f"{frames} latent frames do not divide into chunks of {frames_per_chunk} frames_per_chunk")
+        return frames // frames_per_chunk
 
     def _embed_text(self, text: Tensor, image_tokens: Tensor | None) -> EmbeddedText:
-        config = self.config
-        if text.shape[-1] != config.text_dim or text.shape[-2] > config.text_length:
-            raise ValueError(
-                f"text is {tuple(text.shape)}; expected at most {config.text_length} tokens (text_length) of width "
-                f"{config.text_dim} (text_dim)"
-            )
-        if (image_tokens is None) != (self.image is None):
-            raise ValueError("image_tokens go with config.image_dim: give both or neither")
-        padded = F.pad(text, (0, 0, 0, config.text_length - text.shape[-2]))
+        check_text(text, image_tokens, self.config)
+        padded = F.pad(text, (0, 0, 0, self.config.text_length - text.shape[-2]))
         prompts = self.text(padded.flatten(0, -3))
-        if self.image is None:
-            return prompts, None
-        self._check_images(image_tokens, batch=text.shape[0])
-        return prompts, self.image(image_tokens)
-
-    def _check_images(self, tokens: Tensor, *, batch: int) -> None:
-        length = self.config.image_length
-        count = tokens.shape[0] * tokens.shape[1]
-        fits = tokens.shape[0] == batch if length is None else count == batch * length
-        if not fits or tokens.shape[2] != self.config.image_dim:
-            many = "any number of" if length is None else f"{length} (image_length)"
-            raise ValueError(
-                f"image_tokens are {tuple(tokens.shape)}; expected {many} tokens of width {self.config.image_dim} "
-                f"(image_dim) for each of {batch} videos"
-            )
+        return prompts, None if self.image is None else self.image(image_tokens)
 
     def _texts(
         self,
@@ -267,14 +261,7 @@ class ChunkDiT(nn.Module):
         else:
             num_prompts, batch = text.shape[1] if text.ndim == 4 else 1, text.shape[0]
             texts = (self._embed_text(text, image_tokens),) * len(self.blocks)
-        frames = latents.shape[2]
-        if batch != latents.shape[0]:
-            raise ValueError(f"text has a batch of {batch}, latents of {latents.shape[0]}")
-        if num_prompts > 1 and (frames_per_chunk is None or num_prompts * frames_per_chunk != frames):
-            raise ValueError(
-                f"{num_prompts} prompts a video, one a chunk, need frames_per_chunk * {num_prompts} latent frames; "
-                f"there are {frames} and frames_per_chunk is {frames_per_chunk}"
-            )
+        check_prompts(num_prompts, batch, latents, frames_per_chunk=frames_per_chunk)
         return texts
 
     def _past(self, context: Context | None) -> tuple[ContextLayer | None, ...]:

@@ -49,12 +49,7 @@ def euler(x: Tensor, velocity: Tensor, level: float, next_level: float) -> Tenso
 
 
 def walk(solver: StepFunction | Solver, levels: Sequence[float], *, index: int) -> Iterator[Step]:
-    """The steps of chunk ``index`` along ``levels``, whatever kind of solver makes them.
-
-    Raises:
-        ValueError: If the levels do not decrease to 0.
-    """
-    levels = checked_grid(levels)
+    """The steps of chunk ``index`` along ``levels``, see `checked_grid`, whatever kind of solver makes them."""
     if isinstance(solver, Solver):
         return solver.steps(levels, index=index)
     return (Step(level, _one_step(solver, level, after)) for level, after in pairwise(levels))

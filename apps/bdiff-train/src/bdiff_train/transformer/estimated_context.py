@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from bdiff_core import Gather
+from bdiff_core import ChunkDiT, Gather
 from bdiff_train.transformer.batches import Batch
 from forcing_losses import interpolate
 
@@ -19,7 +19,7 @@ _LEAST, _MOST = 0.5, 0.93
 
 @torch.no_grad()
 def with_estimated_context(
-    model: nn.Module,
+    model: ChunkDiT,
     batch: Batch,
     *,
     share: float,
@@ -65,7 +65,7 @@ def with_estimated_context(
 
 
 def _estimated(
-    model: nn.Module, batch: Batch, chosen: Tensor, *, frames_per_chunk: int, generator: torch.Generator
+    model: ChunkDiT, batch: Batch, chosen: Tensor, *, frames_per_chunk: int, generator: torch.Generator
 ) -> Batch:
     """Make one pass: estimate the context that the chosen samples hold now."""
     samples, context = batch.sink[chosen].shape
@@ -74,12 +74,12 @@ def _estimated(
     per_chunk = _LEAST + (_MOST - _LEAST) * torch.rand(samples, context, generator=generator)
     levels = per_chunk.repeat_interleave(frames_per_chunk, dim=1).to(device)
     noisy = interpolate(clean, torch.randn(clean.shape, generator=generator).to(device), levels)
-    velocity = model(
+    velocity = model.gathered(
         torch.cat([clean, noisy], dim=2),
         torch.cat([torch.zeros_like(levels), levels], dim=1),
         batch.text[chosen, :context].repeat(1, 2, 1, 1),
+        _twice(batch.gather, chosen, context),
         frames_per_chunk=frames_per_chunk,
-        gather=_twice(batch.gather, chosen, context),
     )[:, :, length:]
     estimated = noisy - levels[:, None, :, None, None] * velocity.float()
     stays = _frames(batch.sink[chosen], frames_per_chunk)

@@ -38,8 +38,8 @@ def copies_velocity(
 ) -> Float[Tensor, "b c t_target h w"]:
     """Compute the velocity of the noisy copies of a batch's targets."""
     with torch.autocast(batch.latents.device.type, dtype=torch.bfloat16, enabled=bfloat16):
-        velocity: Tensor = model(
-            batch.latents, batch.levels, batch.text, frames_per_chunk=frames_per_chunk, gather=batch.gather
+        velocity = model.gathered(
+            batch.latents, batch.levels, batch.text, batch.gather, frames_per_chunk=frames_per_chunk
         )
     return velocity[:, :, -batch.clean.shape[2] :].float()
 

@@ -38,7 +38,7 @@ def generate_overlap(
     solver: StepFunction | Solver = euler,
     decoder: Decoder | None = None,
     guidance: float = 1.0,
-    prefix: Float[Tensor, "1 c t_given h w"] | Mapping[int, Float[Tensor, "1 c t h w"]] | None = None,
+    prefix: Mapping[int, Float[Tensor, "1 c t h w"]] | None = None,
     decoder_state: Any = None,
 ) -> Iterator[Chunk]:
     """Generate a video window by window (diffusion forcing, SkyReels-V2).
@@ -62,7 +62,7 @@ def generate_overlap(
         solver: One step of the sampler as a function, or a `Solver` that remembers its steps.
         decoder: Turns latents into pixels, chunk by chunk.
         guidance: Classifier-free guidance scale; 1 runs the conditional branch alone.
-        prefix: Latents given instead of generated: the first of ``chunks``, joined in time or by their index. They are
+        prefix: Latents given instead of generated, by `ChunkCondition.index`: those of the first chunks. They are
             decoded, and the first window sees the last ``overlap`` of them.
         decoder_state: State of the decoder before the first chunk.
 
@@ -119,19 +119,18 @@ def _window_by_window(
 
 
 def _given(
-    prefix: Tensor | Mapping[int, Tensor] | None, chunks: Sequence[ChunkCondition], *, noise: Noise, weight: Tensor
+    prefix: Mapping[int, Tensor] | None, chunks: Sequence[ChunkCondition], *, noise: Noise, weight: Tensor
 ) -> Iterator[Tensor]:
     """Latents of the chunks that ``prefix`` gives: the first ones, for a window goes on from its history alone."""
+    known = prefix or {}
     for place, chunk in enumerate(chunks):
-        like = _as_video(noise.chunk(chunk.index), weight)
-        given = given_latents(prefix, place, chunk.index, like=like)
-        if given is None:
-            break
+        if chunk.index not in known:
+            if later := [c.index for c in chunks[place:] if c.index in known]:
+                raise ValueError(f"prefix gives chunk {later[0]} but not chunk {chunk.index}; expected the first ones")
+            return
+        given = given_latents(known, chunk.index, like=_as_video(noise.chunk(chunk.index), weight))
+        assert given is not None
         yield given
-    else:
-        return
-    if isinstance(prefix, Mapping) and (later := [c.index for c in chunks[place:] if c.index in prefix]):
-        raise ValueError(f"prefix gives chunk {later[0]} but not chunk {chunks[place].index}; expected the first ones")
 
 
 def _as_video(frames: Tensor, weight: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from bdiff_core.model import ChunkDiT
 from bdiff_core.plan import ChunkCondition
 from bdiff_core.protocols import Decoder, Noise
 from bdiff_core.samplers.finished import finished
-from bdiff_core.solvers import Solver, StepFunction, euler, walk
+from bdiff_core.solvers import Solver, StepFunction, checked_grid, euler, walk
 
 
 def generate_whole(
@@ -50,6 +50,7 @@ def generate_whole(
         ValueError: If the prompts differ or the grid does not decrease to 0.
     """
     _check_one_prompt(chunks)
+    levels = checked_grid(grid)
     weight = next(model.parameters())
     parts = [noise.chunk(chunk.index).to(weight).unsqueeze(0).transpose(1, 2) for chunk in chunks]
     text = branches(chunks[0].text, chunks[0].negative, guidance=guidance).to(weight)
@@ -62,7 +63,7 @@ def generate_whole(
         extra=None if extra is None else extra.to(weight),
     )
     # Each chunk walks by itself, so that a solver that draws noise draws that of the chunk.
-    for steps in zip(*(walk(solver, grid, index=chunk.index) for chunk in chunks), strict=True):
+    for steps in zip(*(walk(solver, levels, index=chunk.index) for chunk in chunks), strict=True):
         velocity = guided.velocity(torch.cat(parts, dim=2), steps[0].level)
         split = velocity.split([part.shape[2] for part in parts], dim=2)
         parts = [step.advance(*part) for step, *part in zip(steps, parts, split, strict=True)]

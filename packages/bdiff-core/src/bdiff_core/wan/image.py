@@ -32,7 +32,7 @@ def image_condition(
         picture: RGB in [-1, 1], of the video's size.
         vae: A `WanVAE`, or what encodes as it does. It encodes the picture, followed by frames of zeros, as a stream:
             memory does not grow with the video.
-        num_frames: Of the video, 4n - 3.
+        num_frames: Frames of the video, 4n - 3.
         encoder: A `CLIPVisionModel`, with its `processor`; None for a model without image tokens.
         processor: A `CLIPImageProcessor`.
 

@@ -122,9 +122,9 @@ def _problem(name: str, device: torch.device, dtype: torch.dtype) -> str | None:
     if device.type == "cuda" and backend.capability > (has := torch.cuda.get_device_capability(device)):
         least, most = (".".join(map(str, version)) for version in (backend.capability, has))
         return f"attention {name!r} needs a GPU of compute capability {least}, {device} has {most}: take 'sdpa'"
-    if (least := backend.torch.get(device.type, (0, 0))) > (has := _torch_version()):
-        least, has = (".".join(map(str, version)) for version in (least, has))
-        return f"attention {name!r} needs torch {least} on {device.type}, this is {has}: upgrade it, or take 'sdpa'"
+    if (oldest := backend.torch.get(device.type, (0, 0))) > (version := _torch_version()):
+        wanted, found = (".".join(map(str, version)) for version in (oldest, version))
+        return f"attention {name!r} needs torch {wanted} on {device.type}, this is {found}: upgrade it, or take 'sdpa'"
     compilers = backend.compilers.get(device.type, ())
     if compilers and not any(shutil.which(compiler) or find_spec(compiler) for compiler in compilers):
         return (

@@ -139,7 +139,7 @@ def _block_mask(q: Tensor, k: Tensor, layout: PassLayout | None) -> Any:
     mask = layout.mask
     num_past = keys - queries
     if num_past not in layout.block_masks:
-        sizes = {"Q_LEN": queries, "KV_LEN": keys, "device": q.device}
+        sizes: dict[str, Any] = {"Q_LEN": queries, "KV_LEN": keys, "device": q.device}
         if mask is None:
             # As tensors they are data of the kernel; as numbers each would be a kernel of its own.
             chunk, past = (torch.tensor(number, device=q.device) for number in (layout.chunk_tokens, num_past))

@@ -221,7 +221,7 @@ class ChunkDiT(nn.Module):
                 "chunks"
             )
         chunk = self.positions(latents[:, :, :frames_per_chunk])
-        sizes = {"frames_per_chunk": frames_per_chunk, "dtype": self.compute_dtype}
+        sizes: dict[str, Any] = {"frames_per_chunk": frames_per_chunk, "dtype": self.compute_dtype}
         return PassLayout.of_gather(self._kernel(latents), gather, chunk, **sizes, **self._rotary)
 
     @property
@@ -285,6 +285,6 @@ class ChunkDiT(nn.Module):
                 nn.init.zeros_(module.bias)
         for module in (self.time.hidden, self.time.out, self.text.hidden, self.text.out):
             nn.init.normal_(module.weight, std=0.02)
-        for module in (*self._layers, self.head):
-            nn.init.normal_(module.table, std=self.config.dim**-0.5)
+        for table in (*(block.table for block in self._layers), self.head.table):
+            nn.init.normal_(table, std=self.config.dim**-0.5)
         nn.init.zeros_(self.head.project.weight)

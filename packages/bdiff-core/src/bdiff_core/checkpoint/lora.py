@@ -210,8 +210,8 @@ def _changes(module: _Found, *, scale: float, strength: float) -> Iterator[tuple
     """Changes by what follows the module in the name of the parameter."""
     read = module.tensors
     if "up" in read or "diff" in read:
-        whole = {"strength": strength, "whole": read.get("diff")}
-        yield ".weight", Change(scale=scale, up=read.get("up"), down=read.get("down"), **whole)
+        up, down, whole = (read.get(role) for role in ("up", "down", "diff"))
+        yield ".weight", Change(scale=scale, up=up, down=down, strength=strength, whole=whole)
     if "diff_b" in read:
         yield ".bias", Change(strength=strength, whole=read["diff_b"])
     if "up_bias" in read:

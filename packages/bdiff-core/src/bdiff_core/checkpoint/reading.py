@@ -197,7 +197,7 @@ def _read_files(place: Place, entry: str | None) -> tuple[tuple[Path, ...], list
     files: tuple[Path, ...] = (place.path,)
     if place.path.is_dir():
         kind = None if place.config is None else place.config.get("_class_name")
-        stems = (OUR_STEM,) if kind == OUR_CLASS else (DIFFUSERS_STEM,)
+        stems: tuple[str, ...] = (OUR_STEM,) if kind == OUR_CLASS else (DIFFUSERS_STEM,)
         stems = stems if kind in (OUR_CLASS, *DIFFUSERS_CLASSES) else (DIFFUSERS_STEM, OUR_STEM)
         files = weight_files(place.path, stems)
     return files, [read_tensors(file, entry=entry) for file in files]
@@ -240,7 +240,9 @@ def _known(place: Place) -> Place:
 
 def _told(place: Place) -> ModelConfig | None:
     """The config, where `config.json` says all of it."""
-    kind = None if place.config is None else place.config.get("_class_name")
+    if place.config is None:
+        return None
+    kind = place.config.get("_class_name")
     if kind == OUR_CLASS:
         return own_config(place.config, place.config_file)
     if kind in DIFFUSERS_CLASSES:

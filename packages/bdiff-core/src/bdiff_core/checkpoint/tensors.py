@@ -84,7 +84,7 @@ class _InSafetensors:
         if out.dtype != self.dtype or out.device.type != "cpu":
             out.copy_(self.read().view(out.shape))
             return
-        room = memoryview(out.detach().view(-1).view(torch.uint8).numpy())
+        room = out.detach().view(-1).view(torch.uint8).numpy().data
         with self.file.open("rb", buffering=0) as file:
             file.seek(self.offset)
             while len(room):
@@ -228,7 +228,7 @@ def _is_plain(value: object) -> bool:
 
 
 def _unpickled(file: Path, *, mapped: bool) -> Any:
-    options = {"map_location": "cpu", "weights_only": True}
+    options: dict[str, Any] = {"map_location": "cpu", "weights_only": True}
     try:
         with warnings.catch_warnings(), file.open("rb") as opened:
             warnings.simplefilter("ignore")  # torch's, about pickles that it then refuses

@@ -96,7 +96,7 @@ def _write_json(file: Path, content: object) -> None:
 def _write_weights(model: ChunkDiT, style: Style, room: Path, *, stem: str, max_file_bytes: int | None) -> None:
     groups = list(_groups(model, style, max_file_bytes))
     single = len(groups) == 1
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for number, names in enumerate(groups, 1):
         file = f"{stem}.safetensors" if single else f"{stem}-{number:05}-of-{len(groups):05}.safetensors"
         weights = {name: part.contiguous().cpu() for name, part in split(model, style) if name in names}

@@ -56,7 +56,9 @@ class Storyboard:
         if end is None or following == len(self.shots):
             return begun
         # Halfway between two shots the later one is seen.
-        return following if self.shots[following].start - seconds <= max(seconds - end, 0.0) else begun
+        start = self.shots[following].start
+        assert start is not None  # times are given for every shot or for none
+        return following if start - seconds <= max(seconds - end, 0.0) else begun
 
     @classmethod
     def from_prompts(cls, prompts: Sequence[str], seconds: float | int | None = None) -> "Storyboard":

@@ -34,7 +34,7 @@ def read_json(text: str, source: str) -> Contents:
         raise ValueError(f"{source}: not a storyboard: its brackets are nested too deeply") from None
     rest: dict[str, Any] = {}
     key = None
-    begin = _GAP.match(text, 0).end()
+    begin = _after(_GAP, text, 0)
     if isinstance(value, Fields):
         places: dict[str, int] = {}
         for name, line, position in _members(text, begin):
@@ -50,30 +50,36 @@ def read_json(text: str, source: str) -> Contents:
     return Contents([Item(known_fields(key, item), line) for item, line in lines], **rest)
 
 
+def _after(skipped: re.Pattern[str], text: str, position: int) -> int:
+    """The position behind what a pattern skips, which may be nothing."""
+    found = skipped.match(text, position)
+    return position if found is None else found.end()
+
+
 def _members(text: str, position: int) -> Iterator[tuple[str, int, int]]:
     """Key, line and position of the value of each member of an object."""
     line, counted = 1, 0
-    position = _COMMAS.match(text, position + 1).end()
+    position = _after(_COMMAS, text, position + 1)
     while text[position] != "}":
         line += text.count("\n", counted, position)
         counted = position
         key, position = _DECODER.raw_decode(text, position)
-        position = _GAP.match(text, _GAP.match(text, position).end() + 1).end()
+        position = _after(_GAP, text, _after(_GAP, text, position) + 1)
         yield key, line, position
         _, position = _DECODER.raw_decode(text, position)
-        position = _COMMAS.match(text, position).end()
+        position = _after(_COMMAS, text, position)
 
 
 def _lines(text: str, position: int) -> list[int]:
     """The line of each value of a list that begins at a position."""
     lines, line, counted = [], 1, 0
-    position = _COMMAS.match(text, position + 1).end()
+    position = _after(_COMMAS, text, position + 1)
     while text[position] != "]":
         line += text.count("\n", counted, position)
         counted = position
         lines.append(line)
         _, position = _DECODER.raw_decode(text, position)
-        position = _COMMAS.match(text, position).end()
+        position = _after(_COMMAS, text, position)
     return lines
 
 
@@ -85,7 +91,7 @@ def read_captions(text: str, source: str) -> Contents:
     items: list[Item] = []
     line, counted, position = 1, 0, opening + 1
     while True:
-        position = _COMMAS.match(text, position).end()
+        position = _after(_COMMAS, text, position)
         line += text.count("\n", counted, position)
         counted = position
         if text[position : position + 1] == "]":

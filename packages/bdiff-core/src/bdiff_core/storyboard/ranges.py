@@ -217,7 +217,8 @@ class _Scan:
         equals = before is not None and before.text == "=" and self.tokens[max(0, place.first - 2)].text == "t"
         zero = self.tokens[span.start.last - 1].text[0] == "0"
         marked = place.at_edge and (place.bracketed or (place.at_start and self._follows(place, ":|")))
-        rising = None not in (span.start.value, span.end.value) and span.start.value < span.end.value
+        start, end = span.start.value, span.end.value
+        rising = start is not None and end is not None and start < end
         if rising and not span.chained and (named or equals or (zero and marked)):
             raise self._refused(place, "its numbers have no unit")
 

@@ -150,7 +150,9 @@ def _is_range(text: str) -> bool:
 
 
 def _seconds(name: str, value: object) -> float | int | None:
-    if value is None or is_number(value):
+    if value is None:
+        return None
+    if isinstance(value, int | float) and is_number(value):
         return value
     text = value.text if isinstance(value, Unread) and ":" in value.text else value
     found = seconds_of(text) if isinstance(text, str) else None
@@ -162,22 +164,24 @@ def _seconds(name: str, value: object) -> float | int | None:
 
 def problem_of(shot: Shot, previous: Shot | None) -> str | None:
     """What is wrong with a shot after another, or None."""
-    if not isinstance(shot.prompt, str):
-        return f"prompt is {kind(shot.prompt)}; expected a string"
+    prompt: object = shot.prompt
+    if not isinstance(prompt, str):
+        return f"prompt is {kind(prompt)}; expected a string"
     if is_blank(shot.prompt):
         return "prompt is empty"
     for name, value in (("start", shot.start), ("end", shot.end)):
         if value is not None and (not is_number(value) or value < 0):
             return f"{name} is {shown(value)}; expected seconds, 0 or more"
-    if shot.start is None and shot.end is not None:
-        return "has an end but no start"
-    if shot.end is not None and shot.end <= shot.start:
-        return f"ends at {shot.end:g} s, but starts at {shot.start:g} s"
+    if shot.end is not None:
+        if shot.start is None:
+            return "has an end but no start"
+        if shot.end <= shot.start:
+            return f"ends at {shot.end:g} s, but starts at {shot.start:g} s"
     if previous is None:
         return None
     if (shot.start is None) != (previous.start is None):
         return "times must be given for every shot or for none"
-    if shot.start is not None:
+    if shot.start is not None and previous.start is not None:
         if shot.start <= previous.start:
             return f"starts at {shot.start:g} s, not after the shot before it ({previous.start:g} s)"
         if previous.end is not None and shot.start < previous.end:

@@ -109,6 +109,8 @@ class Range:
 
 def _in_seconds(time: Time, other: Time) -> float:
     """A bare number has the unit of the other time."""
+    if time.value is None:
+        raise ValueError("one of the two has no number")
     if time.form != "bare" or time.value == 0:
         return time.value
     if other.unit is None:

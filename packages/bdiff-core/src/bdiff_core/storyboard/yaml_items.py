@@ -51,13 +51,13 @@ def read_yaml(text: str, source: str) -> Contents:
     """
     sign = forbidden(text)
     if sign:
-        line = next(number for number, line in enumerate(text.split("\n"), 1) if forbidden(line))
-        raise ValueError(f"{source}, line {line}: holds {sign}; take it out")
+        number = next(number for number, line in enumerate(text.split("\n"), 1) if forbidden(line))
+        raise ValueError(f"{source}, line {number}: holds {sign}; take it out")
     try:
         node = _composed(yaml.parse(_PAIR.sub(_joined, text), Loader=_LOADER), source)
     except yaml.MarkedYAMLError as error:
-        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ValueError(f"{source}{line}: not valid YAML: {one_line(str(error.problem))}") from None
+        where = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ValueError(f"{source}{where}: not valid YAML: {one_line(str(error.problem))}") from None
     except yaml.YAMLError as error:
         raise ValueError(f"{source}: not valid YAML: {one_line(str(error))}") from None
     rest: dict[str, Any] = {}
@@ -92,7 +92,7 @@ def _composed(stream: Iterator[events.Event], source: str) -> _Node | None:
     stack: list[_Collection] = []
     anchors: dict[str, _Node] = {}
     for event in stream:
-        line = event.start_mark.line + 1
+        line = _line(event)
         if isinstance(event, events.CollectionEndEvent):
             stack.pop()
         if isinstance(event, events.DocumentStartEvent) and root is not None:
@@ -104,15 +104,20 @@ def _composed(stream: Iterator[events.Event], source: str) -> _Node | None:
             stack[-1].nodes.append(node)
         else:
             root = node
-        if isinstance(event, events.CollectionStartEvent):
+        if isinstance(node, _Collection) and isinstance(event, events.CollectionStartEvent):
             if len(stack) == _DEEPEST:
                 raise ValueError(f"{source}, line {line}: not a storyboard: its brackets are nested too deeply")
             stack.append(node)
     return root
 
 
+def _line(event: events.Event) -> int:
+    """Number of the line on which an event begins, from 1."""
+    return event.start_mark.line + 1 if event.start_mark is not None else 1
+
+
 def _node(event: events.NodeEvent, anchors: dict[str, _Node], where: str) -> _Node:
-    line = event.start_mark.line + 1
+    line = _line(event)
     if isinstance(event, events.CollectionStartEvent):
         is_list = isinstance(event, events.SequenceStartEvent)
         usual = (None, "!", f"{_PREFIX}{'seq' if is_list else 'map'}")

@@ -205,14 +205,13 @@ class CausalVAE(nn.Module):
         channels = self.config.latent_channels
         # an eighth of a grey level at least: empty directions of flat videos would overflow half precision
         scale, vectors = values[-channels:].clamp(min=1e-6).sqrt(), vectors[:, -channels:]
-        self.linear_encoder.weight.copy_((vectors / scale).T[:, :, None, None])
-        self.linear_encoder.bias.copy_(-(vectors / scale).T @ mean)
-        self.linear_decoder.weight.copy_((vectors * scale)[:, :, None, None])
-        self.linear_decoder.bias.copy_(mean)
+        code, image = (vectors / scale).T, vectors * scale
+        for linear, weight, bias in ((self.linear_encoder, code, -code @ mean), (self.linear_decoder, image, mean)):
+            linear.load_state_dict({"weight": weight[:, :, None, None], "bias": bias})
         encoder, decoder = self.encoder[-1], self.decoder[-1]
-        for p in (encoder.weight, encoder.bias, decoder.weight, decoder.bias):
-            p.zero_()
-        encoder.bias[channels:] = 2 * math.log(noise)
+        for parameter in (*encoder.parameters(), *decoder.parameters()):
+            parameter.zero_()
+        encoder.get_parameter("bias")[channels:] = 2 * math.log(noise)
 
     @torch.no_grad()
     def set_latent_statistics(self, mean: Float[Tensor, " c"], std: Float[Tensor, " c"]) -> None:

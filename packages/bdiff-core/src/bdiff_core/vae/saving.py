@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -86,6 +87,7 @@ def _parse_config(source: Path, text: str) -> VAEConfig:
         known = {field.name for field in fields(VAEConfig)}
         if not isinstance(values, dict) or set(values) != known:
             raise ValueError(f"expected the fields {sorted(known)}")
-        return VAEConfig(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+        given: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+        return VAEConfig(**given)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{source} holds no valid VAEConfig ({error}); save it again") from None

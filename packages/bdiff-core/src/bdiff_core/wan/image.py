@@ -78,10 +78,10 @@ def load_image_encoder(
     processor_kind = getattr(transformers, "CLIPImageProcessorPil", None) or transformers.CLIPImageProcessor
     check_files(Path(path_or_repo, "image_encoder"))
     try:
-        where = {"subfolder": "image_encoder"}
+        where: dict[str, Any] = {"subfolder": "image_encoder"}
         config = transformers.AutoConfig.from_pretrained(str(path_or_repo), **where)
         projected = "CLIPVisionModelWithProjection" in (config.architectures or ())
-        kind = transformers.CLIPVisionModelWithProjection if projected else transformers.CLIPVisionModel
+        kind: Any = transformers.CLIPVisionModelWithProjection if projected else transformers.CLIPVisionModel
         encoder, found = kind.from_pretrained(str(path_or_repo), dtype=dtype, output_loading_info=True, **where)
         processor = processor_kind.from_pretrained(str(path_or_repo), subfolder="image_processor")
     except (OSError, ValueError, KeyError, RuntimeError) as error:

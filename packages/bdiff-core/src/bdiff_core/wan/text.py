@@ -58,7 +58,8 @@ class UMT5TextEncoder:
         transformers_logging.disable_progress_bar()
         check_files(Path(path_or_repo, "text_encoder"))
         try:
-            loaded: tuple[Any, Any] = UMT5EncoderModel.from_pretrained(
+            kind: Any = UMT5EncoderModel
+            loaded: tuple[Any, Any] = kind.from_pretrained(
                 str(path_or_repo), subfolder="text_encoder", dtype=dtype, output_loading_info=True
             )
             tokenizer = AutoTokenizer.from_pretrained(str(path_or_repo), subfolder="tokenizer")

@@ -172,7 +172,7 @@ class WanVAE:
             out, after = code(x, None if state is None else state[0])
             return out, (after,)
         corners = [(i, j) for i in range(0, height, stride) for j in range(0, width, stride)]
-        states = [None] * len(corners) if state is None else list(state)
+        states: list[Any] = [None] * len(corners) if state is None else list(state)
         tiles: dict[tuple[int, int], Tensor] = {}
         for place, (i, j) in enumerate(corners):
             cut = x[..., i * unit_in : (i + size) * unit_in, j * unit_in : (j + size) * unit_in]

@@ -98,7 +98,7 @@ class MemoryRecipe:
             autoencoder=weights_digest(config.model),
             arms={
                 arm.label: {
-                    "policy": repr(arm.make_policy()),
+                    "policy": _renamed(repr(arm.make_policy())),
                     "transformer": weights_digest(arm.transformer(config.model)),
                 }
                 for arm in config.arms
@@ -124,5 +124,5 @@ class MemoryRecipe:
 
 
 def _renamed(policy: str) -> str:
-    """The text of a policy, as an older version wrote it, with the names that its fields have now."""
+    """The text of a policy with the names that its fields have now; older versions wrote others."""
     return policy.replace("seniority=", "age_bonus=")

@@ -1,3 +1,5 @@
+"""Tables of several models come of their videos, and a stopped bench goes on."""
+
 import json
 import shutil
 
@@ -5,9 +7,9 @@ import numpy as np
 import pytest
 
 from bdiff.cli.main import main
-from bdiff.files.whole import write_whole
+from bdiff.files import write_whole
 from bdiff_bench.lvbench import LVBenchConfig, bench_lvbench, find_videos
-from bdiff_bench.lvbench_page import lvbench_parts
+from bdiff_bench.lvbench.page import lvbench_parts
 
 
 @pytest.fixture(scope="module")
@@ -23,11 +25,11 @@ def bench(tmp_path_factory):
             if (model, i) != ("fading", 0):
                 path = folder / "videos" / model / name
                 path.parent.mkdir(parents=True, exist_ok=True)
-                encode(av, path, film(i, fading))
+                encode(av, path, moving(i, fading))
     return folder
 
 
-def film(seed, fading):
+def moving(seed, fading):
     random = np.random.default_rng(seed).integers(0, 256, (24, 32, 3))
     light = 1 - fading * np.arange(16) / 15
     return np.stack([np.roll(random, t, 1) * light[t] for t in range(16)]).astype(np.uint8)
@@ -67,7 +69,8 @@ def test_tables_show_the_models_of_the_folders(bench, tmp_path):
     assert "| steady | - | - | - | - | " in page
     assert "Dynamic Degree" in page
     assert "Videos of fading that are missing: 1, such as GOT-10k/0.mp4." in page
-    assert lvbench_parts(json.loads((tmp_path / "summary.json").read_text()))[0] == "# LV-Bench"
+    parts = lvbench_parts(json.loads((tmp_path / "summary.json").read_text()))
+    assert page == "\n\n".join(["# LV-Bench", *parts]) + "\n"
 
 
 def test_a_stopped_bench_goes_on_and_refuses_other_settings(bench, tmp_path):
@@ -135,9 +138,9 @@ def test_the_split_and_a_single_model(bench, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"metrics": ("sharpness",)}, "sharpness is no metric of the protocol paper"),
-        ({"metrics": ("subject-consistency",)}, "subject-consistency is no metric of the protocol paper"),
-        ({"plain": ("clarity",)}, "clarity is no metric of the protocol released"),
+        ({"metrics": ("sharpness",)}, "sharpness is not a metric of the protocol paper"),
+        ({"metrics": ("subject-consistency",)}, "subject-consistency is not a metric of the protocol paper"),
+        ({"plain": ("clarity",)}, "clarity is not a metric of the protocol released"),
         ({"device": "banana"}, "device is 'banana', which torch cannot use here"),
     ],
 )

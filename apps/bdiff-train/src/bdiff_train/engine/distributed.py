@@ -29,9 +29,9 @@ To release a tensor that Python knows, a thread takes the interpreter's lock. Be
 interpreter for its lock while it shuts down aborts the process, and destroying the group does not end its threads."""
 
 Sharding = Literal["blocks", "whole"]
-"""`blocks`: each module of a `ModuleList` is gathered when it runs and freed after it; the loss may call the model's
-`forward` alone. `whole`: all parameters are gathered for the length of a micro-batch, so the loss may call any method;
-gradients, averages and the optimizer's states are split all the same."""
+"""`blocks`: each module of a `ModuleList` is gathered when it runs and freed after it; all ranks must run it equally
+often. `whole`: all parameters are gathered for the length of a micro-batch, so the loss may call any method as often as
+it likes. Gradients, averages and the optimizer's states are split in both."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -168,8 +168,8 @@ def run_config(config: ModelTrainConfig, task: ModelTask, model: ChunkDiT) -> Ru
         decay=config.decay,
         warmup_steps=config.warmup_steps,
         guard=config.guard,
-        # Roll-outs call methods other than the transformer's forward, and the number of estimation passes is drawn for
-        # each micro-batch. Ranks that gather block by block must all call forward equally often.
+        # Ranks that gather block by block must all run the blocks equally often. A roll-out leaves its grid at a random
+        # step, and the number of estimation passes is drawn for each micro-batch.
         sharding="whole" if forcing or config.batch.estimated_share else "blocks",
         evaluate_minutes=config.preview_minutes,
         tensorboard=config.tensorboard,

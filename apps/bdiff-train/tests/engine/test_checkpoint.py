@@ -1,25 +1,28 @@
 """Checkpoints that are cut off, empty or of something else are named in one line."""
 
+import json
+import warnings
 from fractions import Fraction
 
 import pytest
 import torch
 from torch import nn
 
-from bdiff_train.engine.checkpoint import Checkpoints, TrainingState
-from bdiff_train.engine.distributed import Ranks, Trainee
-from bdiff_train.engine.ema import Average
+from bdiff_train.engine.checkpoint import Checkpoints
+from bdiff_train.engine.distributed import DistributedModel, Ranks
+from bdiff_train.engine.ema import WeightAverage
+from bdiff_train.engine.shards import TrainingState, write_shards
 
 FACTS = {"step": 3, "seconds": 1.5, "evaluation": {"loss": 0.5}}
 
 
 def state_of(model):
-    trainee = Trainee(model, Ranks(), sharding="blocks")
-    average = Average(model, decay=0.9)
+    distributed = DistributedModel(model, Ranks(), sharding="blocks")
+    average = WeightAverage(model, decay=0.9)
     optimizer = torch.optim.AdamW(model.parameters())
     model(torch.ones(1, 4)).sum().backward()
     optimizer.step()
-    return TrainingState(trainee=trainee, average=average, optimizers=[optimizer])
+    return TrainingState(distributed=distributed, average=average, optimizers=[optimizer])
 
 
 @pytest.fixture
@@ -37,6 +40,56 @@ def test_what_was_saved_is_read(checkpoints):
 def test_the_file_is_for_whom_the_umask_lets(checkpoints, tmp_path):
     (tmp_path / "plain").touch()
     assert checkpoints.file.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+class Pair(nn.Module):
+    """Two parts that take turns, under names of the caller."""
+
+    def __init__(self, *names):
+        super().__init__()
+        self.first, self.last = names
+        for name in names:
+            self.add_module(name, nn.Linear(4, 4))
+
+    def forward(self, x):
+        return self.get_submodule(self.last)(self.get_submodule(self.first)(x))
+
+
+def test_a_file_with_parameter_names_of_before_is_read(tmp_path):
+    old = state_of(Pair("model", "judge"))
+    guard = {"bad": 1, "past": {"model.": [(1.0, 2.0)], "judge.": [(3.0, 4.0)]}}
+    Checkpoints(tmp_path, Ranks()).save(old, {**FACTS, "guard": guard})
+    new = state_of(Pair("generator", "critic"))
+    renamed = Checkpoints(tmp_path, Ranks(), old_names={"model.": "generator.", "judge.": "critic."})
+    facts = renamed.load(new)
+    assert facts["guard"] == {"bad": 1, "past": {"generator.": [(1.0, 2.0)], "critic.": [(3.0, 4.0)]}}
+    assert_same(new, old)
+    with pytest.raises(ValueError, match=r"is of another model: it has critic\.bias nowhere"):
+        Checkpoints(tmp_path, Ranks()).load(new)
+
+
+def test_shards_with_parameter_names_of_before_are_read(tmp_path):
+    old, new = state_of(Pair("model", "judge")), state_of(Pair("generator", "critic"))
+    folder = tmp_path / "checkpoint-000000003"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # one process writes shards here
+        write_shards(old, folder)
+    (folder / "run.json").write_text(json.dumps(FACTS))
+    with pytest.raises(ValueError, match=r"checkpoint-000000003 is of another model: it has no (generator|critic)\."):
+        Checkpoints(tmp_path, Ranks()).load(new)
+    assert Checkpoints(tmp_path, Ranks(), old_names={"model.": "generator.", "judge.": "critic."}).load(new) == FACTS
+    assert_same(new, old)
+
+
+def assert_same(new, old):
+    names = {"generator": "model", "critic": "judge"}
+    stored = old.distributed.model.state_dict()
+    for name, value in new.distributed.model.state_dict().items():
+        part, rest = name.split(".")
+        assert torch.equal(value, stored[f"{names[part]}.{rest}"]), name
+        assert torch.equal(new.average.values[name], old.average.values[f"{names[part]}.{rest}"]), name
+    moments = [[entry["exp_avg"] for entry in state.optimizers[0].state.values()] for state in (new, old)]
+    assert all(torch.equal(one, other) for one, other in zip(*moments, strict=True))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 0.7, 0.99])

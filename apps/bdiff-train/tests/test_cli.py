@@ -1,16 +1,20 @@
-"""What people get wrong with a folder of videos: one line, exit code 2, and nothing half-written."""
+"""What people get wrong with `bdiff train`: one line, exit code 2, and nothing half-written."""
 
 import json
+import math
 import resource
 import shutil
 import tarfile
 
 import pytest
 import torch
+from click.testing import CliRunner
 
-from bdiff.cli.main import main
-from bdiff.output.video import VideoWriter
-from bdiff_train.engine.folder import held
+from bdiff.cli.main import cli, main
+from bdiff.defaults import WEIGHTS
+from bdiff.output import VideoWriter
+from bdiff_train.engine import RunResult
+from bdiff_train.engine.folder import locked
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +62,8 @@ def manifest(*lines):
 
 
 ENTRY = '{"video": "%s.mp4", "chunks": ["a swan (00s - 03s)"]}'
+
+
 MISTAKES = {
     "no captions": (remove("2.json"), [], "2.json: no such file"),
     "two videos": (remove("2.json", "2.mp4"), [], "2 videos; expected at least 3"),
@@ -73,10 +79,10 @@ MISTAKES = {
         "2.json",
     ),
     "captions in no encoding": (write("2.json", b"\xff\xe9\xe9\xe9"), [], "2.json"),
-    "takes too long": (
+    "excerpts too long": (
         lambda t: None,
         ["--chunks-per-story", "40"],
-        "videos is long enough: 1.mp4 has 40 frames at 8 fps; a take of 40 chunks needs 797",
+        "videos is long enough: 1.mp4 has 40 frames at 8 fps; an excerpt of 40 chunks needs 797",
     ),
     "a video for a folder": (lambda t: None, ["--videos", "t/1.mp4"], "t/1.mp4"),
     "a folder that is not there": (lambda t: None, ["--videos", "nowhere"], "nowhere"),
@@ -96,6 +102,8 @@ MISTAKES = {
     ),
     "an empty manifest": (manifest(), ["--videos", "t/m.jsonl"], "m.jsonl: is empty"),
 }
+
+
 MODEL_MISTAKES = {
     "no weights to start from": (["--start-from", "nowhere"], "nowhere"),
     "an autoencoder that is not there": (["--vae", "nowhere"], "nowhere"),
@@ -169,7 +177,7 @@ def test_a_folder_of_something_else_is_not_trained_in(place, capsys, tiny_model)
 def test_one_process_at_a_time_trains_in_a_folder(place, capsys):
     words = ["train", "vae", "--videos", "t", "--chunks-per-story", "1", "--max-steps", "1", "--out", "m"]
     (place / "m").mkdir()
-    with held(place / "m"):
+    with locked(place / "m"):
         before = sorted(path.name for path in (place / "m").iterdir())
         with pytest.raises(SystemExit) as stopped:
             main(words)
@@ -193,3 +201,48 @@ def test_a_full_disk_while_training_is_one_line_and_leaves_no_half_checkpoint(pl
     assert (stopped.value.code, err.count("\n")) == (2, 1)
     assert "o/checkpoint.pt: " in err
     assert not [path for path in (place / "o").iterdir() if path.suffix in (".pt", ".tmp")]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--fps", "8"], "--fps is a setting of --videos"),
+        (["--videos", ".", "--richness", "1"], "--richness is a setting of rendered stories"),
+    ],
+)
+def test_options_without_effect_are_refused(tmp_path, options, message, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", "vae", "--out", str(tmp_path), *options])
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_command_says_what_is_missing_before_anything_is_loaded(tmp_path, monkeypatch, capsys):
+    def refused(*options):
+        with pytest.raises(SystemExit) as stopped:
+            main(["train", "model", *options])
+        assert stopped.value.code == 2
+        return capsys.readouterr().err
+
+    files = ["--vae", "vae", "--stories", str(tmp_path), "--out", str(tmp_path / "out")]
+    assert "distill goes on from a trained transformer: give start_from" in refused("--recipe", "distill", *files)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert "micro_batches is 1; 2 ranks divide them, so it must be a multiple of 2" in refused(*files)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("ends", "minutes"), [([], 60.0), (["--max-steps", "7"], math.inf), (["--max-steps", "7", "--minutes", "5"], 5.0)]
+)
+def test_a_number_of_steps_alone_is_the_only_end(ends, minutes, tmp_path, monkeypatch):
+    seen = []
+
+    def train(config):
+        seen.append(config)
+        return RunResult(steps=0, seconds=0.0, evaluation={}, finished=True)
+
+    monkeypatch.setattr("bdiff_train.transformer.train.train_model", train)
+    files = ["--vae", str(WEIGHTS / "vae.safetensors"), "--stories", str(tmp_path), "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(cli, ["train", "model", *files, *ends])
+    assert done.exit_code == 0, done.output
+    assert [config.minutes for config in seen] == [minutes]

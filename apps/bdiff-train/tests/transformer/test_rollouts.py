@@ -1,19 +1,28 @@
-"""Roll-outs with the real parts in the loop: the transformer, `generate` and a bank that recalls and selects."""
+"""Roll-outs with the real parts in the loop: the transformer, `generate` and a memory that recalls and selects."""
 
 import pytest
 import torch
 from torch import nn
 
 from bdiff_core import ChunkCondition, ChunkDiT, ModelConfig, generate
+from bdiff_train.engine import step_generator
+from bdiff_train.transformer import RolloutConfig
+from bdiff_train.transformer.rollouts import Window, roll_out
 from forcing_losses import Truncation, self_forcing_rollout
 from kvbank import KVBank, SemanticSparse
 from noisesched import NoiseStream, denoising_grid
 
 FRAMES, TOKENS = 1, 4  # latent frames and tokens of a chunk
+
+
 TINY = ModelConfig(
     dim=24, num_layers=2, num_heads=2, ffn_dim=24, in_channels=2, out_channels=2, text_dim=6, text_length=3
 )
+
+
 POLICY = SemanticSparse(top_l=1, num_recent=1, coverage=0.8)
+
+
 WHOLE = {"random_exit": False, "last_step_only": False, "detach_memory": False}
 
 
@@ -39,7 +48,7 @@ def video(model, num_chunks, **cuts):
         made = generate(model, [conditions[index]], memory=memory, noise=noise, grid=grid, solver=solver)
         return next(made).latents
 
-    told = self_forcing_rollout(
+    rolled_out = self_forcing_rollout(
         generate_chunk,
         range(num_chunks),
         memory=bank,
@@ -47,7 +56,7 @@ def video(model, num_chunks, **cuts):
         seed=0,
         truncation=Truncation(**cuts),
     )
-    return torch.cat([chunk.latents for chunk in told], dim=2), bank
+    return torch.cat([chunk.latents for chunk in rolled_out], dim=2), bank
 
 
 def loss(model, **cuts):
@@ -121,3 +130,26 @@ def test_memory_is_flat_in_the_number_of_chunks_when_truncated(model):
     assert many < 1.05 * few
     few, many = (graph_bytes(model, count, **WHOLE) for count in (5, 15))
     assert many > 2 * few
+
+
+def test_a_roll_out_keeps_what_is_given_and_is_a_function_of_its_window(make_data, small_model):
+    data, model = make_data(), small_model()
+    length = data.stories.frames_per_chunk
+    window = Window.draw(data.stories, 3, generator=step_generator(0, 0))
+    rollouts = [
+        roll_out(model, data.stories, window, config=RolloutConfig(chunks=3, given=1, steps=2), policy=data.policy)
+        for _ in range(2)
+    ]
+    assert torch.equal(rollouts[0].generated, rollouts[1].generated)
+    assert torch.equal(rollouts[0].generated[:, :, :length], rollouts[0].real[:, :, :length])
+    assert not torch.equal(rollouts[0].generated[:, :, length:], rollouts[0].real[:, :, length:])
+    first = window.start * length
+    truth = data.stories.latents[window.story, first : first + 3 * length].transpose(0, 1)
+    assert torch.equal(rollouts[0].real[0], truth)
+    rollouts[0].generated.sum().backward()
+    assert model.head.project.weight.grad.any()
+
+
+def test_a_roll_out_longer_than_the_stories_is_refused(make_data):
+    with pytest.raises(ValueError, match="a roll-out has 9 chunks; the stories have 5"):
+        Window.draw(make_data().stories, 9, generator=step_generator(0, 0))

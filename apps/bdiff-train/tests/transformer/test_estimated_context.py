@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from bdiff_core import ChunkDiT, ModelConfig
-from bdiff_train.data.stories import StorySet
-from bdiff_train.engine.loop import step_generator
-from bdiff_train.transformer.batches import GatherConfig, make_batch
+from bdiff_train.data import StorySet
+from bdiff_train.engine import step_generator
+from bdiff_train.transformer import BatchConfig, make_batch
 from bdiff_train.transformer.estimated_context import with_estimated_context
 from forcing_losses import interpolate
 from kvbank import SemanticSparse
@@ -48,7 +48,7 @@ def gathered(policy, *, places=None):
         embedding=torch.eye(3),
     )
     samples = 12 if places is None else 24
-    config = GatherConfig(stories=samples, copies=2, text_dropout=0.0, token_drop=0.3, context_noise=0.0)
+    config = BatchConfig(stories=samples, copies=2, text_dropout=0.0, token_drop=0.3, context_noise=0.0)
     return make_batch(
         stories,
         chunk_levels(CHUNKS, level_min=0.5, level_max=0.83),

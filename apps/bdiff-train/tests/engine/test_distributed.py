@@ -7,16 +7,14 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from bdiff_core import ChunkDiT, ModelConfig
-from bdiff_train.engine.config import RunConfig, Task
+from bdiff_train.engine import RunConfig, Task, fit
 from bdiff_train.engine.distributed import require_one_process
-from bdiff_train.engine.loop import fit, step_generator
-from bdiff_train.transformer.adversarial import Players
+from bdiff_train.transformer import GeneratorAndCritic
 from forcing_losses import flow_matching_loss, interpolate
 
 TINY = ModelConfig(
@@ -39,11 +37,11 @@ def flow_matching(model, step, generator):
     return flow_matching_loss(velocity, clean, noise), {}
 
 
-def take_turns(players, step, generator):
+def take_turns(pair, step, generator):
     """A loss that calls more than `forward`, and trains one part at a time."""
     clean = torch.randn(1, 4, 2, 4, 4, generator=generator)
-    keys = [layer.key for layer in players.model.keys_values(clean, torch.zeros(1, 2), torch.zeros(1, 3, 6))]
-    score = players.judge(torch.stack(keys).mean((0, 1, 2, 3))).square().sum()
+    keys = [layer.key for layer in pair.generator.keys_values(clean, torch.zeros(1, 2), torch.zeros(1, 3, 6))]
+    score = pair.critic(torch.stack(keys).mean((0, 1, 2, 3))).square().sum()
     return score + 1e-3 * sum(key.square().mean() for key in keys), {}
 
 
@@ -70,15 +68,15 @@ def train(out, *, loss=flow_matching, sharding="blocks", **changes):
 
 
 def train_in_turns(out, *, max_steps=4):
-    players = Players(small_model(), nn.Linear(12, 3))
-    task = Task(loss=take_turns, part=lambda step: ("judge.", "model.")[step % 2])
-    fit(players, run_config(out, rates=(("judge.", 2.0),), max_steps=max_steps), task)
-    return players
+    pair = GeneratorAndCritic(small_model(), nn.Linear(12, 3))
+    task = Task(loss=take_turns, part=lambda step: ("critic.", "generator.")[step % 2])
+    fit(pair, run_config(out, rates=(("critic.", 2.0),), max_steps=max_steps), task)
+    return pair
 
 
 def on_two_ranks(out):
     """What each of the processes does that torchrun starts."""
-    from bdiff_train.engine.distributed import torchrun
+    from bdiff_train.engine import torchrun
 
     torch.set_num_threads(1)
     with torchrun() as ranks:
@@ -94,7 +92,7 @@ def on_two_ranks(out):
             except KeyboardInterrupt:
                 ranks.wait()
         handed_on = train(out / "handed on", max_steps=8)
-        train_in_turns(out / "turns", max_steps=1)  # the player has not had its turn
+        train_in_turns(out / "turns", max_steps=1)  # the generator has not had its turn
         turns = train_in_turns(out / "turns")
         looks = train(out / "looks", loss=look_first, sharding="whole")
         if ranks.is_first:
@@ -162,30 +160,6 @@ def test_ranks_may_ask_the_model_unequally_often(runs):
     out, alone, ranks = runs
     assert losses(out / "looks") == pytest.approx(losses(out / "looks alone"), abs=1e-4)
     assert_same_weights(alone["looks"], ranks["looks"])
-
-
-def test_accumulated_micro_batches_are_one_large_batch(tmp_path):
-    def pairs(model, step, generator):
-        x = torch.randn(4, 5, generator=generator)
-        return model(x).square().mean(), {}
-
-    def both(model, step, generator):
-        parts = [pairs(model, step, step_generator(0, step, number))[0] for number in range(2)]
-        return sum(parts) / 2, {}
-
-    models = []
-    for name, loss, count in (("two", pairs, 2), ("one", both, 1)):
-        torch.manual_seed(0)
-        models.append(nn.Linear(5, 3))
-        fit(models[-1], RunConfig(out=tmp_path / name, max_steps=5, micro_batches=count, log_steps=1), Task(loss=loss))
-    torch.testing.assert_close(models[0].weight, models[1].weight)
-    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"))
-
-
-def test_the_first_micro_batch_draws_what_a_step_drew_before_there_were_others():
-    before = np.random.SeedSequence([7, 3]).generate_state(1, np.uint64)[0] >> np.uint64(1)
-    assert step_generator(7, 3).initial_seed() == int(before)
-    assert step_generator(7, 3, 1).initial_seed() != int(before)
 
 
 def test_micro_batches_that_ranks_cannot_divide_are_refused(tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from vde_metrics import Aesthetic, FrameMetric, LaionAesthetic, Subject, measure
 
 

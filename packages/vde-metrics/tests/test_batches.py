@@ -1,4 +1,5 @@
 import torch
+
 from vde_metrics import FrameBatch, Motion
 
 

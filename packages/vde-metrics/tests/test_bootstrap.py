@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+
 from vde_metrics.reports.bootstrap import Bootstrap
 
 

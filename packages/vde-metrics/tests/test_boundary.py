@@ -5,6 +5,7 @@ import warnings
 
 import click
 import pytest
+
 from vde_metrics.command_line import one_line, run_command
 from vde_metrics.command_line.boundary import described
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+
 from vde_metrics import Background, Clarity, GivenMasks, Motion, Subject, measure
 from vde_metrics.features.scoring import MeanScorer
 from vde_metrics.video.file import VideoFile

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from vde_metrics import Background
 from vde_metrics.metrics.camera import camera_flow, moving_subject
 

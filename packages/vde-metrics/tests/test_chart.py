@@ -2,6 +2,7 @@ from itertools import pairwise
 
 from hypothesis import example, given
 from hypothesis import strategies as st
+
 from vde_metrics.reports.chart import nice_ticks
 
 

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import torch
+
 from vde_metrics import measure
 from vde_metrics.command_line import main
 

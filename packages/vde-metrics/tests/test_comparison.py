@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from vde_metrics import DriftReport, MetricDrift, compare
 from vde_metrics.reports.page import comparison_page
 

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import av
 import numpy as np
 import pytest
+
 from vde_metrics.video.containers import Decoding, opened
 from vde_metrics.video.player import Clock, ShownFrame, at_rate, pixel_aspect, usual_duration
 

@@ -4,6 +4,7 @@ import warnings
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from vde_metrics import vde
 from vde_metrics.drift import chunk_weights, named_vde, slope, worst_chunk
 

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from vde_metrics import EfficientNetLite0, Encoder
 from vde_metrics.models.efficientnet import Network, SameConv, folded
 

@@ -9,6 +9,7 @@ import av
 import numpy as np
 import pytest
 import torch
+
 from vde_metrics import Background, Clarity, Motion, Subject, measure
 from vde_metrics.command_line import main
 from vde_metrics.video.file import VideoFile

@@ -2,6 +2,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+
 from vde_metrics import DISFlow, Motion
 from vde_metrics.models.flow import flow_lengths
 

@@ -3,6 +3,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+
 from vde_metrics import LaionAesthetic, Predictor
 
 

@@ -1,4 +1,5 @@
 import pytest
+
 from vde_metrics import Clarity, Motion, check_metric_models, check_metric_names, make_metric
 from vde_metrics.named_metrics import DEFAULTS, PAPER, RELEASED, USERS, WITHOUT_MODELS
 

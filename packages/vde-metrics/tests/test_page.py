@@ -1,6 +1,7 @@
 import xml.etree.ElementTree as ET
 
 import pytest
+
 from vde_metrics import DriftReport, MetricDrift, html_page
 from vde_metrics.reports.page import mean_scores
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from vde_metrics.video.containers import Decoding, opened
 from vde_metrics.video.player import LONGEST, LONGEST_HELD, Clock, ShownFrame, at_rate, pixel_aspect, usual_duration
 

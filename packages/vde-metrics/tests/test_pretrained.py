@@ -2,6 +2,7 @@ import sys
 
 import pytest
 import torch
+
 from vde_metrics import Encoder, LaionAesthetic, PretrainedEncoder
 
 SIDE = 32

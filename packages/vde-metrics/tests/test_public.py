@@ -1,4 +1,5 @@
 import pytest
+
 import vde_metrics
 
 

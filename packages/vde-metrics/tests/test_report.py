@@ -3,6 +3,7 @@ import math
 import xml.etree.ElementTree as ET
 
 import pytest
+
 from vde_metrics import DriftReport, MetricDrift, html_page, require_comparable
 
 

@@ -1,6 +1,7 @@
 import math
 
 import pytest
+
 from vde_metrics import DriftReport, MetricDrift, load_reports
 from vde_metrics.reports.saved import report_from
 

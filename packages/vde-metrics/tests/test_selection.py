@@ -2,6 +2,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from vde_metrics.command_line.selection import distinct_names, group_labels, select_videos
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from vde_metrics import EfficientNetLite0, FrameMetric, GivenBoxes, GivenMasks, Subject, measure
 from vde_metrics.metrics.subject import IdentityScorer, mask_box, square_crop
 

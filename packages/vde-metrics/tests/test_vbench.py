@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+
 from vde_metrics import LaionAesthetic, measure, vbench
 from vde_metrics.vbench.consistency import ConsistencyScorer
 from vde_metrics.vbench.imaging_quality import longer_side

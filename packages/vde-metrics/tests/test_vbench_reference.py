@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+
 from vde_metrics import measure, vbench
 from vde_metrics.vbench.encoders import (
     CLIP_MEAN,

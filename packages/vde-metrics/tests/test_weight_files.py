@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save
+
 from vde_metrics.models.weight_files import check_finite, read_weights
 
 WEIGHTS = {"a": torch.ones(3, 2), "b": torch.zeros(3)}

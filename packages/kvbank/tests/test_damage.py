@@ -11,7 +11,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from kvbank import DamageError, DeepSink, Int4, KVBank, LayerKV, SalienceOptions, SemanticSparse, TieredStore
+from kvbank import DamageError, Int4, KVBank, LayerKV, SalienceOptions, SemanticSparse, TieredStore
+from kvbank.policies import DeepSink
 
 DAMAGES = int(os.environ.get("KVBANK_DAMAGES", "60"))
 POLICIES = [SemanticSparse(top_l=1, num_recent=1, coverage=0.8), DeepSink(num_sink=1, num_recent=1, num_tokens=7)]

@@ -10,19 +10,18 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from kvbank import (
     DamageError,
-    DeepSink,
     DynamicSparse,
     Float8,
     Full,
     Int4,
     KVBank,
     LayerKV,
-    QueryRecall,
     Rolling,
     SalienceOptions,
     SemanticSparse,
     Sink,
 )
+from kvbank.policies import DeepSink, QueryRecall
 
 OPTIONS = SalienceOptions(num_recent_probes=1, num_random_probes=2)
 POLICIES = [

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvbank import (
-    DeepSink,
     DynamicSparse,
     ExactIndex,
     FaissIndex,
@@ -26,6 +25,7 @@ from kvbank import (
     salient_tokens,
 )
 from kvbank.inputs import is_finite
+from kvbank.policies import DeepSink
 
 pytestmark = pytest.mark.usefixtures("unhooked")
 
@@ -71,7 +71,7 @@ def test_an_embedding_is_a_tensor(kind):
     for call in (
         lambda: bank.write(1, [LayerKV(**parts())], embedding=given),
         lambda: bank.read(1, embedding=given),
-        lambda: bank.past(1, embedding=given),
+        lambda: bank.policy_context(1, embedding=given),
         lambda: bank.prefetch(1, embedding=given),
         lambda: ExactIndex().add(0, given),
         lambda: ExactIndex().search(given),

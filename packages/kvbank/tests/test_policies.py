@@ -47,21 +47,21 @@ def test_the_paper_sees_the_last_two_and_ties_go_to_the_newest():
     assert SemanticSparse().select(0, []) == ()
 
 
-def test_with_seniority_the_first_of_visits_about_as_similar_is_recalled():
+def test_with_an_age_bonus_the_first_of_visits_about_as_similar_is_recalled():
     similarity = [0.5, 0.88, 0.2, 0.9, 0.88, 0.1, 1.0, 1.0]
     assert SemanticSparse(top_l=1).select(8, similarity) == (3, 6, 7)
-    assert SemanticSparse(top_l=1, seniority=0.1).select(8, similarity) == (1, 6, 7)
-    assert SemanticSparse(top_l=2, seniority=0.1).select(8, similarity) == (1, 3, 6, 7)
-    assert SemanticSparse(top_l=2, seniority=0.1).select(8, [0.5] * 8) == (0, 1, 6, 7)
+    assert SemanticSparse(top_l=1, age_bonus=0.1).select(8, similarity) == (1, 6, 7)
+    assert SemanticSparse(top_l=2, age_bonus=0.1).select(8, similarity) == (1, 3, 6, 7)
+    assert SemanticSparse(top_l=2, age_bonus=0.1).select(8, [0.5] * 8) == (0, 1, 6, 7)
 
 
-@given(similarity=SIMILARITY, top_l=COUNTS, num_recent=COUNTS, seniority=st.sampled_from([0.0, 0.25, 2.0]))
-def test_seniority_is_added_to_what_older_chunks_have_in_common_with_the_reader(
-    similarity, top_l, num_recent, seniority
+@given(similarity=SIMILARITY, top_l=COUNTS, num_recent=COUNTS, age_bonus=st.sampled_from([0.0, 0.25, 2.0]))
+def test_an_age_bonus_is_added_to_what_older_chunks_have_in_common_with_the_reader(
+    similarity, top_l, num_recent, age_bonus
 ):
     index = len(similarity)
-    raised = [each + seniority * (index - chunk) / index for chunk, each in enumerate(similarity)]
-    chosen = SemanticSparse(top_l, num_recent, seniority=seniority).select(index, similarity)
+    raised = [each + age_bonus * (index - chunk) / index for chunk, each in enumerate(similarity)]
+    chosen = SemanticSparse(top_l, num_recent, age_bonus=age_bonus).select(index, similarity)
     older = range(max(0, index - num_recent))
     recalled = [chunk for chunk in chosen if chunk in older]
     assert len(recalled) == min(top_l, len(older))
@@ -166,8 +166,8 @@ def test_chunks_count_from_zero():
         (lambda: SemanticSparse(coverage=1.5), "coverage is 1.5"),
         (lambda: SemanticSparse(drop=1.0), "drop is 1.0; expected a probability"),
         (lambda: SemanticSparse(drop=-0.1), "drop is -0.1"),
-        (lambda: SemanticSparse(seniority=-0.1), "seniority is -0.1; expected a number from 0"),
-        (lambda: SemanticSparse(seniority=float("nan")), "seniority is nan"),
+        (lambda: SemanticSparse(age_bonus=-0.1), "age_bonus is -0.1; expected a number from 0"),
+        (lambda: SemanticSparse(age_bonus=float("nan")), "age_bonus is nan"),
         (lambda: DynamicSparse(0, 0.9), "num_chunks is 0; expected at least 1"),
         (lambda: DynamicSparse(2, 0.0), "coverage is 0.0"),
         (lambda: Rolling(0), "num_chunks is 0; expected at least 1"),

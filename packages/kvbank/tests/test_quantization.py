@@ -9,21 +9,10 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from kvbank import (
-    DynamicSparse,
-    Float8,
-    Full,
-    Int4,
-    Int8,
-    KVBank,
-    LayerKV,
-    MemoryStore,
-    PackedLayer,
-    Rolling,
-    SemanticSparse,
-)
+from kvbank import DynamicSparse, Float8, Full, Int4, Int8, KVBank, LayerKV, MemoryStore, Rolling, SemanticSparse
 from kvbank.reading import ShownLayer
-from kvbank.rooms import Rooms
+from kvbank.stores import PackedLayer
+from kvbank.stores.read_buffers import ReadBuffers
 
 FIXED = settings(
     derandomize=True, deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -44,7 +33,7 @@ def layer_of(seed, tokens, dh, *, dtype=torch.float32, heads=2, shift=0.0):
 
 def laid_out(parts, tokens):
     shown = ShownLayer(parts=parts, picked=(None,) * len(parts), tokens=tokens, weights=(1.0,) * len(parts))
-    return shown.lay_out(*Rooms().make(shown.shapes))
+    return shown.lay_out(*ReadBuffers().make(shown.shapes))
 
 
 def unpacked(packed):

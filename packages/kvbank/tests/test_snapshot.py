@@ -6,7 +6,6 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from kvbank import (
-    DeepSink,
     DynamicSparse,
     ExactIndex,
     FaissIndex,
@@ -15,14 +14,12 @@ from kvbank import (
     Int4,
     Int8,
     KVBank,
-    LatentRecall,
-    PoseRecall,
-    QueryRecall,
     Rolling,
     SalienceOptions,
     SemanticSparse,
     Sink,
 )
+from kvbank.policies import DeepSink, LatentRecall, PoseRecall, QueryRecall
 
 POLICIES = [
     SemanticSparse(top_l=1, num_recent=1, coverage=0.8, num_sink=1),
@@ -100,7 +97,7 @@ def test_so_does_a_packed_one_and_one_that_answers_layer_by_layer(make_layers, t
         same(step(loaded, make_layers, chunk), step(bank, make_layers, chunk))
     assert loaded.trace == bank.trace
     assert "recalled" in loaded.trace[-1].kinds
-    assert loaded.past(8, embedding=embedding(8)).budget == 40
+    assert loaded.policy_context(8, embedding=embedding(8)).budget == 40
 
 
 def test_a_packed_bank_is_saved_packed(make_layers, tmp_path):
@@ -198,7 +195,7 @@ def test_the_file_is_plain_safetensors_with_json(make_layers, tmp_path):
     with safe_open(tmp_path / "bank", framework="pt") as file:
         header = json.loads(file.metadata()["kvbank"])
         assert torch.equal(file.get_tensor("embedding.0"), embedding(0))
-    written = {"top_l": 2, "num_recent": 2, "coverage": 0.98, "drop": 0.0, "seniority": 0.0, "num_sink": 0}
+    written = {"top_l": 2, "num_recent": 2, "coverage": 0.98, "drop": 0.0, "age_bonus": 0.0, "num_sink": 0}
     assert header["policy"] == ["SemanticSparse", written]
     assert header["records"][0]["metadata"] == {"prompt": "chunk 0", "latent": [0, 1]}
 

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from kvbank import KVBank, MemoryStore, SemanticSparse, Store
+from kvbank import KVBank, MemoryStore, SemanticSparse
+from kvbank.stores import Store
 
 
 def test_a_store_gives_back_what_was_put(make_layers):

@@ -211,7 +211,7 @@ def _policy(name: str, age_bonus: float, num_sink: int) -> "Policy":
 
     match name:
         case "semantic":
-            return kvbank.SemanticSparse(top_l=2, num_recent=2, coverage=0.98, seniority=age_bonus, num_sink=num_sink)
+            return kvbank.SemanticSparse(top_l=2, num_recent=2, coverage=0.98, age_bonus=age_bonus, num_sink=num_sink)
         case "rolling":
             return kvbank.Rolling(num_chunks=4)
         case "sink":

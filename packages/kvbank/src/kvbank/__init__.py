@@ -11,59 +11,42 @@ Example:
 from importlib.metadata import version
 
 from kvbank.bank import KVBank
-from kvbank.deep_sink import DeepSink
 from kvbank.index import ExactIndex, FaissIndex, Index
-from kvbank.past import LayerPick, LayerSummary, Past, RecallPolicy
-from kvbank.policies import DynamicSparse, Full, Kind, Policy, Rolling, SemanticSparse, Sink
-from kvbank.quantization import Float8, Int4, Int8, PackedLayer
+from kvbank.policies import DynamicSparse, Full, Policy, Rolling, SemanticSparse, Sink
+from kvbank.quantization import Float8, Int4, Int8
 from kvbank.recall import LayerKV, LayerLike, Recall, RecallTrace
 from kvbank.salience import SalienceOptions, cover_count, salient_tokens
-from kvbank.scored import LatentRecall, PoseRecall, QueryRecall
-from kvbank.store import MemoryStore, Store
-from kvbank.tensorfile import DamageError
-from kvbank.tiers import TieredStore
+from kvbank.stores import DamageError, MemoryStore, TieredStore
 
 __version__ = version("kvbank")
 
-__all__ = [  # noqa: RUF022
-    # The memory
-    "DamageError",
+__all__ = [  # noqa: RUF022 (grouped by use)
+    # the memory
     "KVBank",
     "LayerKV",
     "LayerLike",
     "Recall",
     "RecallTrace",
-    # Which chunks are seen
-    "DeepSink",
-    "DynamicSparse",
-    "Full",
-    "Kind",
-    "LatentRecall",
+    "DamageError",
+    # which chunks are seen; more in kvbank.policies
     "Policy",
-    "PoseRecall",
-    "QueryRecall",
-    "Rolling",
     "SemanticSparse",
+    "DynamicSparse",
+    "Rolling",
     "Sink",
-    # What a policy of yours sees and answers
-    "LayerPick",
-    "LayerSummary",
-    "Past",
-    "RecallPolicy",
-    # Which tokens are kept
+    "Full",
+    # which tokens are kept
     "SalienceOptions",
     "cover_count",
     "salient_tokens",
-    # How many bits they are stored in
+    # how many bits they are stored in
     "Float8",
     "Int4",
     "Int8",
-    "PackedLayer",
-    # Where prompts are compared and chunks are held
+    # where prompts are compared and chunks are held; more in kvbank.stores
     "ExactIndex",
     "FaissIndex",
     "Index",
     "MemoryStore",
-    "Store",
     "TieredStore",
 ]

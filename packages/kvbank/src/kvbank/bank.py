@@ -1,34 +1,22 @@
 """The memory itself: chunks are written once, cut down to their salient tokens, and read back by later chunks."""
 
 from collections.abc import Iterable, Mapping
-from os import PathLike
-from pathlib import Path
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from kvbank.folder import BankFolder, Fsync
-from kvbank.index import ExactIndex, Index
+from kvbank.disk.persistent import Persistent
 from kvbank.inputs import check_floats, check_index, is_finite
-from kvbank.past import Past, RecallPolicy, ask, check_policy, shown_chunks
-from kvbank.policies import Policy
-from kvbank.quantization import Quantization, StoredLayer
+from kvbank.policies.context import PolicyContext, RecallPolicy, ask, shown_chunks
 from kvbank.reading import ReadRecord, lay_out, shown_layers, traced
 from kvbank.recall import LayerKV, LayerLike, Recall, RecallTrace
-from kvbank.rooms import Rooms
-from kvbank.salience import SalienceOptions
-from kvbank.settings import Settings
-from kvbank.signature import Signature, checked_signature, layer_signature
-from kvbank.snapshot import Snapshot, load_snapshot, save_snapshot
-from kvbank.state import BankState, as_json
-from kvbank.store import MemoryStore, Store, moved_layer
-from kvbank.tiers import TieredStore
-from kvbank.writing import ChunkWriter, Rotate, WrittenChunk, missing_rotate
+from kvbank.signature import checked_signature
+from kvbank.state import as_json
+from kvbank.writing import WrittenChunk
 
 
-class KVBank:
+class KVBank(Persistent):
     """Semantic sparse KV memory of one video (BlockVid, section 3.4 and Algorithm 1).
 
     Chunks are written in order, from 0. Keys are stored before the rotary embedding, so the reader may put them at any
@@ -41,7 +29,7 @@ class KVBank:
         store: Where keys and values are held; `MemoryStore()` if None. Must be empty and this bank's own.
         rotate: The model's RoPE, `rotate(x, position) -> x`, applied to queries and keys to score salience only; None
             scores them as they are.
-        seed: Of the random probes and the token drop, each a function of (seed, chunk, layer).
+        seed: Seed of the random probes and the token drop, each a function of (seed, chunk, layer).
         salience: How salient tokens are scored, beside the policy's coverage.
         quantization: Packs what is stored into 8 or 4 bits, unpacked chunk by chunk into what a read returns; None
             stores the numbers as they come. Gradients need None.
@@ -52,52 +40,6 @@ class KVBank:
         ValueError: If the budget is below 1.
         TypeError: If the policy lacks something that its protocol lists.
     """
-
-    def __init__(
-        self,
-        *,
-        policy: Policy,
-        index: Index | None = None,
-        store: Store | None = None,
-        rotate: Rotate | None = None,
-        seed: int = 0,
-        salience: SalienceOptions | None = None,
-        quantization: Quantization | None = None,
-        budget: int | None = None,
-    ) -> None:
-        if budget is not None and budget < 1:
-            raise ValueError(f"budget is {budget}; expected at least 1 token for each layer, or None for no limit")
-        check_policy(policy)
-        self._settings = Settings(
-            policy=policy,
-            index=ExactIndex() if index is None else index,
-            salience=SalienceOptions() if salience is None else salience,
-            quantization=quantization,
-            budget=budget,
-            seed=seed,
-            rotates=rotate is not None,
-        )
-        self._state = BankState(self._settings.index)
-        self._store = MemoryStore() if store is None else store
-        self._writer = ChunkWriter(settings=self._settings, rotate=rotate)
-        self._signature: tuple[Signature, ...] = ()
-        self._folder: BankFolder | None = None
-        self._rooms = Rooms()
-
-    @property
-    def policy(self) -> Policy:
-        """Which chunks a chunk sees."""
-        return self._settings.policy
-
-    @property
-    def chunks(self) -> tuple[int, ...]:
-        """Ids of the chunks held, ascending."""
-        return self._state.chunks
-
-    @property
-    def next_index(self) -> int:
-        """The chunk to be written next, which is how many were written."""
-        return self._state.next_index
 
     @property
     def metadata(self) -> dict[int, Mapping[str, Any]]:
@@ -113,8 +55,8 @@ class KVBank:
     def trace(self) -> tuple[RecallTrace, ...]:
         """The recalls so far by reading chunk, without tensors; reading again as the same chunk replaces its entry."""
         reads, records = self._state.reads, self._state.records
-        how = {"drop": self.policy.drop, "seed": self._settings.seed}
-        return tuple(traced(reads[index], records, index=index, **how) for index in sorted(reads))
+        drop, seed = self.policy.drop, self._settings.seed
+        return tuple(traced(reads[index], records, index=index, drop=drop, seed=seed) for index in sorted(reads))
 
     def __len__(self) -> int:
         return len(self._state.embeddings)
@@ -135,7 +77,7 @@ class KVBank:
             index: Chunk number; at most `next_index`. A smaller one rewinds.
             layers: Keys, values, positions and, for a policy with a coverage, queries of each layer, before RoPE. An
                 iterator is consumed layer by layer.
-            embedding: Of the chunk's prompt; may be None if the policy does not compare prompts.
+            embedding: Embedding of the chunk's prompt; may be None if the policy does not compare prompts.
             metadata: Anything JSON, kept beside the chunk; it adds to what `annotate` said of it before.
 
         Raises:
@@ -192,19 +134,19 @@ class KVBank:
             self._folder.note(index, noted)
         self._state.note(index, noted)
 
-    def past(self, index: int, *, embedding: Float[Tensor, " d"] | None = None) -> Past:
+    def policy_context(self, index: int, *, embedding: Float[Tensor, " d"] | None = None) -> PolicyContext:
         """What a policy may look at when chunk `index` reads; changes nothing.
 
         Args:
             index: Chunk number.
-            embedding: Of its prompt; may be None if the policy does not compare prompts.
+            embedding: Embedding of its prompt; may be None if the policy does not compare prompts.
 
         Raises:
             ValueError: If there is no embedding, and the policy compares prompts.
             TypeError: If the embedding is no tensor of floating numbers.
         """
         self._check_embedding(embedding)
-        return self._state.past(index, embedding=embedding, budget=self._settings.budget, keys=self._keys)
+        return self._state.policy_context(index, embedding=embedding, budget=self._settings.budget, keys=self._keys)
 
     def read(self, index: int, *, embedding: Float[Tensor, " d"] | None) -> Recall:
         """What chunk `index` sees of the chunks before it (Algorithm 1, stages B and C; Eqs. 8-9).
@@ -213,7 +155,7 @@ class KVBank:
 
         Args:
             index: Chunk number; all chunks before it must have been written.
-            embedding: Of its prompt; may be None if the policy does not compare prompts.
+            embedding: Embedding of its prompt; may be None if the policy does not compare prompts.
 
         Raises:
             ValueError: If it cannot read yet, sees a chunk that was let go, or is shown more than the budget.
@@ -222,7 +164,7 @@ class KVBank:
         check_index(index)
         if not 0 <= index <= self.next_index:
             raise ValueError(f"chunk {index} cannot read yet; the chunks before {self.next_index} are written")
-        past = self.past(index, embedding=embedding)
+        past = self.policy_context(index, embedding=embedding)
         if isinstance(self.policy, RecallPolicy):
             self._refuse_freed(index, [chunk for chunk in range(index) if self.policy.retains(index, chunk)])
         picks = ask(self.policy, past)
@@ -239,7 +181,7 @@ class KVBank:
         if self._folder is not None and self._state.reads.get(index) != record:
             self._folder.read(index, record)
         self._state.reads[index] = record
-        return Recall(layers=lay_out(shown, self._rooms), **record.fields)
+        return Recall(layers=lay_out(shown, self._buffers), **record.fields)
 
     def prefetch(self, index: int, *, embedding: Float[Tensor, " d"] | None) -> None:
         """Tell the store what chunk `index` will see, as far as it is written; changes no result.
@@ -247,129 +189,11 @@ class KVBank:
         A policy that answers layer by layer is asked once all chunks before `index` are written, not sooner.
         """
         check_index(index)
-        past = self.past(index, embedding=embedding)
+        past = self.policy_context(index, embedding=embedding)
         if index > self.next_index and isinstance(self.policy, RecallPolicy):
             return
         chunks = shown_chunks(ask(self.policy, past))
         self._store.prefetch([chunk for chunk in chunks if chunk in self._state.embeddings])
-
-    def save(self, path: str | PathLike[str]) -> None:
-        """Write the whole bank, trace included, to one safetensors file; the file appears complete or not at all."""
-        layers = {chunk: self._store.get(chunk, home=False) for chunk in self.chunks}
-        save_snapshot(Path(path), Snapshot(settings=self._settings, state=self._state, layers=layers))
-
-    def open(
-        self, folder: str | PathLike[str], *, fsync: Fsync = "chunk", device: torch.device | str = "cpu"
-    ) -> "KVBank":
-        """Have this bank, still empty, live in a folder, and return it: `bank = KVBank(policy=...).open(folder)`.
-
-        A chunk is on disk when `write` returns, whatever happens to the process then. If the folder holds a bank, that
-        one goes on, and must have been made alike (`load` goes on with any). Reads and notes are forced to disk with
-        the next chunk, or by `close`. What the policy lets go is deleted from disk.
-
-        Args:
-            folder: Made if it is missing. One bank at a time may have it open; a `TieredStore` uses it as its disk.
-            fsync: When the disk itself is waited for: at every "chunk", which so survives a power failure, or "never",
-                which survives the end of the process. A bank that goes on keeps its own.
-            device: Where keys and values of a bank that goes on are put.
-
-        Raises:
-            DamageError: If a file of the folder is not what was written.
-            ValueError: If this bank is not empty, or its store has a disk of its own, or the folder is open already or
-                holds a bank made in another way.
-            OSError: With the name of the file, if it cannot be written.
-        """
-        if self.next_index or self._state.plans or self._folder is not None:
-            raise ValueError("only a new bank can be put into a folder; KVBank.save writes one that is in use")
-        if isinstance(self._store, TieredStore):
-            self._store.check_lendable()
-        path = Path(folder)
-        if not BankFolder.holds_bank(path):
-            self._folder = BankFolder.create(path, self._settings, fsync=fsync)
-            self._hold((), device=device)
-            return self
-        found, settings, state = BankFolder.open(path, policy=self.policy)
-        if different := self._settings.differences(settings):
-            found.close()
-            raise ValueError(f"{path} holds a bank of another {', '.join(different)}; KVBank.load goes on with it")
-        self._settings = settings
-        self._go_on(found, state, device=device)
-        return self
-
-    @classmethod
-    def load(
-        cls,
-        path: str | PathLike[str],
-        *,
-        rotate: Rotate | None = None,
-        store: Store | None = None,
-        device: torch.device | str = "cpu",
-        policy: Policy | None = None,
-    ) -> "KVBank":
-        """A bank that continues where the saved one stopped: the same reads, and the same writes from then on.
-
-        Args:
-            path: Written by `save`, or the folder of a bank that was opened in it, which goes on there.
-            rotate: As given to the saved bank; without it such a bank reads, but refuses to select salient tokens.
-            store: Where to hold what was saved; `MemoryStore()` if None.
-            device: Where the saved keys and values go.
-            policy: As given to the saved bank; needed only if it is one of your own.
-
-        Raises:
-            DamageError: If a file is not what was written.
-            ValueError: If it is no bank, needs a policy, or is open already.
-            FileNotFoundError: If there is nothing.
-        """
-        path = Path(path)
-        if not path.is_dir():
-            snapshot = load_snapshot(path, device=device, policy=policy)
-            bank = cls._made(snapshot.settings, store=store, rotate=rotate)
-            bank._state = snapshot.state
-            bank._hold(snapshot.layers.items(), device=device)
-            return bank
-        if not BankFolder.holds_bank(path):
-            raise ValueError(f"{path} holds no bank; KVBank(policy=...).open({str(path)!r}) makes one")
-        folder, settings, state = BankFolder.open(path, policy=policy)
-        bank = cls._made(settings, store=store, rotate=rotate)
-        bank._go_on(folder, state, device=device)
-        return bank
-
-    def close(self) -> None:
-        """Let another process open the bank's folder; nothing can be written any more, and nothing new be read."""
-        if self._folder is not None:
-            self._folder.close()
-
-    @classmethod
-    def _made(cls, settings: Settings, *, store: Store | None, rotate: Rotate | None) -> "KVBank":
-        """An empty bank with what was written down of another."""
-        return cls(
-            policy=settings.policy,
-            index=settings.index,
-            store=store,
-            rotate=missing_rotate if rotate is None and settings.rotates else rotate,
-            seed=settings.seed,
-            salience=settings.salience,
-            quantization=settings.quantization,
-            budget=settings.budget,
-        )
-
-    def _go_on(self, folder: BankFolder, state: BankState, *, device: torch.device | str) -> None:
-        self._folder, self._state = folder, state
-        try:
-            self._hold(folder.load(state, device=device), device=device)
-        except BaseException:
-            folder.close()
-            raise
-
-    def _hold(self, layers: Iterable[tuple[int, tuple[StoredLayer, ...]]], *, device: torch.device | str) -> None:
-        if self._folder is not None and isinstance(self._store, TieredStore):
-            sizes = {chunk: sum(layer.nbytes for layer in each) for chunk, each in layers}
-            self._store.lend(self._folder.segments, held=sizes, home=device)
-        else:
-            for chunk, each in layers:
-                self._store.put(chunk, tuple(moved_layer(layer, torch.device(device)) for layer in each))
-        if self.chunks:
-            self._signature = tuple(map(layer_signature, self._store.get(self.chunks[-1])))
 
     def _take(self, chunk: WrittenChunk) -> None:
         """Hold a chunk that is written instead of those that it replaces and those that nobody can see any more."""

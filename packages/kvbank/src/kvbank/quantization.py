@@ -5,7 +5,7 @@ it is uniform.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -97,7 +97,7 @@ class _Codes:
         )
         value_scale, value_offset = self._steps(*value.aminmax(dim=3, keepdim=True), "value")
         return PackedLayer(
-            format=self,
+            format=cast("Quantization", self),
             key=self._codes(key, self._per_token(key_scale, key), self._per_token(key_offset, key)),
             key_scale=key_scale,
             key_offset=key_offset,
@@ -141,6 +141,7 @@ class _Codes:
         if steps.shape[2] == 1:
             return steps
         tokens = torch.arange(count, device=steps.device) if tokens is None else tokens
+        assert self.group is not None  # else there is one step for all tokens
         return steps.index_select(2, tokens // self.group)
 
 

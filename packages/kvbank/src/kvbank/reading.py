@@ -9,12 +9,12 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from kvbank.past import LayerPick
-from kvbank.policies import Kind
+from kvbank.kinds import Kind
+from kvbank.policies.context import LayerPick
 from kvbank.quantization import StoredLayer
 from kvbank.recall import LayerKV, RecallTrace
-from kvbank.rooms import Rooms, Shape
 from kvbank.seeds import seeded_generator
+from kvbank.stores.read_buffers import ReadBuffers, Shape
 from kvbank.token_set import TokenSet
 
 
@@ -93,11 +93,11 @@ def shown_tokens(
         index: The chunk that reads.
         layer: Number of the layer.
     """
-    tokens = [None if some is None else torch.tensor(some, dtype=torch.int64) for some in picked]
+    tokens: list[Tensor | None] = [None if some is None else torch.tensor(some, dtype=torch.int64) for some in picked]
     if drop == 0.0:
         return tokens
     generator = seeded_generator("drop", seed, index, layer)
-    shown = []
+    shown: list[Tensor | None] = []
     for some, count in zip(tokens, counts, strict=True):
         left = torch.rand(count if some is None else len(some), generator=generator) >= drop
         shown.append(left.nonzero()[:, 0] if some is None else some[left])
@@ -125,10 +125,9 @@ class ShownLayer:
 
     @property
     def shapes(self) -> tuple[Shape, Shape]:
-        """Of the keys and the values as the reader gets them."""
+        """Shapes of the keys and the values as the reader gets them."""
         part = self.parts[0]
-        packed = not isinstance(part, LayerKV)
-        like = (part.key_scale, part.value_scale) if packed else (part.key, part.value)
+        like = (part.key, part.value) if isinstance(part, LayerKV) else (part.key_scale, part.value_scale)
         branches, heads, _, dh = like[0].shape
         sizes = (branches, heads, sum(self.spans), dh)
         key, value = (Shape(sizes, each.dtype, each.device) for each in like)
@@ -142,10 +141,10 @@ class ShownLayer:
         positions, start = [], 0
         for part, some, weight, span in zip(self.parts, self.tokens, self.weights, self.spans, strict=True):
             tokens = None if some is None else some.to(part.key.device)
-            rooms = key.narrow(2, start, span), value.narrow(2, start, span)  # not split: gradients may pass
-            part.write_into(*rooms, tokens)
+            buffers = key.narrow(2, start, span), value.narrow(2, start, span)  # not split: gradients may pass
+            part.write_into(*buffers, tokens)
             if weight != 1.0:
-                rooms[1].mul_(weight)
+                buffers[1].mul_(weight)
             positions.append(part.position if tokens is None else part.position.index_select(0, tokens))
             start += span
         return LayerKV(key, value, torch.cat(positions))
@@ -185,11 +184,11 @@ def shown_layers(
     return shown
 
 
-def lay_out(shown: Sequence[ShownLayer], rooms: Rooms) -> tuple[LayerKV, ...]:
+def lay_out(shown: Sequence[ShownLayer], buffers: ReadBuffers) -> tuple[LayerKV, ...]:
     """All layers of a read as the reader gets them."""
     if not shown:
         return ()
-    made = rooms.make([shape for layer in shown for shape in layer.shapes])
+    made = buffers.make([shape for layer in shown for shape in layer.shapes])
     return tuple(layer.lay_out(key, value) for layer, key, value in zip(shown, made[::2], made[1::2], strict=True))
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from kvbank.inputs import check_floats, check_tensor
-from kvbank.policies import Kind
+from kvbank.kinds import Kind
 
 _NARROW_INTEGERS = (torch.int32, torch.int16, torch.int8, torch.uint8)
 

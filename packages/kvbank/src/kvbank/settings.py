@@ -5,14 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kvbank.deep_sink import DeepSink
-from kvbank.index import ExactIndex, FaissIndex, Index
-from kvbank.policies import DynamicSparse, Full, Policy, Rolling, SemanticSparse, Sink
+from kvbank.index.indexes import ExactIndex, FaissIndex, Index
+from kvbank.policies.deep_sink import DeepSink
+from kvbank.policies.query_scored import LatentRecall, PoseRecall, QueryRecall
+from kvbank.policies.standard import DynamicSparse, Full, Policy, Rolling, SemanticSparse, Sink
 from kvbank.quantization import FORMATS, Quantization
 from kvbank.salience import SalienceOptions
-from kvbank.scored import LatentRecall, PoseRecall, QueryRecall
 
-POLICIES: dict[str, type] = {
+POLICIES: dict[str, Any] = {
     "SemanticSparse": SemanticSparse,
     "DynamicSparse": DynamicSparse,
     "Rolling": Rolling,
@@ -23,7 +23,9 @@ POLICIES: dict[str, type] = {
     "PoseRecall": PoseRecall,
     "DeepSink": DeepSink,
 }
-INDEXES: dict[str, type] = {"ExactIndex": ExactIndex, "FaissIndex": FaissIndex}
+_OLD_FIELDS = {"seniority": "age_bonus"}
+"""Names of fields in files of older versions, and what they are called now."""
+INDEXES: dict[str, Any] = {"ExactIndex": ExactIndex, "FaissIndex": FaissIndex}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -41,7 +43,7 @@ class Settings:
     budget: int | None
     """Tokens that a layer may show."""
     seed: int
-    """Of random probes and the token drop."""
+    """Seed of random probes and the token drop."""
     rotates: bool
     """Whether salience is scored after a `rotate`, which is code and is not written down."""
 
@@ -95,16 +97,20 @@ class Settings:
 def _named_policy(policy: Policy) -> list[Any]:
     """Name and fields; fields None for a policy that only its writer can make again."""
     name = type(policy).__name__
-    return [name, dataclasses.asdict(policy)] if POLICIES.get(name) is type(policy) else [name, None]
+    if POLICIES.get(name) is not type(policy):
+        return [name, None]
+    return [name, {field.name: getattr(policy, field.name) for field in dataclasses.fields(POLICIES[name])}]
 
 
 def _policy(named: list[Any], given: Policy | None) -> Policy:
     name, fields = named
     if fields is None:
-        if type(given).__name__ != name:
+        if given is None or type(given).__name__ != name:
             raise ValueError(f"this bank was saved with a {name}; give it back: KVBank.load(path, policy={name}(...))")
         return given
-    saved = POLICIES[name](**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
+    known = {_OLD_FIELDS.get(key, key): value for key, value in fields.items()}
+    exact = {key: tuple(value) if isinstance(value, list) else value for key, value in known.items()}
+    saved: Policy = POLICIES[name](**exact)
     if given is not None and given != saved:
         raise ValueError(f"this bank was saved with {saved}; got {given}, which it cannot go on with")
     return saved
@@ -118,5 +124,7 @@ def _named_index(index: Index) -> list[Any]:
 
 
 def _index(named: list[Any] | str) -> Index:
-    name, fields = (named, {}) if isinstance(named, str) else named  # a name alone in formats 1 and 2 of snapshots
+    name, fields = (
+        (named, dict[str, Any]()) if isinstance(named, str) else named
+    )  # a name alone in formats 1 and 2 of snapshots
     return INDEXES[name](**fields)

@@ -7,8 +7,8 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from kvbank.index import Index
-from kvbank.past import LayerSummary, Past
+from kvbank.index.indexes import Index
+from kvbank.policies.context import LayerSummary, PolicyContext
 from kvbank.reading import ChunkRecord, ReadRecord
 
 
@@ -42,18 +42,18 @@ class BankState:
         """Bytes of the summaries."""
         return sum(layer.nbytes for layers in self.summaries.values() for layer in layers)
 
-    def past(
+    def policy_context(
         self,
         index: int,
         *,
         embedding: Float[Tensor, " d"] | None,
         budget: int | None,
         keys: Callable[[int, int], Tensor],
-    ) -> Past:
-        """What a policy may look at when chunk `index` reads; see `Past`."""
+    ) -> PolicyContext:
+        """What a policy may look at when chunk `index` reads; see `PolicyContext`."""
         held = [chunk for chunk in self.chunks if chunk < index]
         metadata = {chunk: record.metadata for chunk, record in self.records.items() if chunk < index}
-        return Past(
+        return PolicyContext(
             index=index,
             spans={chunk: tuple(map(len, self.records[chunk].kept)) for chunk in held},
             embedding=embedding,

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from kvbank.inputs import check_floats, check_tensor, is_finite
-from kvbank.past import LayerSummary, RecallPolicy
+from kvbank.policies.context import LayerSummary, RecallPolicy
 from kvbank.quantization import StoredLayer
 from kvbank.reading import ChunkRecord
 from kvbank.recall import LayerKV, LayerLike, gather_tokens
@@ -75,15 +75,18 @@ class ChunkWriter:
             ValueError: If a layer has no tokens, no queries where they are needed, or numbers that are not finite.
             TypeError: If a layer lacks something, or what it has is no tensor.
         """
-        stored, kept, num_tokens, summaries = [], [], [], []
+        stored, num_tokens, summaries = [], [], []
+        kept: list[range | TokenSet] = []
         for number, layer in enumerate(layers):
             whole = self._whole(layer, f"layer {number} of chunk {index}")
             tokens = self._salient(whole, index, number)
             stored.append(self._as_stored(whole, tokens))
             if self.summarizes:
                 summaries.append(LayerSummary.of(whole))
-            everything = tokens is None or len(tokens) == whole.num_tokens
-            kept.append(range(whole.num_tokens) if everything else TokenSet.of(tokens, whole.num_tokens))
+            if tokens is None or len(tokens) == whole.num_tokens:
+                kept.append(range(whole.num_tokens))
+            else:
+                kept.append(TokenSet.of(tokens, whole.num_tokens))
             num_tokens.append(whole.num_tokens)
         before = [each for each in held if each < index]
         return WrittenChunk(

@@ -23,7 +23,8 @@ from bdiff_core import (
     load_vae,
 )
 from bdiff_train.data.videos import Excerpt
-from kvbank import Float8, Int4, Int8, Kind, Policy, RecallTrace
+from kvbank import Float8, Int4, Int8, Policy, RecallTrace
+from kvbank.policies import Kind
 
 FIRST_STORY = 2_000_000
 """The first seed of stories that are neither trained on nor used while training."""

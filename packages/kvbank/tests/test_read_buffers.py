@@ -3,28 +3,28 @@ import gc
 import torch
 
 from kvbank import Full, KVBank
-from kvbank.rooms import Rooms, Shape
+from kvbank.stores.read_buffers import ReadBuffers, Shape
 
 CPU = torch.device("cpu")
 
 
-def make(rooms, *sizes):
-    return rooms.make([Shape(size, torch.float32, CPU) for size in sizes])
+def make(buffers, *sizes):
+    return buffers.make([Shape(size, torch.float32, CPU) for size in sizes])
 
 
 def test_memory_is_used_again_when_the_last_tensor_is_gone():
-    rooms = Rooms()
-    one, other = make(rooms, (3, 50), (2, 100))
+    buffers = ReadBuffers()
+    one, other = make(buffers, (3, 50), (2, 100))
     place, view = one.data_ptr(), other[1:, :7]
     del one, other
     gc.collect()
-    (meanwhile,) = make(rooms, (350,))
+    (meanwhile,) = make(buffers, (350,))
     assert meanwhile.data_ptr() != place
     del view, meanwhile
     gc.collect()
     places = set()
     for _ in range(5):
-        (again,) = make(rooms, (350,))
+        (again,) = make(buffers, (350,))
         places.add(again.data_ptr())
         del again
     assert len(places) <= 2
@@ -32,7 +32,7 @@ def test_memory_is_used_again_when_the_last_tensor_is_gone():
 
 def test_tensors_of_one_read_do_not_overlap():
     shapes = [Shape((2, n, 3), dtype, CPU) for n in range(5) for dtype in (torch.bfloat16, torch.float64)]
-    tensors = Rooms().make(shapes)
+    tensors = ReadBuffers().make(shapes)
     for number, tensor in enumerate(tensors):
         tensor.fill_(number)
     for number, (tensor, shape) in enumerate(zip(tensors, shapes, strict=True)):
@@ -42,13 +42,13 @@ def test_tensors_of_one_read_do_not_overlap():
 
 
 def test_a_much_smaller_read_does_not_keep_the_memory_of_a_large_one():
-    rooms = Rooms()
-    make(rooms, (1_000_000,))
+    buffers = ReadBuffers()
+    make(buffers, (1_000_000,))
     gc.collect()
-    (small,) = make(rooms, (1000,))
+    (small,) = make(buffers, (1000,))
     del small
     gc.collect()
-    assert sum(map(len, rooms._spare)) < 100_000
+    assert sum(map(len, buffers._spare)) < 100_000
 
 
 def test_what_a_reader_holds_is_never_written_by_a_later_read(make_layers):

@@ -6,13 +6,13 @@ Policies that look at more than that, or answer layer by layer, are in `past`, `
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import ClassVar, Literal, Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
 
-Kind = Literal["recent", "recalled", "sink"]
-"""Why a chunk is seen: it is right before the reader, its prompt is similar, or it starts the film."""
+from kvbank.kinds import Kind
+
 Similarity = Sequence[float] | Float[Tensor, " chunks"]
 
 
@@ -49,7 +49,7 @@ class SemanticSparse:
     With `num_sink` the first chunks are seen, too, by every chunk, as `Sink` shows them.
 
     Raises:
-        ValueError: If a count or the seniority is negative, the coverage no fraction in (0, 1], or the drop no
+        ValueError: If a count or the age_bonus is negative, the coverage no fraction in (0, 1], or the drop no
             probability below 1.
         TypeError: If a count is no integer.
     """
@@ -63,7 +63,7 @@ class SemanticSparse:
     _: KW_ONLY
     drop: float = 0.0
     """Algorithm 1's p_drop: each token is hidden with this probability, anew for every reading chunk; for training."""
-    seniority: float = 0.0
+    age_bonus: float = 0.0
     """Added to the similarity of the first chunk, and ever less to later ones: of visits about equally similar, the
     first is recalled, which is no copy of another. Not in the paper."""
     num_sink: int = 0
@@ -78,8 +78,8 @@ class SemanticSparse:
             check_coverage(self.coverage)
         if not 0.0 <= self.drop < 1.0:
             raise ValueError(f"drop is {self.drop}; expected a probability in [0, 1)")
-        if not 0.0 <= self.seniority < math.inf:
-            raise ValueError(f"seniority is {self.seniority}; expected a number from 0")
+        if not 0.0 <= self.age_bonus < math.inf:
+            raise ValueError(f"age_bonus is {self.age_bonus}; expected a number from 0")
 
     @property
     def uses_similarity(self) -> bool:
@@ -87,7 +87,7 @@ class SemanticSparse:
         return self.top_l > 0
 
     def select(self, index: int, similarity: Similarity = ()) -> tuple[int, ...]:
-        """The sink, the recent chunks and the `top_l` best of the others by similarity and `seniority`.
+        """The sink, the recent chunks and the `top_l` best of the others by similarity and `age_bonus`.
 
         Ties go to the newest.
 
@@ -108,7 +108,7 @@ class SemanticSparse:
                 f"expected one for each of the {index} chunks before it"
             )
         scores = {
-            chunk: float(similarity[chunk]) + self.seniority * (1 - chunk / index)
+            chunk: float(similarity[chunk]) + self.age_bonus * (1 - chunk / index)
             for chunk in range(sink.stop, recent.start)
         }
         return (*sink, *sorted(best_chunks(scores, scores, self.top_l)), *recent)

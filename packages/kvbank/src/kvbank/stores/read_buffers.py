@@ -34,7 +34,7 @@ class Shape(NamedTuple):
         return self.device.type == "cpu"
 
 
-class Rooms:
+class ReadBuffers:
     """Makes the tensors of one read after the other; those on the CPU take the memory of a read that nobody holds.
 
     The system hands out pages one by one and clears them, which takes several times as long as to fill them. A device

@@ -5,13 +5,14 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
-from kvbank.past import LayerSummary
+from kvbank.policies.context import LayerSummary
 from kvbank.quantization import FORMATS, PackedLayer, StoredLayer
 from kvbank.recall import LayerKV
-from kvbank.tensorfile import map_tensors, write_tensors
+from kvbank.stores.tensorfile import map_tensors, write_tensors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,11 +38,11 @@ class Segment:
         """
         metadata, tensors = map_tensors(self.path, checksum=self.checksum, check=check, ahead=ahead)
         name, fields = metadata["quantization"] or (None, {})
-        form = {} if name is None else {"format": FORMATS[name](**fields)}
-        kind = LayerKV if name is None else PackedLayer
+        form: dict[str, Any] = {} if name is None else {"format": FORMATS[name](**fields)}
+        kind: type[LayerKV | PackedLayer] = LayerKV if name is None else PackedLayer
         names = [field.name for field in dataclasses.fields(kind)]
         layers = tuple(
-            kind(**form, **{part: tensors[f"{part}.{number}"] for part in names if f"{part}.{number}" in tensors})
+            kind(**form | {part: tensors[f"{part}.{number}"] for part in names if f"{part}.{number}" in tensors})
             for number in range(metadata["num_layers"])
         )
         means = [(tensors.get(f"mean_key.{n}"), tensors.get(f"mean_query.{n}")) for n in range(len(layers))]

@@ -8,7 +8,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kvbank import DeepSink, KVBank, LatentRecall, LayerKV, LayerSummary, Past, PoseRecall, QueryRecall, RecallPolicy
+from kvbank import KVBank, LayerKV
+from kvbank.policies import DeepSink, LatentRecall, LayerSummary, PolicyContext, PoseRecall, QueryRecall, RecallPolicy
 
 FIXED = settings(
     derandomize=True, deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -61,7 +62,7 @@ def random_past(seed, index, *, num_layers=2, tokens=3, heads=2, dh=3, **fields)
         for chunk in range(index)
     }
     spans = dict.fromkeys(range(index), (tokens,) * num_layers)
-    return Past(index=index, spans=spans, summaries=summaries, **fields)
+    return PolicyContext(index=index, spans=spans, summaries=summaries, **fields)
 
 
 @FIXED
@@ -187,7 +188,7 @@ def deep_past(seed, sizes):
         return torch.randint(-1, 2, shape, generator=generator).float()
 
     keys = {(chunk, layer): draw(1, 2, size, 2) for chunk, size in enumerate(sizes) for layer in range(2)}
-    return Past(
+    return PolicyContext(
         index=len(sizes),
         spans={chunk: (size, size) for chunk, size in enumerate(sizes)},
         summaries={
@@ -229,7 +230,7 @@ def test_deep_sink_fills_the_budget(make_layers):
     assert [sum(spans) for spans in recall.spans] == [29, 29]
     assert set(recall.kinds) == {"sink", "recalled", "recent"}
     with pytest.raises(ValueError, match="has no num_tokens and the bank no budget"):
-        DeepSink(num_sink=1, num_recent=1).recall(dataclasses.replace(bank.past(5), budget=None))
+        DeepSink(num_sink=1, num_recent=1).recall(dataclasses.replace(bank.policy_context(5), budget=None))
 
 
 def test_deep_sink_frees_what_is_out_of_reach(make_layers):

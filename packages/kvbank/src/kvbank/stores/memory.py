@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
@@ -112,7 +112,10 @@ class MemoryStore:
 def moved_layer(layer: StoredLayer, device: torch.device, *, pin: bool = False) -> StoredLayer:
     """A layer on a device, in pinned memory if `pin`; the same tensors if they are there."""
     parts = layer.tensors()
-    if pin:
-        pinned = {name: torch.empty_like(part, device="cpu", pin_memory=True) for name, part in parts.items()}
-        return replace(layer, **{name: room.copy_(parts[name]) for name, room in pinned.items()})
-    return replace(layer, **{name: part.to(device, non_blocking=part.is_pinned()) for name, part in parts.items()})
+    moved: dict[str, Any] = {}
+    for name, part in parts.items():
+        if pin:
+            moved[name] = torch.empty_like(part, device="cpu", pin_memory=True).copy_(part)
+        else:
+            moved[name] = part.to(device, non_blocking=part.is_pinned())
+    return replace(layer, **moved)

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from kvbank.policies import Policy
+from kvbank.policies.standard import Policy
 from kvbank.recall import LayerLike
 
 
@@ -25,8 +25,8 @@ class LayerSummary:
     @classmethod
     def of(cls, layer: LayerLike) -> "LayerSummary":
         """Means of a layer as the model hands it over."""
-        key, query = (None if x is None else x.detach().float().mean(2) for x in (layer.key, layer.query))
-        return cls(key, query)
+        query = None if layer.query is None else layer.query.detach().float().mean(2)
+        return cls(layer.key.detach().float().mean(2), query)
 
     def to(self, device: torch.device | str) -> "LayerSummary":
         """The same on a device."""
@@ -55,17 +55,20 @@ def _no_keys(chunk: int, layer: int) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Past:
-    """What a bank knows when chunk `index` reads. `KVBank.past` makes one; a test of a policy may make one by hand."""
+class PolicyContext:
+    """What a policy may look at when chunk `index` reads.
+
+    `KVBank.policy_context` makes one. A test of a policy may make one by hand.
+    """
 
     index: int
     """The chunk that reads."""
     spans: Mapping[int, tuple[int, ...]]
     """Stored tokens of each layer, by id of each chunk that is held and older than the reader, ascending."""
     embedding: Float[Tensor, " d"] | None = None
-    """Of the reader's prompt."""
+    """Embedding of the reader's prompt."""
     embeddings: Mapping[int, Float[Tensor, " d"] | None] = field(default_factory=dict)
-    """Of the prompts of the chunks held."""
+    """Embeddings of the prompts of the chunks held."""
     similarity: Mapping[int, float] = field(default_factory=dict)
     """Cosine of the reader's prompt and theirs."""
     metadata: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
@@ -141,7 +144,7 @@ class RecallPolicy(Policy, Protocol):
     def uses_summaries(self) -> bool:
         """Whether the bank is to keep a `LayerSummary` of each layer of each chunk."""
 
-    def recall(self, past: Past) -> tuple[LayerPick, ...]:
+    def recall(self, past: PolicyContext) -> tuple[LayerPick, ...]:
         """What each layer shows of the past: one `LayerPick` a layer, or anything empty if there is no past."""
 
 
@@ -158,7 +161,7 @@ def check_policy(policy: Policy) -> None:
         raise TypeError(f"{policy} has no {', '.join(missing)}; expected all that {kind} lists")
 
 
-def ask(policy: Policy, past: Past) -> tuple[LayerPick, ...]:
+def ask(policy: Policy, past: PolicyContext) -> tuple[LayerPick, ...]:
     """What each layer shows, whichever kind of policy it is.
 
     Raises:
@@ -182,7 +185,7 @@ def shown_chunks(picks: Sequence[LayerPick]) -> tuple[int, ...]:
     return tuple(sorted({chunk for pick in picks for chunk in pick.chunks}))
 
 
-def _check_pick(pick: LayerPick, number: int, past: Past, policy: Policy) -> None:
+def _check_pick(pick: LayerPick, number: int, past: PolicyContext, policy: Policy) -> None:
     where = f"{policy}, asked for chunk {past.index}, layer {number},"
     if list(pick.chunks) != sorted({chunk for chunk in pick.chunks if 0 <= chunk < past.index}):
         raise ValueError(f"{where} answered chunks {pick.chunks}; expected earlier chunks, ascending, each once")

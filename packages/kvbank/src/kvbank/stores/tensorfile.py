@@ -165,7 +165,7 @@ def _header(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> bytes
 
 def _bytes(tensor: Tensor) -> memoryview:
     flat = tensor.detach().cpu().contiguous().reshape(-1)
-    return memoryview(flat.view(torch.uint8).numpy())
+    return flat.view(torch.uint8).numpy().data
 
 
 def _view(data: mmap.mmap | bytearray, start: int, entry: Mapping[str, Any]) -> Tensor:

@@ -15,15 +15,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from kvbank.journal import Journal, JournalRecord
-from kvbank.policies import Policy
+from kvbank.disk.journal import Journal, JournalRecord
+from kvbank.disk.records import chunk_entry, chunk_ids, chunk_record, read_entry, read_ids, read_record
+from kvbank.policies.standard import Policy
 from kvbank.quantization import StoredLayer
 from kvbank.reading import ReadRecord
-from kvbank.records import chunk_entry, chunk_ids, chunk_record, read_entry, read_ids, read_record
-from kvbank.segments import Segment, force_folder, write_segment
 from kvbank.settings import Settings
 from kvbank.state import BankState
-from kvbank.tensorfile import DamageError
+from kvbank.stores.segments import Segment, force_folder, write_segment
+from kvbank.stores.tensorfile import DamageError
 from kvbank.writing import WrittenChunk
 
 FORMAT = 1
@@ -109,15 +109,14 @@ class BankFolder:
         Raises:
             OSError: With the name of the file, if the disk is full or cannot be written.
         """
-        self._check_open()
-        force = self._fsync == "chunk"
-        name = f"{chunk.index:06d}-{self._journal.next_number:08d}.safetensors"
+        journal, force = self._open_journal, self._fsync == "chunk"
+        name = f"{chunk.index:06d}-{journal.next_number:08d}.safetensors"
         pending = self.path / _SEGMENTS / f"{name}.pending"
         segment = write_segment(pending, chunk.layers, chunk.summaries, force=force)
         tensors = {"kept": chunk_ids(chunk.record), "embedding": chunk.embedding}
         entry = {"op": "write", "chunk": chunk.index, "segment": name, "checksum": segment.checksum}
         try:
-            self._journal.append(
+            journal.append(
                 {**entry, "frees": chunk.frees, "record": chunk_entry(chunk.record)},
                 {name: tensor for name, tensor in tensors.items() if tensor is not None},
                 force=force,
@@ -164,9 +163,8 @@ class BankFolder:
             self._journal = None
 
     def _append(self, metadata: dict[str, Any], tensors: dict[str, Tensor | None]) -> None:
-        self._check_open()
         present = {name: tensor for name, tensor in tensors.items() if tensor is not None}
-        self._journal.append(metadata, present, force=False)
+        self._open_journal.append(metadata, present, force=False)
 
     def _hold(self, index: int, segment: Segment, frees: Sequence[int]) -> None:
         rewound = [chunk for chunk in self.segments if chunk >= index]
@@ -192,9 +190,10 @@ class BankFolder:
     def _settle(self) -> None:
         """Make the segments what the journal says: finish what a crash interrupted, and delete what is given up."""
         found = {path: match for path in (self.path / _SEGMENTS).iterdir() if (match := _NAME.fullmatch(path.name))}
+        journal = self._open_journal
         for path, match in found.items():
-            if int(match[2]) >= self._journal.next_number and not match[3]:
-                raise DamageError(self._journal.path, f"it ends before {path.name} was written")
+            if int(match[2]) >= journal.next_number and not match[3]:
+                raise DamageError(journal.path, f"it ends before {path.name} was written")
         live = {segment.path for segment in self.segments.values()}
         for path, match in found.items():
             final = path.with_name(path.name.removesuffix(match[3] or ""))
@@ -204,6 +203,13 @@ class BankFolder:
                 path.replace(final)
         self._dead.clear()
 
-    def _check_open(self) -> None:
+    @property
+    def _open_journal(self) -> Journal:
+        """The journal.
+
+        Raises:
+            ValueError: If the folder is closed.
+        """
         if self._journal is None:
             raise ValueError(f"the bank in {self.path} is closed; go on with it by KVBank.load({str(self.path)!r})")
+        return self._journal

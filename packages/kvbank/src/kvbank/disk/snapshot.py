@@ -12,15 +12,15 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from kvbank.past import LayerSummary
-from kvbank.policies import Policy
+from kvbank.disk.records import chunk_entry, chunk_ids, chunk_record, read_entry, read_ids, read_record
+from kvbank.policies.context import LayerSummary
+from kvbank.policies.standard import Policy
 from kvbank.quantization import PackedLayer, Quantization, StoredLayer
 from kvbank.recall import LayerKV
-from kvbank.records import chunk_entry, chunk_ids, chunk_record, read_entry, read_ids, read_record
-from kvbank.segments import force_folder, named_error
 from kvbank.settings import Settings
 from kvbank.state import BankState
-from kvbank.tensorfile import DamageError, claimed_checksum, map_file, read_tensors, write_tensors
+from kvbank.stores.segments import force_folder, named_error
+from kvbank.stores.tensorfile import DamageError, claimed_checksum, map_file, read_tensors, write_tensors
 
 # 1 knew neither quantization nor policies that answer layer by layer, 1 and 2 no checksum; they are still read.
 FORMAT = 3
@@ -157,7 +157,7 @@ def _summaries(
     summaries = {}
     for chunk in chunks:
         names = [f"{chunk}.{layer}" for layer in range(num_layers) if f"mean_key.{chunk}.{layer}" in tensors]
-        pairs = [[tensors.get(f"mean_{part}.{name}") for part in ("key", "query")] for name in names]
-        if pairs:
-            summaries[chunk] = tuple(LayerSummary(*pair).to(device) for pair in pairs)
+        if names:
+            pairs = ((tensors[f"mean_key.{name}"], tensors.get(f"mean_query.{name}")) for name in names)
+            summaries[chunk] = tuple(LayerSummary(key, query).to(device) for key, query in pairs)
     return summaries

@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from kvbank.index.faiss_specs import FaissSpec, Neighbours
 from kvbank.inputs import check_tensor
-from kvbank.neighbours import FaissSpec, Neighbours
 
 # Float32 noise between candidates must not decide: such scores are trusted to this much, then computed again.
 _NOISE = 1e-5
@@ -198,7 +198,7 @@ class FaissIndex:
         content = self._vectors.remove(chunk).numpy().tobytes()
         number = self._numbers[content]
         self._sharing[number].remove(chunk)
-        if not self._sharing[number]:
+        if not self._sharing[number] and self._neighbours is not None:
             self._neighbours.remove(number)
             del self._sharing[number], self._numbers[content]
         if not len(self):  # the next one may have another width
@@ -213,14 +213,15 @@ class FaissIndex:
         """
         query = _unit_vector(embedding)
         self._vectors.check_search(query, count)
-        if count is None or count >= len(self) or not self._neighbours.ready:
+        neighbours = self._neighbours
+        if count is None or count >= len(self) or neighbours is None or not neighbours.ready:
             return self._vectors.search(query, count)
         if count == 0:
             return {}
         fetched, total = min(8, 2 * count), len(self._sharing)
         while True:
             fetched = min(2 * fetched, total)
-            scores, numbers = self._neighbours.search(query, fetched)
+            scores, numbers = neighbours.search(query, fetched)
             found = [self._sharing[number] for number in numbers]
             enough = next((i for i in range(len(found)) if sum(map(len, found[: i + 1])) >= count), None)
             # All that could tie with the last one wanted must be there before the ties are decided.

@@ -47,7 +47,7 @@ def read_entry(index: int, read: ReadRecord) -> dict[str, Any]:
 
 def read_ids(read: ReadRecord) -> Int[Tensor, " ids"] | None:
     """The tokens that its policy picked, layer after layer; None if it picked none by itself."""
-    return _joined([some for layer in read.picked for some in layer if some])
+    return _joined([array("i", some) for layer in read.picked for some in layer if some])
 
 
 def read_record(entry: dict[str, Any], ids: Int[Tensor, " ids"] | None) -> ReadRecord:

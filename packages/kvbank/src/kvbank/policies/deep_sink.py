@@ -7,8 +7,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from kvbank.past import LayerPick, Past
-from kvbank.policies import Kind, Similarity, check_count, kind_of, last_chunks
+from kvbank.kinds import Kind
+from kvbank.policies.context import LayerPick, PolicyContext
+from kvbank.policies.standard import Similarity, check_count, kind_of, last_chunks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +62,7 @@ class DeepSink:
         recent = self.kind(index, chunk) != "recalled"
         return recent or self.reach is None or chunk >= index - self.num_recent - self.reach
 
-    def recall(self, past: Past) -> tuple[LayerPick, ...]:
+    def recall(self, past: PolicyContext) -> tuple[LayerPick, ...]:
         """For each layer, sink and window whole and the best tokens from between; ties go to the newest.
 
         Raises:
@@ -74,7 +75,7 @@ class DeepSink:
         whole = [chunk for chunk in chunks if chunk not in candidates]
         return tuple(self._pick(past, layer, whole, candidates) for layer in range(past.num_layers))
 
-    def _pick(self, past: Past, layer: int, whole: list[int], candidates: list[int]) -> LayerPick:
+    def _pick(self, past: PolicyContext, layer: int, whole: list[int], candidates: list[int]) -> LayerPick:
         room = self.num_tokens
         if past.budget is not None:
             left = max(0, past.budget - sum(past.spans[chunk][layer] for chunk in whole))
@@ -84,7 +85,9 @@ class DeepSink:
         tokens = self._best_tokens(past, layer, candidates, room) if room else {}
         return LayerPick(chunks=tuple(sorted([*whole, *tokens])), tokens=tokens)
 
-    def _best_tokens(self, past: Past, layer: int, candidates: list[int], room: int) -> dict[int, Int[Tensor, " _"]]:
+    def _best_tokens(
+        self, past: PolicyContext, layer: int, candidates: list[int], room: int
+    ) -> dict[int, Int[Tensor, " _"]]:
         query = self._query(past, layer)
         scores = []
         for chunk in reversed(candidates):  # newest first, and within a chunk the last token first: so ties go
@@ -97,9 +100,10 @@ class DeepSink:
         shown = {chunk: part.flip(0).nonzero()[:, 0] for chunk, part in zip(reversed(candidates), parts, strict=True)}
         return {chunk: tokens for chunk, tokens in shown.items() if len(tokens)}
 
-    def _query(self, past: Past, layer: int) -> Float[Tensor, "branches heads dh"]:
+    def _query(self, past: PolicyContext, layer: int) -> Float[Tensor, "branches heads dh"]:
         """Query of the window: the sum over queries of their products with a key is the product with their sum."""
-        queries = [past.summaries[chunk][layer].query for chunk in last_chunks(past.index, self.num_recent)]
-        if any(query is None for query in queries):
+        window = last_chunks(past.index, self.num_recent)
+        queries = [query for chunk in window if (query := past.summaries[chunk][layer].query) is not None]
+        if len(queries) < len(window):
             raise ValueError(f"chunks before {past.index} came without queries; {self} needs those of every chunk")
         return torch.stack(queries).sum(0)

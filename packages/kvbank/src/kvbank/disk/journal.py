@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from kvbank.segments import force_folder, named_error
-from kvbank.tensorfile import DamageError, map_file, read_tensors, write_tensors
+from kvbank.stores.segments import force_folder, named_error
+from kvbank.stores.tensorfile import DamageError, map_file, read_tensors, write_tensors
 
 _MAGIC = b"KVJ1"
 _FRAME = struct.Struct("<4sQQ")  # magic, number of the record, bytes of its tensor file

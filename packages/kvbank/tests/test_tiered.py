@@ -7,25 +7,22 @@ from hypothesis import strategies as st
 
 from kvbank import (
     DamageError,
-    DeepSink,
     DynamicSparse,
     Full,
     Int4,
     Int8,
     KVBank,
-    LatentRecall,
     LayerKV,
-    PoseRecall,
-    QueryRecall,
     Rolling,
     SalienceOptions,
     SemanticSparse,
     Sink,
-    Store,
     TieredStore,
 )
-from kvbank.segments import Segment
-from kvbank.tiers import _Held
+from kvbank.policies import DeepSink, LatentRecall, PoseRecall, QueryRecall
+from kvbank.stores import Store
+from kvbank.stores.held_chunk import HeldChunk
+from kvbank.stores.segments import Segment
 
 OPTIONS = SalienceOptions(num_recent_probes=1, num_random_probes=2)
 POLICIES = [
@@ -189,7 +186,7 @@ def test_prefetch_reads_on_a_thread_and_get_takes_what_came(tmp_path, monkeypatc
 
 
 def test_a_chunk_that_leaves_memory_while_the_thread_asks_for_it_is_read_once(tmp_path):
-    class Leaving(_Held):
+    class Leaving(HeldChunk):
         """A chunk that the other thread moves to the disk right after it was found in memory."""
 
         asked = 0

@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from kvbank.past import LayerPick, Past
-from kvbank.policies import Kind, Similarity, best_chunks, check_count, check_coverage, kind_of, last_chunks
+from kvbank.kinds import Kind
+from kvbank.policies.context import LayerPick, PolicyContext
+from kvbank.policies.standard import Similarity, best_chunks, check_count, check_coverage, kind_of, last_chunks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +78,7 @@ class LatentRecall(_Scored):
     name: str = "latent"
     """The entry of the metadata that holds the embedding."""
 
-    def recall(self, past: Past) -> tuple[LayerPick, ...]:
+    def recall(self, past: PolicyContext) -> tuple[LayerPick, ...]:
         """The sink, the window, and the candidates whose embedding is nearest to that of the chunk before the reader.
 
         Raises:
@@ -87,7 +88,7 @@ class LatentRecall(_Scored):
         ranked = best_chunks(scores, scores, self.top_l)
         return past.in_every_layer(past.within_budget(ranked, always=self._always(past.index)))
 
-    def scores(self, past: Past) -> dict[int, float]:
+    def scores(self, past: PolicyContext) -> dict[int, float]:
         """Cosine of each candidate's embedding and that of chunk `past.index - 1`."""
         candidates = self._candidates(past.index)
         if not candidates or self.top_l == 0:
@@ -129,7 +130,7 @@ class QueryRecall(_Scored):
         for layer in self.layers or ():
             check_count("layers", layer)
 
-    def recall(self, past: Past) -> tuple[LayerPick, ...]:
+    def recall(self, past: PolicyContext) -> tuple[LayerPick, ...]:
         """For each layer the sink, the window, and the candidates with the highest scores.
 
         Raises:
@@ -146,7 +147,7 @@ class QueryRecall(_Scored):
             picks.append(LayerPick(chunks=chunks, weights=self._weights({c: scores[c] for c in chunks if c in scores})))
         return tuple(picks)
 
-    def scores(self, past: Past, layer: int) -> dict[int, float]:
+    def scores(self, past: PolicyContext, layer: int) -> dict[int, float]:
         """Cosine of each candidate's mean key and the mean query of the chunk before the reader, mean over heads.
 
         Raises:
@@ -205,7 +206,7 @@ class PoseRecall(_Scored):
                 f"radius is {self.radius} and age_weight {self.age_weight}; expected above 0, and at least 0"
             )
 
-    def recall(self, past: Past) -> tuple[LayerPick, ...]:
+    def recall(self, past: PolicyContext) -> tuple[LayerPick, ...]:
         """The sink, the window, and candidates one by one, each for what those before it leave uncovered.
 
         Raises:
@@ -240,13 +241,13 @@ class PoseRecall(_Scored):
         horizontal, vertical = self.field_of_view
         return (turned.abs() < horizontal / 2) & ((pitch - pose[3]).abs() < vertical / 2)
 
-    def _pose(self, past: Past, chunk: int) -> Float[Tensor, " 5"]:
+    def _pose(self, past: PolicyContext, chunk: int) -> Float[Tensor, " 5"]:
         pose = torch.tensor(past.noted(chunk, "pose"), dtype=torch.float64)
         if pose.shape != (5,):
             raise ValueError(f"the pose of chunk {chunk} has shape {tuple(pose.shape)}; expected x, y, z, pitch, yaw")
         return pose
 
-    def _ages(self, past: Past, candidates: Sequence[int]) -> dict[int, float]:
+    def _ages(self, past: PolicyContext, candidates: Sequence[int]) -> dict[int, float]:
         """From 0, as the reader, to 1, the oldest candidate or chunk 0."""
         if self.time is None:
             return {chunk: (past.index - chunk) / past.index for chunk in candidates}

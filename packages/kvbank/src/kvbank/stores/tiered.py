@@ -7,32 +7,15 @@ import tempfile
 import weakref
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Literal
 
 import torch
 
 from kvbank.quantization import StoredLayer
-from kvbank.segments import Segment, write_segment
-from kvbank.store import moved_layer
-
-Tier = Literal["device", "host", "disk"]
-Eviction = Literal["oldest", "unread"]
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class _Held:
-    """A chunk, wherever it is."""
-
-    home: torch.device
-    nbytes: int
-    tier: Tier
-    layers: tuple[StoredLayer, ...] | None
-    segment: Segment | None = None
-    checked: bool = False
-    last_read: int = 0
+from kvbank.stores.held_chunk import Eviction, HeldChunk, Tier
+from kvbank.stores.memory import moved_layer
+from kvbank.stores.segments import Segment, write_segment
 
 
 class TieredStore:
@@ -86,7 +69,7 @@ class TieredStore:
         self._disk_folder = None if disk_folder is None else Path(disk_folder)
         self._num_recent = num_recent
         self._eviction = eviction
-        self._held: dict[int, _Held] = {}
+        self._held: dict[int, HeldChunk] = {}
         self._reads = 0
         self._lent: Mapping[int, Segment] | None = None
         self._own: Path | None = None
@@ -138,7 +121,7 @@ class TieredStore:
         for each in gone:
             self._forget_coming(each)
             del self._held[each]
-        new = _Held(
+        new = HeldChunk(
             home=layers[0].key.device, nbytes=sum(layer.nbytes for layer in layers), tier="device", layers=layers
         )
         self._held[chunk] = new
@@ -163,11 +146,11 @@ class TieredStore:
         """
         held = self._found(chunk)
         if not home:
-            return self._layers(held)
+            return held.read()
         self._reads += 1
         held.last_read = self._reads
         if chunk not in self._coming:
-            return tuple(moved_layer(layer, held.home) for layer in self._layers(held))
+            return tuple(moved_layer(layer, held.home) for layer in held.read())
         layers = self._coming.pop(chunk).result()
         if held.home.type == "cuda":  # copied on another stream than it is used on
             for part in (part for layer in layers for part in layer.tensors().values()):
@@ -179,10 +162,9 @@ class TieredStore:
         wanted = {chunk: held for chunk in chunks if (held := self._found(chunk)).tier != "device"}
         for chunk in [chunk for chunk in self._coming if chunk not in wanted]:
             self._coming.pop(chunk).cancel()
-        if wanted and self._thread is None:
-            self._thread = ThreadPoolExecutor(1, thread_name_prefix="kvbank-prefetch")
         for chunk, held in wanted.items():
             if chunk not in self._coming:
+                self._thread = self._thread or ThreadPoolExecutor(1, thread_name_prefix="kvbank-prefetch")
                 self._coming[chunk] = self._thread.submit(self._bring, held)
 
     def remove(self, chunk: int) -> None:
@@ -224,7 +206,7 @@ class TieredStore:
         self.check_lendable()
         self._lent = segments
         for chunk, nbytes in (held or {}).items():
-            self._held[chunk] = _Held(
+            self._held[chunk] = HeldChunk(
                 home=torch.device(home),
                 nbytes=nbytes,
                 tier="disk",
@@ -239,32 +221,23 @@ class TieredStore:
         if future is not None and not future.cancel():
             wait([future])
 
-    def _delete(self, held: _Held) -> None:
+    def _delete(self, held: HeldChunk) -> None:
         """The file of a chunk, if it is the store's own."""
         if self._own is not None and held.segment is not None:
             held.segment.path.unlink(missing_ok=True)
 
-    def _found(self, chunk: int) -> _Held:
+    def _found(self, chunk: int) -> HeldChunk:
         if chunk not in self._held:
             raise ValueError(f"chunk {chunk} is not held; the store has {sorted(self._held)}")
         return self._held[chunk]
 
-    def _layers(self, held: _Held, *, ahead: bool = False) -> tuple[StoredLayer, ...]:
-        """Where they are; a file is checked when it is first read, and need not be again."""
-        layers = held.layers  # read once: the thread asks too, and meanwhile a chunk may be moved to the disk
-        if layers is not None:
-            return layers
-        layers, _ = held.segment.load(check=not held.checked, ahead=ahead)
-        held.checked = True
-        return layers
-
-    def _bring(self, held: _Held) -> tuple[StoredLayer, ...]:
+    def _bring(self, held: HeldChunk) -> tuple[StoredLayer, ...]:
         """Home, on the thread; what has arrived may be used at once."""
         if held.home.type != "cuda":
-            return tuple(moved_layer(layer, held.home) for layer in self._layers(held, ahead=True))
+            return tuple(moved_layer(layer, held.home) for layer in held.read(ahead=True))
         stream = torch.cuda.Stream(held.home)
         with torch.cuda.stream(stream):
-            layers = tuple(moved_layer(layer, held.home) for layer in self._layers(held))
+            layers = tuple(moved_layer(layer, held.home) for layer in held.read())
         stream.synchronize()
         return layers
 
@@ -295,18 +268,18 @@ class TieredStore:
             self._to_host(held) if tier == "device" else self._to_disk(chunk, held)
             used -= held.nbytes
 
-    def _to_host(self, held: _Held) -> None:
+    def _to_host(self, held: HeldChunk) -> None:
         if held.home.type != "cpu":
             pin = held.home.type == "cuda"
-            held.layers = tuple(moved_layer(layer, torch.device("cpu"), pin=pin) for layer in held.layers)
+            held.layers = tuple(moved_layer(layer, torch.device("cpu"), pin=pin) for layer in held.read())
         held.tier = "host"
 
-    def _to_disk(self, chunk: int, held: _Held) -> None:
+    def _to_disk(self, chunk: int, held: HeldChunk) -> None:
         if held.segment is None:
             held.segment = self._segment(chunk, held)
         held.layers, held.tier = None, "disk"
 
-    def _segment(self, chunk: int, held: _Held) -> Segment:
+    def _segment(self, chunk: int, held: HeldChunk) -> Segment:
         if self._lent is not None:
             return self._lent[chunk]
         if self._disk_folder is None:
@@ -325,4 +298,4 @@ class TieredStore:
             weakref.finalize(self, shutil.rmtree, self._own, ignore_errors=True)
         # The file of a chunk that this one replaces may still be there.
         name = f"{chunk:06d}-{next(self._numbers)}.safetensors"
-        return write_segment(self._own / name, held.layers, force=False)
+        return write_segment(self._own / name, held.read(), force=False)

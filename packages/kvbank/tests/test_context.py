@@ -7,18 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvbank import (
-    Full,
-    KVBank,
-    LayerKV,
-    LayerPick,
-    LayerSummary,
-    Past,
-    QueryRecall,
-    RecallPolicy,
-    Rolling,
-    SemanticSparse,
-)
+from kvbank import Full, KVBank, LayerKV, Rolling, SemanticSparse
+from kvbank.policies import LayerPick, LayerSummary, PolicyContext, QueryRecall, RecallPolicy
 
 
 @dataclass(frozen=True)
@@ -160,13 +150,13 @@ def test_a_policy_sees_what_the_bank_knows(make_layers):
 
 def test_summaries_count_and_are_made_for_those_who_use_them(make_layers):
     plain, summarized = (filled(make_layers, Scripted(uses_summaries=uses)) for uses in (False, True))
-    assert plain.past(3).summaries == {}
+    assert plain.policy_context(3).summaries == {}
     # Key and query, 3 chunks of 2 layers, 2 branches, 2 heads, dh 4, float32.
     assert summarized.nbytes - plain.nbytes == 2 * 3 * 2 * 2 * 2 * 4 * 4
 
 
 def test_an_earlier_reader_sees_only_what_is_before_it(make_layers):
-    past = filled(make_layers, Scripted()).past(1, embedding=torch.ones(4))
+    past = filled(make_layers, Scripted()).policy_context(1, embedding=torch.ones(4))
     assert past.chunks == (0,)
     assert set(past.metadata) == {0, 1}
     assert past.metadata[1] == {}
@@ -242,7 +232,7 @@ def test_no_read_exceeds_the_budget(make_layers, policy):
     data=st.data(),
 )
 def test_within_budget_takes_the_best_until_one_does_not_fit(spans, budget, data):
-    past = Past(index=len(spans), spans=dict(enumerate(spans)), budget=budget)
+    past = PolicyContext(index=len(spans), spans=dict(enumerate(spans)), budget=budget)
     order = data.draw(st.permutations(range(len(spans))))
     cut = data.draw(st.integers(0, len(spans)))
     always, ranked = sorted(order[:cut]), order[cut:]
@@ -281,7 +271,7 @@ def test_what_is_no_policy_at_all_is_refused():
 
 
 def test_a_past_by_hand_says_what_it_lacks():
-    past = Past(index=2, spans={0: (4,), 1: (4,)}, metadata={0: {"shot": 1}})
+    past = PolicyContext(index=2, spans={0: (4,), 1: (4,)}, metadata={0: {"shot": 1}})
     assert past.noted(0, "shot") == 1
     with pytest.raises(ValueError, match=r"chunk 1 has no 'pose' in its metadata, only \[\]; .*bank.annotate\(1, "):
         past.noted(1, "pose")

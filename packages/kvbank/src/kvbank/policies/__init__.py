@@ -1,0 +1,28 @@
+"""Which past chunks a chunk sees: by prompts, by queries, by place; and what a policy of your own looks at."""
+
+from kvbank.kinds import Kind
+from kvbank.policies.context import LayerPick, LayerSummary, PolicyContext, RecallPolicy
+from kvbank.policies.deep_sink import DeepSink
+from kvbank.policies.query_scored import LatentRecall, PoseRecall, QueryRecall
+from kvbank.policies.standard import DynamicSparse, Full, Policy, Rolling, SemanticSparse, Sink
+
+__all__ = [  # noqa: RUF022 (grouped by use)
+    # by prompts and by age
+    "SemanticSparse",
+    "DynamicSparse",
+    "Rolling",
+    "Sink",
+    "Full",
+    "DeepSink",
+    # by scores of the queries, of the latents, of the place
+    "QueryRecall",
+    "LatentRecall",
+    "PoseRecall",
+    # for a policy of your own
+    "Policy",
+    "RecallPolicy",
+    "PolicyContext",
+    "LayerPick",
+    "LayerSummary",
+    "Kind",
+]

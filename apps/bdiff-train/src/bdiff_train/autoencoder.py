@@ -136,13 +136,18 @@ def train_vae(config: VAETrainConfig) -> RunResult:
         ),
     )
     vae.eval()
-    mean, std = latent_statistics(vae, whole_stories, range(min(config.statistics_stories, config.num_stories)))
-    vae.set_latent_statistics(mean, std)
-    vae.set_latent_statistics(mean, std / channel_scales(vae, whole_stories, range(min(4, config.num_stories))))
+    _normalise_latents(vae, whole_stories, config)
     save_vae(vae, config.out / "vae.safetensors", dtype=torch.float16)
     final = psnr_figures(story_psnr(vae, whole_stories, range(HELD_OUT, HELD_OUT + config.final_stories)))
     write_samples(vae, whole_stories, seeds, path=config.out / "samples.png")
     return RunResult(steps=result.steps, seconds=result.seconds, evaluation=final)
+
+
+def _normalise_latents(vae: CausalVAE, pool: FramePool, config: VAETrainConfig) -> None:
+    """Set the latent statistics of a trained autoencoder: mean 0, and the variances of `channel_scales`."""
+    mean, std = latent_statistics(vae, pool, range(min(config.statistics_stories, config.num_stories)))
+    vae.set_latent_statistics(mean, std)
+    vae.set_latent_statistics(mean, std / channel_scales(vae, pool, range(min(4, config.num_stories))))
 
 
 def _pools(config: VAETrainConfig) -> tuple[FramePool, FramePool]:

@@ -106,7 +106,7 @@ def turned(source, path):
     return path
 
 
-def taken(root, name, **changes):
+def first_excerpt(root, name, **changes):
     """The first excerpt of a video."""
     entry = ManifestEntry(video=name, chunks=(CaptionedChunk(start=0, end=6, caption="a clip"),))
     return next(read_excerpts(root, entry, config_of(root, **changes), num_chunks=1)).pixels
@@ -116,9 +116,9 @@ def test_a_video_of_a_telephone_is_seen_upright(folder, tmp_path):
     turned(folder / "clip 1.mp4", tmp_path / "turned.mp4")
     with tarfile.open(tmp_path / "shard.tar", "w") as archive:
         archive.add(tmp_path / "turned.mp4", arcname="turned.mp4")
-    lying = taken(folder, "clip 1.mp4", height=32, width=64)  # the whole picture, with its white quarters
+    lying = first_excerpt(folder, "clip 1.mp4", height=32, width=64)  # the whole picture, with its white quarters
     for name in ("turned.mp4", "shard.tar/turned.mp4"):
-        upright = taken(tmp_path, name, height=64, width=32)
+        upright = first_excerpt(tmp_path, name, height=64, width=32)
         assert torch.equal(upright, lying.rot90(-1, (2, 3)))
 
 
@@ -127,7 +127,7 @@ def test_a_video_of_a_telephone_is_seen_upright(folder, tmp_path):
 )
 def test_a_video_is_read_whatever_it_is_called(folder, tmp_path, name):
     shutil.copy(folder / "clip 1.mp4", tmp_path / name)
-    assert torch.equal(taken(tmp_path, name), taken(folder, "clip 1.mp4"))
+    assert torch.equal(first_excerpt(tmp_path, name), first_excerpt(folder, "clip 1.mp4"))
 
 
 def test_frames_are_held_over_damage_and_the_video_is_named(folder, tmp_path, caplog):

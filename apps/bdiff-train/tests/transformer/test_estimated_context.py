@@ -85,9 +85,9 @@ def reference(model, batch, *, generator):
             level = levels[row, chunk].expand(1, FRAMES)
             noisy = interpolate(clean[row : row + 1, :, own], noise[row : row + 1, :, own], level)
             latents = torch.cat([clean[row : row + 1, :, absent * FRAMES : chunk * FRAMES], noisy], dim=2)
-            told = torch.cat([torch.zeros(1, (chunk - absent) * FRAMES), level], dim=1)
+            shown = torch.cat([torch.zeros(1, (chunk - absent) * FRAMES), level], dim=1)
             text = batch.text[row : row + 1, absent : chunk + 1]
-            velocity = model(latents, told, text, frames_per_chunk=FRAMES)[:, :, -FRAMES:]
+            velocity = model(latents, shown, text, frames_per_chunk=FRAMES)[:, :, -FRAMES:]
             out[row, :, own] = (noisy - levels[row, chunk] * velocity)[0]
     return out
 

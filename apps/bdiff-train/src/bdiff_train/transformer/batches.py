@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from bdiff_core import Gather
+from bdiff_core.attention import Gather
 from bdiff_train.data.stories import StorySet
 from forcing_losses import interpolate, semantic_reference
 from kvbank import Policy
@@ -131,15 +131,12 @@ def make_batch(
     first = latents.shape[1] - clean.shape[1]
     latents[:, first:] = interpolate(_bcthw(clean), _bcthw(noise), levels[:, first:]).transpose(1, 2)
     shape = (config.stories, config.context + config.copies, tokens_per_chunk)
+    slots, visible = (torch.stack([getattr(sample, name) for sample in samples]) for name in ("slots", "visible"))
     return Batch(
         latents=_bcthw(latents),
         levels=levels,
         text=torch.stack([sample.text for sample in samples]),
-        gather=Gather(
-            slots=torch.stack([sample.slots for sample in samples]),
-            visible=torch.stack([sample.visible for sample in samples]),
-            keep=torch.rand(shape, generator=generator) >= config.token_drop,
-        ),
+        gather=Gather(slots=slots, visible=visible, keep=torch.rand(shape, generator=generator) >= config.token_drop),
         clean=_bcthw(clean),
         noise=_bcthw(noise),
         stories=tuple(sample.story for sample in samples),

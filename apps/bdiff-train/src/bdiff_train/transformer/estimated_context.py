@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bdiff_core import ChunkDiT, Gather
+from bdiff_core import ChunkDiT
+from bdiff_core.attention import Gather
 from bdiff_train.transformer.batches import Batch
 from forcing_losses import interpolate
 

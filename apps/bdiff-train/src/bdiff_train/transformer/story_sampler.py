@@ -18,10 +18,10 @@ from bdiff_core import (
     SentenceTextEncoder,
     TextEncoder,
     generate,
-    generate_overlap,
     load_transformer,
     load_vae,
 )
+from bdiff_core.samplers import generate_overlap
 from bdiff_train.data.videos import Excerpt
 from kvbank import Float8, Int4, Int8, Policy, RecallTrace
 from kvbank.policies import Kind

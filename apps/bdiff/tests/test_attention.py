@@ -8,7 +8,8 @@ import torch
 from bdiff import defaults
 from bdiff.cli.main import main
 from bdiff.run import RunSpec, SampleConfig, load_run, make_spec
-from bdiff_core import Storyboard, backends
+from bdiff_core import Storyboard
+from bdiff_core.attention import BACKENDS
 
 
 def make_config(model, **options):
@@ -17,7 +18,7 @@ def make_config(model, **options):
 
 
 def test_the_command_knows_every_kernel():
-    assert ("auto", *backends.BACKENDS) == defaults.ATTENTIONS
+    assert ("auto", *BACKENDS) == defaults.ATTENTIONS
 
 
 @pytest.mark.parametrize("command", ["sample", "plan"])

@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.attention.flex_attention import flex_attention
 
-from bdiff_core import Gather, backends, kernels, prepare_context
-from bdiff_core.backends import BACKENDS, attend_by, choose_attention
-from bdiff_core.pass_layout import PassLayout
-from bdiff_core.scores import scored_attention, scored_gather
+from bdiff_core import prepare_context
+from bdiff_core.attention import Gather, backends, kernels
+from bdiff_core.attention.backends import BACKENDS, attend_by, choose_attention
+from bdiff_core.attention.pass_layout import PassLayout
+from bdiff_core.attention.scores import scored_attention, scored_gather
 
 CPU = torch.device("cpu")
 PASSES = ("bidirectional", "chunks", "context", "context and chunks", "gather")

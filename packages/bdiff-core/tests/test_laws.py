@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bdiff_core import Gather, LayerKV, chunk_slots, prepare_context
+from bdiff_core import LayerKV, chunk_slots, prepare_context
+from bdiff_core.attention import Gather
 
 with_and_without_gradients = pytest.mark.parametrize("gradients", [True, False], ids=["gradients", "no gradients"])
 

@@ -5,7 +5,8 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from bdiff_core import PRESETS, ChunkDiT, Gather, ModelConfig, tiny
+from bdiff_core import PRESETS, ChunkDiT, ModelConfig, tiny
+from bdiff_core.attention import Gather
 from bdiff_core.rope import rotate, rotation
 
 

@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bdiff_core import ChunkCondition, Renoising, Scheduled, euler, generate_overlap, generate_whole, load_transformer
+from bdiff_core import ChunkCondition, Renoising, Scheduled, euler, load_transformer
+from bdiff_core.samplers import generate_overlap, generate_whole
 from bdiff_core.samplers.overlap import staggered
 
 FRAMES, SIZE, CHANNELS, TEXT = 2, (4, 6), 4, 20

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from bdiff_bench.peers import PeersConfig
 from bdiff_bench.peers.rounds import make_contestant
 from bdiff_bench.peers.shapes import make_transformer, toy
-from bdiff_core import generate_overlap
+from bdiff_core.samplers import generate_overlap
 
 
 def config(out, **more):

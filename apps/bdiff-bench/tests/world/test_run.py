@@ -10,15 +10,7 @@ import torch
 from bdiff.cli.main import main
 from bdiff_bench.world import WorldBenchConfig, bench_world, check, retrieval_share
 from bdiff_bench.world import run as world_run
-from bdiff_core import (
-    CausalVAE,
-    ChunkDiT,
-    SentenceTextEncoder,
-    VAEConfig,
-    save_transformer,
-    save_vae,
-    tiny,
-)
+from bdiff_core import CausalVAE, ChunkDiT, SentenceTextEncoder, VAEConfig, save_transformer, save_vae, tiny
 from bdiff_train.transformer import FIRST_STORY
 from kvbank import SemanticSparse
 

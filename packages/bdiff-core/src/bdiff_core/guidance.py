@@ -25,7 +25,7 @@ class GuidedModel:
 
     model: ChunkDiT
     text: TextStates
-    """Of `branches`, embedded."""
+    """The texts of `branches`, embedded."""
     guidance: float = 1.0
     """v = v_null + guidance * (v_text - v_null); 1 runs the conditional branch alone."""
     context: Context | None = None
@@ -33,7 +33,7 @@ class GuidedModel:
     start: int = 0
     """Position of the first latent frame."""
     frames_per_chunk: int | None = None
-    """Of a block-causal window; None: all frames see each other."""
+    """Latent frames of a chunk in a block-causal window; None: all frames see each other."""
     extra: Float[Tensor, "1 extra t h w"] | None = None
     """Channels of an image-to-video model."""
 

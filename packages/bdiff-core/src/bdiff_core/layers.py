@@ -6,11 +6,11 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bdiff_core.attention import CrossAttention, SelfAttention, TextKV
+from bdiff_core.attention.layers import CrossAttention, SelfAttention, TextKV
+from bdiff_core.attention.pass_layout import PassLayout
 from bdiff_core.config import ModelConfig
 from bdiff_core.context import ContextLayer
 from bdiff_core.linear import GELULinear, Linear
-from bdiff_core.pass_layout import PassLayout
 
 _FPS_OF_INDEX_0 = 16
 

@@ -10,12 +10,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from bdiff_core.attention import TextKV
-from bdiff_core.backends import attend_by, choose_attention
+from bdiff_core.attention.backends import attend_by, choose_attention
+from bdiff_core.attention.layers import TextKV
+from bdiff_core.attention.pass_layout import Attend, Gather, PassLayout
 from bdiff_core.config import ModelConfig
 from bdiff_core.context import Context, ContextLayer, LayerKV
 from bdiff_core.layers import Block, EmbeddedText, Head, ImageProjection, Patches, TextProjection, TimeEmbedding
-from bdiff_core.pass_layout import Attend, Gather, PassLayout
 from bdiff_core.prompts import TextStates, check_prompts, check_text
 from bdiff_core.rope import rotate, rotation
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from bdiff_core.attention import TextKV
+from bdiff_core.attention.layers import TextKV
 from bdiff_core.config import ModelConfig
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from bdiff.files import write_whole
-from bdiff.run.plan import matmul_rate
+from bdiff.run import matmul_rate
 from bdiff_core import (
     CausalVAE,
     ChunkDiT,

@@ -8,7 +8,7 @@ from bdiff.run.given_video import describe_video
 from bdiff.run.lengths import storyboard_prompts
 from bdiff.run.loading import LoadedRun, build, load_run
 from bdiff.run.models import Source, load_model, local_folder
-from bdiff.run.plan import Plan, plan_run
+from bdiff.run.plan import Plan, matmul_rate, plan_run
 from bdiff.run.plan_text import plan_line, plan_lines, plan_refusal
 from bdiff.run.recovery import Recovered, recover
 from bdiff.run.sample import Progress, make_video
@@ -55,5 +55,6 @@ __all__ = [  # noqa: RUF022 (grouped by use)
     "give_back_freed",
     "keep_freed_memory",
     "describe_video",
+    "matmul_rate",
     "storyboard_prompts",
 ]

@@ -3,7 +3,8 @@
 from typing import Any
 
 from bdiff import defaults
-from bdiff_core import Storyboard, chunk_shots, count_chunks
+from bdiff_core import Storyboard
+from bdiff_core.storyboard import chunk_shots, count_chunks
 
 
 def storyboard_prompts(

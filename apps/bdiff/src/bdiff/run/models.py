@@ -76,7 +76,7 @@ class Model:
     encoder: SentenceTextEncoder | UMT5TextEncoder
     image_encoder: ImageEncoder | None = None
     scheduler: Any = None
-    """Of diffusers; None: levels are walked by Euler steps."""
+    """A scheduler of diffusers; None: levels are walked by Euler steps."""
 
 
 def local_folder(path_or_repo: str | Path) -> Path:
@@ -130,7 +130,7 @@ class Source:
 
     @cached_property
     def config(self) -> ModelConfig:
-        """Of the transformer; read once, from headers alone."""
+        """Config of the transformer; read once, from headers alone."""
         return open_checkpoint(self.folder / "transformer").config
 
     def sampling(self) -> Sampling:
@@ -192,7 +192,7 @@ class Source:
         return load_transformer(self.folder / "transformer", **self._where).eval()
 
     def scheduler(self) -> Any:
-        """Of diffusers; None: the model has none."""
+        """The scheduler of diffusers; None: the model has none."""
         return _load_scheduler(self.folder) if is_pipeline(self.folder) else None
 
     def check(self) -> None:

@@ -10,7 +10,7 @@ from bdiff.run.lengths import storyboard_prompts
 from bdiff.run.model_files import digests
 from bdiff.run.models import Source, is_pipeline
 from bdiff.run.spec import ChunkSpec, RunSpec
-from bdiff_core import backends
+from bdiff_core.attention import choose_attention
 from bdiff_core.storyboard import check_prompt
 
 
@@ -50,7 +50,7 @@ def make_spec(config: SampleConfig) -> RunSpec:
         device=config.device,
         dtype=config.dtype,
         offload=is_pipeline(config.model) if config.offload is None else config.offload,
-        attention=backends.choose_attention(config.attention, device=torch.device(config.device), dtype=source.dtype),
+        attention=choose_attention(config.attention, device=torch.device(config.device), dtype=source.dtype),
     )
 
 

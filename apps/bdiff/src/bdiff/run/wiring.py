@@ -9,8 +9,9 @@ from torch import Tensor
 
 from bdiff import defaults
 from bdiff.run.loading import LoadedRun
-from bdiff_core import Chunk, Memory, Renoising, Scheduled, euler, generate, generate_overlap, generate_whole
+from bdiff_core import Chunk, Memory, Renoising, Scheduled, euler, generate
 from bdiff_core.files import is_finite
+from bdiff_core.samplers import generate_overlap, generate_whole
 from kvbank import Float8, Int4, Int8, KVBank, Policy, TieredStore
 from noisesched import NoiseStream, denoising_grid
 

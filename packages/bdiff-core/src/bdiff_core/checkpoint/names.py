@@ -93,7 +93,7 @@ def source_shape(name: str, shape: tuple[int, ...], config: ModelConfig, style: 
 
 
 def parts_by_name(names: Iterable[str], style: Style) -> dict[str, Part]:
-    """Of which part of our parameters each source in a style is."""
+    """Which part of our parameters each source in a style is."""
     return {source: (name, part) for name in names for part, source in enumerate(source_names(name, style))}
 
 

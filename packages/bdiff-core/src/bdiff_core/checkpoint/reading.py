@@ -58,7 +58,7 @@ class Checkpoint:
     files: tuple[Path, ...]
     """The files with its numbers."""
     entry: str | None
-    """Of a `pt`: under which name the file keeps them."""
+    """The name under which a `pt` keeps them."""
     style: Style
     """Whose names the parameters have."""
     tensors: Mapping[str, StoredTensor]

@@ -177,8 +177,11 @@ def problem_of(shot: Shot, previous: Shot | None) -> str | None:
             return "has an end but no start"
         if shot.end <= shot.start:
             return f"ends at {shot.end:g} s, but starts at {shot.start:g} s"
-    if previous is None:
-        return None
+    return None if previous is None else _problem_after(shot, previous)
+
+
+def _problem_after(shot: Shot, previous: Shot) -> str | None:
+    """What is wrong with the times of a shot beside those of the one before it, or None."""
     if (shot.start is None) != (previous.start is None):
         return "times must be given for every shot or for none"
     if shot.start is not None and previous.start is not None:

@@ -19,7 +19,7 @@ class ImageCondition:
     extra: Float[Tensor, "1 20 t h8 w8"]
     """Four channels that mark the known frames, and the latents of the picture followed by grey."""
     image_tokens: Float[Tensor, "1 m clip"] | None
-    """Of the picture's CLIP encoder, the states before its last layer; None for a model without them."""
+    """States of the picture before the last layer of its CLIP encoder; None for a model without them."""
 
 
 @torch.no_grad()

@@ -7,10 +7,10 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from bdiff_core.attention.pass_layout import PassLayout
 from bdiff_core.config import ModelConfig
 from bdiff_core.context import ContextLayer
 from bdiff_core.linear import Linear
-from bdiff_core.pass_layout import PassLayout
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from bdiff_core.pass_layout import PassLayout
-from bdiff_core.scores import scored_attention, scored_gather
+from bdiff_core.attention.pass_layout import PassLayout
+from bdiff_core.attention.scores import scored_attention, scored_gather
 
 HALF = (torch.bfloat16, torch.float16)
 """Number types of half precision."""

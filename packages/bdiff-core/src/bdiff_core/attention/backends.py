@@ -8,8 +8,8 @@ from importlib.util import find_spec
 
 import torch
 
-from bdiff_core.kernels import HALF, flash, flex, sdpa, xformers
-from bdiff_core.pass_layout import Attend
+from bdiff_core.attention.kernels import HALF, flash, flex, sdpa, xformers
+from bdiff_core.attention.pass_layout import Attend
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,0 +1,58 @@
+"""Which shot each chunk of a video shows, and how many chunks fill a time."""
+
+import math
+
+from bdiff_core.storyboard.board import Storyboard
+
+# Seconds whose frames can still be counted in floats.
+_LONGEST = 1e300
+
+
+def chunk_shots(
+    storyboard: Storyboard,
+    *,
+    fps: float | int,
+    frames_per_chunk: int,
+    num_chunks: int | None = None,
+    continued: bool = False,
+) -> list[int]:
+    """Index of the shot that each chunk shows.
+
+    A chunk shows the shot at its middle; the causal VAE gives the first chunk 3 frames fewer. Without times there is
+    one shot a chunk, stretched evenly where `num_chunks` asks for more chunks than shots, cut where it asks for fewer.
+
+    Args:
+        storyboard: the shots.
+        fps: frames a second.
+        frames_per_chunk: frames of every chunk after the first one.
+        num_chunks: length of the video; None: as long as the storyboard.
+        continued: the chunks go on after others, so that the first one is as long as the rest.
+    """
+    if fps <= 0 or frames_per_chunk < 4:
+        raise ValueError(f"fps is {fps} and frames_per_chunk {frames_per_chunk}; expected above 0 and at least 4")
+    if num_chunks is not None and num_chunks < 1:
+        raise ValueError(f"num_chunks is {num_chunks}; expected at least 1")
+    num_shots = len(storyboard.shots)
+    if not storyboard.is_timed:
+        num_chunks = num_chunks or num_shots
+        return [index * num_shots // num_chunks if num_chunks > num_shots else index for index in range(num_chunks)]
+    if num_chunks is None:
+        if storyboard.duration is None:
+            raise ValueError("the last shot has no end: give it one, or give num_chunks")
+        num_chunks = count_chunks(storyboard.duration, fps=fps, frames_per_chunk=frames_per_chunk, continued=continued)
+    first = frames_per_chunk if continued else frames_per_chunk - 3
+    middles = [first / 2, *(first + (index - 0.5) * frames_per_chunk for index in range(1, num_chunks))]
+    return [storyboard.shot_at(frame / fps) for frame in middles]
+
+
+def count_chunks(seconds: float | int, *, fps: float | int, frames_per_chunk: int, continued: bool = False) -> int:
+    """How many chunks it takes to fill a time; the first one has 3 frames fewer, unless it goes on after others.
+
+    Up to half a frame may be missing at the end, so that rounded seconds are not filled up by a whole chunk. The count
+    of an absurd time is absurd, but made at once: ask for it before `chunk_shots` lists so many.
+    """
+    if not 0 < seconds <= _LONGEST:
+        given = f"{seconds:g}" if abs(seconds) <= _LONGEST or isinstance(seconds, float) else "beyond all numbers"
+        raise ValueError(f"seconds is {given}; expected a number above 0, and no more than {_LONGEST:g}")
+    lacking = 0 if continued else 3
+    return max(1, math.ceil((seconds * fps + lacking - 0.5) / frames_per_chunk))

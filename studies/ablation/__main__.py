@@ -27,7 +27,7 @@ _TRAINING = {
 }
 """Options of post-training, and the names of their settings."""
 _SIZES = (*_TRAINING, "num_seeds", "num_stories", "num_chunks", "steps", "workers")
-"""Options that --tiny sets."""
+"""Options that --tiny sets; it also makes the two configurations of the claim unless a table is named."""
 
 
 @click.command()
@@ -77,7 +77,7 @@ def command(tiny: bool, sweep: bool, **options: Any) -> None:
 
     if tiny:
         refuse_sizes(options, _SIZES)
-        options["num_seeds"] = len(options["bases"]) or None
+        options |= {"num_seeds": len(options["bases"]) or None, "tables": options["tables"] or ("claim",)}
     shared = given({new: options.pop(old) for old, new in _TRAINING.items()})
     several = {name: tuple(options.pop(name)) or None for name in ("tables", "configurations", "bases")}
     model = options.pop("model") or defaults.WEIGHTS

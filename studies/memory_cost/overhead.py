@@ -73,7 +73,7 @@ def measure_overhead(run: LoadedRun, *, num_chunks: int, settled: int = 4) -> di
     The bank is that of `bdiff sample`: in a folder, with a host budget.
     """
     with tempfile.TemporaryDirectory() as folder:
-        bank = recover(run, RunState(Path(folder)), fresh=True).memory
+        bank = recover(run, RunState(Path(folder))).memory
         timed, whole = TimedMemory(bank, run), []
         started, aside = time.perf_counter(), 0.0
         for _ in generate_chunks(run, timed, last=num_chunks):

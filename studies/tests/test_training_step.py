@@ -1,4 +1,4 @@
-"""The bench of a training step: what it counts, and that its page shows what it measured."""
+"""The study of a training step: what it counts, and that its page shows what it measured."""
 
 import json
 from types import SimpleNamespace
@@ -8,9 +8,9 @@ import torch
 from click.testing import CliRunner
 
 from bdiff_core import ChunkDiT, ModelConfig, save_transformer
-from bdiff_train.engine.muon import iteration_flops, orthogonalize
+from bdiff_train.engine import iteration_flops, orthogonalize
 from studies.training_step.__main__ import command
-from studies.training_step.run import kind_of, summarise
+from studies.training_step.profile_shares import kind_of, shares
 
 
 def event(key, own, whole=None):
@@ -25,7 +25,7 @@ def test_a_profile_is_summed_by_phase_and_by_kind():
         event("aten::mm", 5.0),
         event("Optimizer.step#Muon.step", 1.0, 1.0),
     ]
-    found = summarise(events)
+    found = shares(events)
     assert found["phases"] == {"loss and its batch": 0.4, "backward": 0.5, "Muon": 0.1}
     assert found["kinds"]["matrix products"] == 0.8
     assert sum(found["kinds"].values()) == pytest.approx(1.0)
@@ -48,7 +48,8 @@ def test_the_work_of_an_iteration_is_that_of_its_products(shape):
     assert counter.get_total_flops() == iteration_flops(shape)
 
 
-def test_the_command_measures_a_model_and_writes_page_and_figures(tmp_path):
+@pytest.mark.parametrize("steps", ["--train-steps", "--steps"])  # the old spelling works for one version
+def test_the_command_measures_a_model_and_writes_page_and_figures(tmp_path, steps):
     torch.manual_seed(0)
     model = ChunkDiT(
         ModelConfig(
@@ -57,7 +58,7 @@ def test_the_command_measures_a_model_and_writes_page_and_figures(tmp_path):
     )
     save_transformer(model, tmp_path / "model" / "transformer")
     threads = torch.get_num_threads()
-    options = ["--model", tmp_path / "model", "--out", tmp_path / "out", "--steps", 2, "--warm-up", 1]
+    options = ["--model", tmp_path / "model", "--out", tmp_path / "out", steps, 2, "--warm-up", 1]
     done = CliRunner().invoke(command, list(map(str, options)), catch_exceptions=False)
     assert done.exit_code == 0, done.output
     figures = json.loads((tmp_path / "out" / "figures.json").read_text())

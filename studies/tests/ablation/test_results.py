@@ -7,38 +7,38 @@ from types import SimpleNamespace
 
 import pytest
 
-from bdiff_train.transformer.story_sampler import FIRST_STORY
-from studies.ablation import AblationConfig, bench_ablation, tiny_config
+from bdiff_train.transformer import FIRST_STORY
+from studies.ablation import AblationConfig, run_ablation, tiny_config
 from studies.ablation import run as ablation_run
 from studies.ablation import training as ablation_training
-from studies.ablation.cells import TRUTH
-from studies.ablation.films import DRIFTS
+from studies.ablation.configurations import TRUTH
 from studies.ablation.results import Left, what_is_left
+from studies.ablation.videos import DRIFTS
 
 
 class Study:
-    """The bench with trainings and films that take no time, and what it did in its last call."""
+    """The study with trainings and videos that take no time, and what it did in its last call."""
 
     stop_after = None
-    """Films for which there is time."""
+    """Stories for which there is time."""
 
     def __init__(self, config, monkeypatch):
-        self.config, self.trained, self.told, self.encoded, self.number = config, [], [], 0, 0
+        self.config, self.trained, self.sampled, self.encoded, self.number = config, [], [], 0, 0
         monkeypatch.setattr(ablation_training, "train_model", self._train)
         monkeypatch.setattr(ablation_run, "encode_stories", self._encode)
-        monkeypatch.setattr(ablation_run, "_studio", lambda context: None)
-        monkeypatch.setattr(ablation_run, "_film", self._film)
+        monkeypatch.setattr(ablation_run, "_load", lambda context: None)
+        monkeypatch.setattr(ablation_run, "_measure", self._measure)
         for name in ("draw", "draw_questions"):
             monkeypatch.setattr(ablation_run, name, lambda out, summary: {})
 
     def __call__(self, **options):
         self.config = replace(self.config, **options)
-        self.trained, self.told, self.encoded = [], [], 0
-        return bench_ablation(self.config)
+        self.trained, self.sampled, self.encoded = [], [], 0
+        return run_ablation(self.config)
 
     @property
     def stories(self):
-        return sorted((job.cell, job.story - FIRST_STORY) for job in self.told)
+        return sorted((job.label, job.story - FIRST_STORY) for job in self.sampled)
 
     def result(self, name="naive-seed0"):
         return json.loads(self.file(name).read_text())
@@ -64,10 +64,10 @@ class Study:
         self.encoded += 1
         return True
 
-    def _film(self, studio, job):
-        if self.stop_after is not None and len(self.told) >= self.stop_after:
+    def _measure(self, held, job):
+        if self.stop_after is not None and len(self.sampled) >= self.stop_after:
             return None
-        self.told.append(job)
+        self.sampled.append(job)
         scores = {"scores": [2.0, 1 / 3], "changes": [0.0, 5 / 6]}
         drift = {metric: {"vde": self.number, "normalized": 1.0} | scores for metric in DRIFTS}
         captions = {
@@ -75,7 +75,7 @@ class Study:
             "direction_by_chunk": [1, 1],
         }  # fmt: skip
         return {
-            "cell": job.cell, "seed": job.seed, "story": job.story, "weights": job.weights, "drift": drift,
+            "cell": job.label, "seed": job.seed, "story": job.story, "weights": job.weights, "drift": drift,
             "frozen": False, "recall": [], "palette": [], "captions": captions, "tokens": 100.0,
             "new_place": [1, 1], "kept": [0.5], "seconds": {"free": 2.0, "given": 1.0, "measuring": 1.0},
         }  # fmt: skip
@@ -83,23 +83,25 @@ class Study:
 
 @pytest.fixture
 def study(tiny_model, tmp_path, monkeypatch):
-    config = tiny_config(AblationConfig(out=tmp_path / "study", tables=("6",), cells=("naive",), model=tiny_model))
+    config = tiny_config(
+        AblationConfig(out=tmp_path / "study", tables=("6",), configurations=("naive",), model=tiny_model)
+    )
     return Study(config, monkeypatch)
 
 
 def test_results_and_settings_alone_are_gone_on_from_without_any_work(study):
     study()
-    assert (study.trained, len(study.told), study.encoded) == (["naive-seed0"], 4, 1)
+    assert (study.trained, len(study.sampled), study.encoded) == (["naive-seed0"], 4, 1)
     before = {file: file.read_bytes() for file in (study.config.out / "results").iterdir()}
     study.carry("results", "settings.json")
     summary, left = study()
-    assert (study.trained, study.told, study.encoded) == ([], [], 0)
+    assert (study.trained, study.sampled, study.encoded) == ([], [], 0)
     assert left == Left()
     assert {file: file.read_bytes() for file in (study.config.out / "results").iterdir()} == before
     assert summary["missing"] == {}
     assert list(summary["cells"]) == ["naive", TRUTH]
     study(num_stories=1)  # fewer are there, too
-    assert (study.trained, study.told) == ([], [])
+    assert (study.trained, study.sampled) == ([], [])
 
 
 def test_a_study_goes_on_as_it_began_when_the_model_wants_to_be_sampled_otherwise(study, tmp_path):
@@ -111,10 +113,10 @@ def test_a_study_goes_on_as_it_began_when_the_model_wants_to_be_sampled_otherwis
     assert study.trained == ["naive-seed1"]
     assert study.result("naive-seed1")["config"]["sampling"] == begun
     with pytest.raises(ValueError, match="another sampling; choose another folder"):
-        study(denoising_steps=3)
+        study(settings={"steps": 3})
 
 
-def test_a_film_is_a_line_of_floats_of_four_digits(study):
+def test_a_story_is_a_line_of_floats_of_four_digits(study):
     study()
     lines = [line for line in study.file().read_text().splitlines() if '"story"' in line]
     assert [json.loads(line.removesuffix(",")) for line in lines] == study.result()["films"]
@@ -123,7 +125,7 @@ def test_a_film_is_a_line_of_floats_of_four_digits(study):
     assert study.result()["config"]["training"]["learning_rate"] == 1e-4
 
 
-def test_films_of_an_older_version_are_not_taken_for_whole(study):
+def test_lines_of_an_older_version_are_not_taken_for_whole(study):
     study()
     old = study.result()
     for film in old["films"]:
@@ -133,30 +135,30 @@ def test_films_of_an_older_version_are_not_taken_for_whole(study):
         study()
 
 
-def test_other_seeds_and_cells_are_all_that_is_made_on_another_machine(study):
+def test_other_seeds_and_configurations_are_all_that_is_made_on_another_machine(study):
     study()
     study.carry("results", "settings.json")
-    study(num_seeds=2, cells=("naive", "self-forcing"))
+    study(num_seeds=2, configurations=("naive", "self-forcing"))
     assert study.trained == ["self-forcing-seed0", "naive-seed1", "self-forcing-seed1"]
-    assert {job.cell for job in study.told} == {"naive", "self-forcing"}
-    assert {(job.cell, job.seed) for job in study.told if job.cell == "naive"} == {("naive", 1)}
+    assert {job.label for job in study.sampled} == {"naive", "self-forcing"}
+    assert {(job.label, job.seed) for job in study.sampled if job.label == "naive"} == {("naive", 1)}
 
 
-def test_the_base_tells_its_stories_with_the_weights_that_training_begins_with(study):
-    study(cells=("base", "naive"))
+def test_the_base_samples_its_stories_with_the_weights_that_training_begins_with(study):
+    study(configurations=("base", "naive"))
     assert study.trained == ["naive-seed0"]
-    assert {job.cell for job in study.told} == {"base", "naive", TRUTH}
+    assert {job.label for job in study.sampled} == {"base", "naive", TRUTH}
     training = study.result("base-seed0")["training"]
     assert (training["steps"], training["held_out_loss"]) == (0, None)
     assert training["weights"] == study.result("base-seed0")["config"]["base"]
     assert study.result("base-seed0")["cell"]["loss"] is None
 
 
-def test_more_stories_without_the_weights_are_a_new_training_and_all_films_of_it(study):
+def test_more_stories_without_the_weights_are_a_new_training_and_all_videos_of_it(study):
     study()
     old = study.result()
     study.carry("results", "settings.json")
-    assert what_is_left(replace(study.config, num_stories=3), encoded=True) == Left(trainings=1, films=6)
+    assert what_is_left(replace(study.config, num_stories=3), encoded=True) == Left(trainings=1, videos=6)
     study(num_stories=3)
     assert study.trained == ["naive-seed0"]
     assert study.stories == [(label, story) for label in ("naive", TRUTH) for story in range(3)]
@@ -166,7 +168,7 @@ def test_more_stories_without_the_weights_are_a_new_training_and_all_films_of_it
     assert len(study.result(TRUTH)["films"]) == 3
 
 
-def test_films_of_deleted_weights_are_not_mixed_with_those_of_a_new_training(study):
+def test_videos_of_deleted_weights_are_not_mixed_with_those_of_a_new_training(study):
     study()
     study.carry("results", "settings.json", "films.jsonl")
     study(num_stories=3)
@@ -174,7 +176,7 @@ def test_films_of_deleted_weights_are_not_mixed_with_those_of_a_new_training(stu
     assert [film["drift"]["clarity"]["vde"] for film in study.result()["films"]] == [2, 2, 2]
 
 
-def test_more_stories_with_the_weights_are_told_by_them(study):
+def test_more_stories_with_the_weights_are_sampled_by_them(study):
     study()
     study(num_stories=3)
     assert (study.trained, study.encoded) == ([], 0)
@@ -199,7 +201,7 @@ def test_a_whole_result_stays_until_another_is_whole(study):
     study.stop_after = 3
     _, left = study(num_stories=3)
     assert study.file().read_bytes() == before
-    assert left == Left(films=3)
+    assert left == Left(videos=3)
     study.stop_after = None
     study()
     assert study.trained == []
@@ -210,7 +212,7 @@ def test_weights_that_were_deleted_are_no_training(study):
     study()
     shutil.rmtree(study.config.out / "runs" / "naive-seed0" / "transformer")
     study()
-    assert (study.trained, study.told) == ([], [])
+    assert (study.trained, study.sampled) == ([], [])
     study(num_stories=3)
     assert study.trained == ["naive-seed0"]
     assert study.result()["training"]["held_out_loss"] == 0.5

@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from studies.ablation.cells import BASELINE, OURS, TRUTH
+from studies.ablation.configurations import BASELINE, OURS, TRUTH
 from studies.ablation.figures import summarise
-from studies.ablation.films import DRIFTS
 from studies.ablation.plots import draw_questions
-from studies.ablation.questions import CACHE, LOSSES, PHASES, phase_chunks
-from studies.ablation.questions_page import questions_parts
+from studies.ablation.reader_questions import CACHE, LOSSES, PHASES, phase_chunks
+from studies.ablation.reader_questions_page import questions_parts
+from studies.ablation.videos import DRIFTS
 from studies.ablation.write_page import command
 from studies.command import run_study
 
@@ -17,9 +17,12 @@ NUM_CHUNKS, STORIES = 8, 3
 QUESTIONS = ("cache or the losses", "gamma", "sparse tokens", "chunk to chunk", "place is new")
 
 
-def film(story, *, level=1.0, rise=0.0, new=1.0, free=2.0, kept=0.5, call="today"):
-    """A film of eight chunks, five new and three returns: drift `level`, growing by `rise` a chunk; seen `new` often
-    where a place is new and always on returns. Stories differ by a hundredth."""
+def line(story, *, level=1.0, rise=0.0, new=1.0, free=2.0, kept=0.5, call="today"):
+    """The line of a video of eight chunks, five new and three returns.
+
+    Drift is `level` and grows by `rise` a chunk. The protagonist is seen `new` often where a place is new, and always
+    on returns. Stories differ by a hundredth.
+    """
     level += story / 100
     changes = [0.0, *(level + rise * chunk for chunk in range(1, NUM_CHUNKS))]
     drift = {metric: {"vde": level, "normalized": level, "scores": changes, "changes": changes} for metric in DRIFTS}
@@ -42,7 +45,7 @@ def film(story, *, level=1.0, rise=0.0, new=1.0, free=2.0, kept=0.5, call="today
 def run_of(label, *, seed=0, stories=STORIES, **options):
     return {
         "cell": {"label": label}, "seed": seed, "machine": {"processor": "slow"}, "training": None,
-        "films": [film(story, **options) for story in range(stories)],
+        "films": [line(story, **options) for story in range(stories)],
     }  # fmt: skip
 
 
@@ -114,7 +117,7 @@ def test_gamma_is_told_as_it_is():
         (1.0, "today", "times the seconds of `rolling`: less."),
         (3.0, "today", "times the seconds of `rolling`: **more**."),
         (2.0, "today", "1 (1 to 1) times the seconds of `rolling`: no saving is shown."),
-        (1.0, "tomorrow", "not compared: no seed of it and `rolling` was told in turns."),
+        (1.0, "tomorrow", "not compared: no seed of it and `rolling` was sampled in turns."),
     ],
 )
 def test_time_is_compared_within_one_call_alone(free, call, said):
@@ -125,7 +128,7 @@ def test_time_is_compared_within_one_call_alone(free, call, said):
     assert "**Not measured yet**: `dynamic-0.98`, `semantic-0.97`, `semantic-0.98`." in text
 
 
-def test_seeds_of_several_calls_are_compared_where_one_call_told_both():
+def test_seeds_of_several_calls_are_compared_where_one_call_sampled_both():
     runs = [
         run_of("rolling", free=2.0), run_of("rolling", seed=1, free=1.0, call="tomorrow"),
         run_of(OURS, free=1.0), run_of(OURS, seed=1, free=9.0),
@@ -134,12 +137,12 @@ def test_seeds_of_several_calls_are_compared_where_one_call_told_both():
     assert ratio["mean"] == pytest.approx((1 + 2 + 3) / (2 + 3 + 4))
 
 
-def test_films_of_older_versions_do_not_say_which_call_told_them():
+def test_lines_of_older_versions_do_not_say_which_call_sampled_them():
     runs = [run_of("rolling", call=None), run_of(OURS, free=1.0, call=None)]
     assert summary_of(*runs)["questions"]["seconds"] == {OURS: None}
 
 
-def test_phases_are_thirds_of_the_chunks_that_are_told():
+def test_phases_are_thirds_of_the_chunks_that_are_sampled():
     assert phase_chunks(12) == {"early": [1, 2, 3, 4], "middle": [5, 6, 7, 8], "late": [9, 10, 11]}
     assert phase_chunks(2) == {"early": [1], "middle": [], "late": []}
     found = summary_of(run_of(OURS, level=1.0, rise=0.5))["questions"]["phases"][OURS]["clarity"]
@@ -151,7 +154,7 @@ def test_growth_is_told_cell_by_cell_and_between_the_two_that_are_claimed():
     text = sections(run_of(OURS, rise=-0.1), run_of(BASELINE, rise=0.1), run_of(TRUTH))["chunk to chunk"]
     assert f"- `{OURS}`: lower subject, background, motion, clarity; nothing shown in protagonist seen" in text
     assert f"- `{BASELINE}`: higher subject" in text
-    assert "- *the true films*: nothing shown in subject" in text
+    assert "- *the true videos*: nothing shown in subject" in text
     assert f"In late chunks, `{OURS}` against `{BASELINE}`: lower subject" in text
     assert f"| recall error | `{OURS}` | – | 1.01 (1 to 1.02) | – |" in text
     assert "**-0.45 (-0.45 to -0.45)**" in text
@@ -164,8 +167,8 @@ def test_new_places_are_told_apart_from_returns():
     assert found[OURS]["visible"]["returns"]["mean"] == 1.0
     assert found[OURS]["visible"]["difference"]["mean"] == -0.75
     text = sections(run_of(OURS, new=0.25), run_of(TRUTH))["place is new"]
-    assert f"- `{OURS}`: lower protagonist seen; nothing shown in direction as told." in text
-    assert "- *the true films*: nothing shown in protagonist seen, direction as told." in text
+    assert f"- `{OURS}`: lower protagonist seen; nothing shown in direction as prompted." in text
+    assert "- *the true videos*: nothing shown in protagonist seen, direction as prompted." in text
 
 
 def test_plots_are_drawn_of_what_is_there(tmp_path):

@@ -21,6 +21,22 @@ class LayerKV:
     """The chunk's own queries, for whoever decides which tokens to keep."""
 
 
+class PlacedLayer(Protocol):
+    """Keys and values of one layer, and where their tokens sit; every `LayerKV` is one."""
+
+    @property
+    def key(self) -> Float[Tensor, "branches heads tokens dh"]:
+        """Keys before rotary positions."""
+
+    @property
+    def value(self) -> Float[Tensor, "branches heads tokens dh"]:
+        """Values."""
+
+    @property
+    def position(self) -> Int[Tensor, "tokens 3"]:
+        """Time, row and column of each token."""
+
+
 @runtime_checkable
 class Recall(Protocol):
     """What a memory hands out for one chunk; `kvbank.Recall` is one."""
@@ -38,7 +54,7 @@ class Recall(Protocol):
         """`spans[layer][i]`: tokens of chunk i in that layer."""
 
     @property
-    def layers(self) -> Sequence[LayerKV]:
+    def layers(self) -> Sequence[PlacedLayer]:
         """Each layer's chunks, concatenated in the order of `chunks`; empty when there are none."""
 
 

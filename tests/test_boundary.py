@@ -115,13 +115,13 @@ IDLE = [
         [*TRAIN_MODEL, "--recipe", "sink", "--start-from", "t", "--policy", "rolling"],
         "leave out --policy rolling",
     ),
-    (["studies.memory_cost", "--out", "o", "--part", "peak", "--model", "m"], "--model is of no part in peak"),
-    (["studies.memory_cost", "--out", "o", "--part", "video", "--repeats", "3"], "--repeats is of no part in video"),
-    (["bench", "peers", "--out", "o", "--contestant", "dense", "--lag", "3"], "--lag is of none of dense"),
-    (["bench", "peers", "--out", "o", "--contestant", "dense", "--coverage", "0.9"], "--coverage is of none of dense"),
+    (["studies.memory_cost", "--out", "o", "--part", "peak", "--model", "m"], "--model is a setting of no part in peak"),
+    (["studies.memory_cost", "--out", "o", "--part", "video", "--repeats", "3"], "--repeats is a setting of no part in video"),
+    (["bench", "peers", "--out", "o", "--contestant", "dense", "--lag", "3"], "--lag is a setting of none of dense"),
+    (["bench", "peers", "--out", "o", "--contestant", "dense", "--coverage", "0.9"], "--coverage is a setting of none of dense"),
     (
         ["bench", "lvbench", "--manifest", "m", "--videos", "v", "--out", "o", "--split", "all", "--seed", "1"],
-        "--seed is of the draw of a split",
+        "--seed is a setting of a split",
     ),
     (
         ["bench", "lvbench", "--manifest", "m", "--videos", "v", "--out", "o", "--model", "dino=x"],

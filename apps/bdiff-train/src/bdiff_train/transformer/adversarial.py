@@ -6,7 +6,7 @@ averages, serves both as it serves a single model.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -88,6 +88,7 @@ class GeneratorAndCritic(nn.Module):
         self.generator, self.critic = generator, critic
 
 
+@runtime_checkable
 class AdversarialObjective(Protocol):
     """The losses of generator and critic. Each first draws its window from the `torch.Generator`, then all else."""
 

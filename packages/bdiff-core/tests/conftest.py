@@ -43,7 +43,7 @@ def random_model():
 
 
 @pytest.fixture(scope="session")
-def film():
+def random_video():
     """Makes random latents [b c t h w], levels [b t] constant in each chunk and a prompt a chunk."""
 
     def make(config, *, chunks, frames, batch=2, size=(4, 6), seed=0):

@@ -58,8 +58,8 @@ def test_dtype_is_chosen_on_loading(saved):
     assert {p.dtype for p in load_transformer(saved, dtype=torch.bfloat16).parameters()} == {torch.bfloat16}
 
 
-def test_a_loaded_model_trains(saved, film, config):
-    model, video = load_transformer(saved), film(config, chunks=1, frames=2)
+def test_a_loaded_model_trains(saved, random_video, config):
+    model, video = load_transformer(saved), random_video(config, chunks=1, frames=2)
     model(video.latents, video.levels, video.prompts).sum().backward()
     assert all(p.grad is not None for p in model.parameters())
 

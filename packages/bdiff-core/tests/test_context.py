@@ -54,8 +54,8 @@ def test_slots_are_a_dense_order(kinds):
 
 
 @pytest.mark.parametrize("start", [None, 0], ids=["stored absolute", "stored from 0"])
-def test_slots_turn_keys_to_their_slot(config, random_model, film, start):
-    model, video = random_model(config), film(config, chunks=1, frames=3)
+def test_slots_turn_keys_to_their_slot(config, random_model, random_video, start):
+    model, video = random_model(config), random_video(config, chunks=1, frames=3)
     recall = recall_of(model, video, chunks=(2, 7, 8), kinds=("recalled", "recent", "recent"), frames=3, start=start)
     context = prepare_context(recall, model=model, index=9, frames_per_chunk=3)
     position = torch.cat([model.positions(video.latents, start=3 * slot) for slot in (-3, -2, -1)])
@@ -67,16 +67,16 @@ def test_slots_turn_keys_to_their_slot(config, random_model, film, start):
 @pytest.mark.parametrize("keep", [slice(None), torch.tensor([3, 8, 17])], ids=["whole", "sparse"])
 @pytest.mark.parametrize("chunks", [(0,), (3,), (0, 4), (2, 7, 8)])
 @pytest.mark.parametrize("start", [None, 0], ids=["stored absolute", "stored from 0"])
-def test_frames_per_chunk_is_read_from_the_positions(config, random_model, film, start, chunks, keep):
-    model, video = random_model(config), film(config, chunks=1, frames=3)
+def test_frames_per_chunk_is_read_from_the_positions(config, random_model, random_video, start, chunks, keep):
+    model, video = random_model(config), random_video(config, chunks=1, frames=3)
     recall = recall_of(model, video, chunks=chunks, kinds=("recent",) * len(chunks), frames=3, start=start, keep=keep)
     told = prepare_context(recall, model=model, index=9, frames_per_chunk=3)
     read = prepare_context(recall, model=model, index=9)
     assert all(torch.equal(a.key, b.key) for a, b in zip(told.layers, read.layers, strict=True))
 
 
-def test_a_whole_chunk_tells_its_length_wherever_it_was_stored(config, random_model, film):
-    model, video = random_model(config), film(config, chunks=1, frames=3)
+def test_a_whole_chunk_tells_its_length_wherever_it_was_stored(config, random_model, random_video):
+    model, video = random_model(config), random_video(config, chunks=1, frames=3)
     for chunks, start in (((0,), 6), ((4, 5), 9)):
         recall = recall_of(model, video, chunks=chunks, kinds=("recent",) * len(chunks), frames=3, start=start)
         told = prepare_context(recall, model=model, index=9, frames_per_chunk=3)
@@ -84,8 +84,8 @@ def test_a_whole_chunk_tells_its_length_wherever_it_was_stored(config, random_mo
         assert all(torch.equal(a.key, b.key) for a, b in zip(told.layers, read.layers, strict=True))
 
 
-def test_tokens_may_be_spread_over_layers_and_chunks_or_all_be_dropped(config, random_model, film):
-    model, video = random_model(config), film(config, chunks=1, frames=3)
+def test_tokens_may_be_spread_over_layers_and_chunks_or_all_be_dropped(config, random_model, random_video):
+    model, video = random_model(config), random_video(config, chunks=1, frames=3)
     whole = list(model.keys_values(video.latents, video.levels, video.prompts[:, 0]))
     kept = [torch.tensor(ids, dtype=torch.int64) for ids in ([2, 4], [17, 0], [])]  # only one layer has a last frame
     layers = [
@@ -111,22 +111,22 @@ def test_a_layer_takes_its_fields_in_order():
     assert LayerKV(key, value, position, query).query is query
 
 
-def test_a_context_is_of_earlier_chunks(config, random_model, film):
-    model, video = random_model(config), film(config, chunks=1, frames=2)
+def test_a_context_is_of_earlier_chunks(config, random_model, random_video):
+    model, video = random_model(config), random_video(config, chunks=1, frames=2)
     recall = recall_of(model, video, chunks=(3, 4), kinds=("recent",) * 2, frames=2)
     with pytest.raises(ValueError, match=r"chunk 4 cannot see chunks \[4\]"):
         prepare_context(recall, model=model, index=4)
 
 
-def test_positions_are_slots_or_absolute(plain_errors, config, random_model, film):
-    model, video = random_model(config), film(config, chunks=1, frames=2)
+def test_positions_are_slots_or_absolute(plain_errors, config, random_model, random_video):
+    model, video = random_model(config), random_video(config, chunks=1, frames=2)
     recall = recall_of(model, video, chunks=(3, 4), kinds=("recent",) * 2, frames=2)
     with pytest.raises(ValueError, match="expected 'slots' or 'absolute'"):
         prepare_context(recall, model=model, index=5, positions="relative")
 
 
-def test_an_empty_memory_is_no_context(config, random_model, film):
-    model, video = random_model(config), film(config, chunks=1, frames=2)
+def test_an_empty_memory_is_no_context(config, random_model, random_video):
+    model, video = random_model(config), random_video(config, chunks=1, frames=2)
     recall = SimpleNamespace(chunks=(), kinds=(), spans=(), layers=())
     context = prepare_context(recall, model=model, index=0)
     alone = model(video.latents, video.levels, video.prompts)
@@ -136,9 +136,9 @@ def test_an_empty_memory_is_no_context(config, random_model, film):
 @settings(max_examples=8, deadline=None)
 @given(reserve=st.integers(0, 20), frames_per_chunk=st.sampled_from([None, 1, 2]), seed=st.integers(0, 99))
 def test_tail_and_concatenation_agree_step_after_step(
-    config, random_model, film, relative, reserve, frames_per_chunk, seed
+    config, random_model, random_video, relative, reserve, frames_per_chunk, seed
 ):
-    model, video = random_model(config, seed), film(config, chunks=1, frames=2, seed=seed)
+    model, video = random_model(config, seed), random_video(config, chunks=1, frames=2, seed=seed)
     recall = recall_of(model, video, chunks=(0, 1), kinds=("recent",) * 2, frames=2)
     args = video.levels, video.prompts[:, 0]
     context = prepare_context(recall, model=model, index=2, reserve=reserve)
@@ -166,8 +166,8 @@ def test_the_tail_is_laid_out_once_and_the_past_is_never_written():
     assert torch.equal(second[1][:, :, 5:], torch.ones(1, 2, 2, 4))
 
 
-def test_gradients_reach_stored_keys(config, random_model, film):
-    model, video = random_model(config), film(config, chunks=1, frames=2)
+def test_gradients_reach_stored_keys(config, random_model, random_video):
+    model, video = random_model(config), random_video(config, chunks=1, frames=2)
     recall = recall_of(model, video, chunks=(0,), kinds=("recent",), frames=2)
     leaf = recall.layers[1].key.detach().requires_grad_()
     layers = (recall.layers[0], LayerKV(key=leaf, value=recall.layers[1].value, position=recall.layers[1].position))
@@ -177,8 +177,8 @@ def test_gradients_reach_stored_keys(config, random_model, film):
     assert leaf.grad.abs().max() > 0
 
 
-def test_a_half_precision_memory_serves_a_full_precision_model(config, random_model, film, relative):
-    model, video = random_model(config), film(config, chunks=1, frames=2)
+def test_a_half_precision_memory_serves_a_full_precision_model(config, random_model, random_video, relative):
+    model, video = random_model(config), random_video(config, chunks=1, frames=2)
     recall = recall_of(model, video, chunks=(0,), kinds=("recent",), frames=2)
     args = video.latents, video.levels, video.prompts
     with torch.no_grad():
@@ -195,8 +195,8 @@ def test_a_half_precision_memory_serves_a_full_precision_model(config, random_mo
             assert relative(model(*args, context=mixed), full) < 0.05
 
 
-def test_a_context_of_other_sizes_is_an_error(config, random_model, film):
-    model, video = random_model(config), film(config, chunks=1, frames=2)
+def test_a_context_of_other_sizes_is_an_error(config, random_model, random_video):
+    model, video = random_model(config), random_video(config, chunks=1, frames=2)
     recall = recall_of(model, video, chunks=(0,), kinds=("recent",), frames=2)
     context = prepare_context(recall, model=model, index=1)
     with pytest.raises(ValueError, match="the context has 2 branches of 2 heads"):

@@ -38,9 +38,9 @@ def test_operations_of_a_pass_are_those_counted(branches):
     assert counted(lambda: model.embed_text(text)) == pytest.approx(branches * text_flops(config), rel=1e-3)
 
 
-def test_a_context_costs_what_its_tokens_cost(config, random_model, film):
+def test_a_context_costs_what_its_tokens_cost(config, random_model, random_video):
     model, shape = random_model(config), ChunkShape(frames=2, height=4, width=6)
-    one = film(config, chunks=1, frames=2, batch=1)
+    one = random_video(config, chunks=1, frames=2, batch=1)
     layers = tuple(model.keys_values(one.latents, one.levels * 0, one.prompts))
 
     class Recalled:

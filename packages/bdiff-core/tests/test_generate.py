@@ -5,8 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from bdiff_core import Chunk, ChunkCondition, LayerKV, chunk_slots, euler, generate, prepare_context
-from bdiff_core.context import Context
+from bdiff_core import Chunk, ChunkCondition, Context, LayerKV, chunk_slots, euler, generate, prepare_context
 
 FRAMES, SIZE = 2, (4, 4)
 GRID = torch.tensor([1.0, 0.7, 0.3, 0.0])
@@ -158,7 +157,7 @@ def test_a_prefix_is_yielded_and_remembered(model, config):
     for one, other in zip(whole, again, strict=True):
         torch.testing.assert_close(one.latents, other.latents)
     assert torch.equal(again[0].latents, prefix[0])
-    other = run(model, chunks, prefix={index: latents + 1.0 for index, latents in prefix.items()})
+    other = run(model, chunks, prefix={index: x + 1.0 for index, x in prefix.items()})
     assert not torch.allclose(other[2].latents, whole[2].latents, atol=1e-3)
 
 
@@ -190,7 +189,7 @@ def test_given_chunks_matter_through_the_memory_alone(model, config):
 
 
 def test_a_mapping_goes_by_the_number_of_the_chunk(model, config):
-    """A video that is continued takes the same mapping; a tensor gives the first chunks of what is left."""
+    """A video that is continued takes the same mapping."""
     chunks = conditions(config, 4)
     given = {index: torch.full((1, config.in_channels, FRAMES, *SIZE), float(index)) for index in (1, 3)}
     whole = run(model, chunks, prefix=given)
@@ -267,11 +266,30 @@ def test_a_grid_must_fall_to_zero(model, config, grid):
 
 
 def test_a_prefix_of_parts_of_chunks_is_refused(model, config):
-    prefix = torch.zeros(1, config.in_channels, FRAMES + 1, *SIZE)
-    with pytest.raises(ValueError, match="for chunk 1; expected whole chunks"):
-        run(model, conditions(config, 3), prefix={0: prefix[:, :, :FRAMES], 1: prefix})
-    with pytest.raises(ValueError, match="for chunk 2; expected whole chunks"):
-        run(model, conditions(config, 3), prefix={2: prefix})
+    latents = torch.zeros(1, config.in_channels, FRAMES + 1, *SIZE)
+    for index in (1, 2):
+        with pytest.raises(ValueError, match=f"for chunk {index}; expected whole chunks"):
+            run(model, conditions(config, 3), prefix={index: latents})
+
+
+def test_a_prefix_that_is_a_tensor_is_refused_with_the_way_out(plain_errors, model, config):
+    latents = torch.zeros(1, config.in_channels, 2 * FRAMES, *SIZE)
+    with pytest.raises(TypeError, match=r"prefix is a Tensor; expected a mapping .* dict\(enumerate\(latents.split"):
+        run(model, conditions(config, 3), prefix=latents)
+    assert len(run(model, conditions(config, 3), prefix=dict(enumerate(latents.split(FRAMES, dim=2))))) == 3
+
+
+def test_the_grid_is_checked_once(model, config):
+    """Levels are read when the loop begins; whatever becomes of the grid later, every chunk has the same steps."""
+    grid = torch.tensor([1.0, 0.5, 0.0])
+    expected = run(model, conditions(config, 2), grid=grid.clone())
+    made = generate(model, conditions(config, 2), memory=Recent(), noise=Noise(config.in_channels), grid=grid)
+    with torch.no_grad():
+        first = next(made)
+        grid.fill_(float("nan"))
+        second = next(made)
+    assert torch.equal(first.latents, expected[0].latents)
+    assert torch.equal(second.latents, expected[1].latents)
 
 
 def test_an_empty_memory_gives_an_empty_context(model):

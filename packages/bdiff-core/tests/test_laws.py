@@ -52,7 +52,7 @@ class SubsetMemory:
         return SimpleNamespace(chunks=tuple(chunks), kinds=kinds, spans=tuple(spans), layers=tuple(layers))
 
 
-def run_cached(model, film, memory, *, chunks, frames, positions="absolute", offset=0):
+def run_cached(model, video, memory, *, chunks, frames, positions="absolute", offset=0):
     """Velocity of each chunk, given the keys and values that the memory shows of the chunks before it."""
     out = []
     for c in range(chunks):
@@ -60,7 +60,7 @@ def run_cached(model, film, memory, *, chunks, frames, positions="absolute", off
         recall.chunks = tuple(i + offset for i in recall.chunks)
         context = prepare_context(recall, model=model, index=c + offset, positions=positions, frames_per_chunk=frames)
         start = (c + offset) * frames if positions == "absolute" else 0
-        given_ = film.latents[:, :, film.chunk(c)], film.levels[:, film.chunk(c)], film.prompts[:, c]
+        given_ = video.latents[:, :, video.chunk(c)], video.levels[:, video.chunk(c)], video.prompts[:, c]
         out.append(model(*given_, context=context, start=start))
         memory.write(model.keys_values(*given_, context=context, start=start))
     return torch.cat(out, dim=2)
@@ -74,9 +74,9 @@ def gradient_mode(gradients):
 @settings(max_examples=6, deadline=None)
 @given(chunks=st.integers(2, 4), frames=st.integers(1, 3), seed=st.integers(0, 2**16))
 def test_law_1_cached_chunks_equal_one_block_causal_pass(
-    config, random_model, film, relative, gradients, chunks, frames, seed
+    config, random_model, random_video, relative, gradients, chunks, frames, seed
 ):
-    model, video = random_model(config, seed), film(config, chunks=chunks, frames=frames, seed=seed)
+    model, video = random_model(config, seed), random_video(config, chunks=chunks, frames=frames, seed=seed)
     with gradient_mode(gradients):
         whole = model(video.latents, video.levels, video.prompts, frames_per_chunk=frames)
         cached = run_cached(model, video, SubsetMemory(), chunks=chunks, frames=frames)
@@ -88,10 +88,11 @@ def test_law_1_cached_chunks_equal_one_block_causal_pass(
 @settings(max_examples=4, deadline=None)
 @given(chunks=st.integers(2, 4), seed=st.integers(0, 2**16))
 def test_law_2_a_sparse_memory_equals_one_pass_with_a_mask_for_each_layer(
-    config, random_model, film, relative, reference, gradients, chunks, seed
+    config, random_model, random_video, relative, reference, gradients, chunks, seed
 ):
     frames, model = 2, random_model(config, seed)
-    video, memory = film(config, chunks=chunks, frames=frames, seed=seed), SubsetMemory(keep=0.6, show=0.7, seed=seed)
+    video = random_video(config, chunks=chunks, frames=frames, seed=seed)
+    memory = SubsetMemory(keep=0.6, show=0.7, seed=seed)
     with gradient_mode(gradients):
         cached = run_cached(model, video, memory, chunks=chunks, frames=frames)
     tokens = config.num_tokens(frames, *video.latents.shape[3:])
@@ -113,8 +114,8 @@ def test_law_2_a_sparse_memory_equals_one_pass_with_a_mask_for_each_layer(
 
 @with_and_without_gradients
 @pytest.mark.parametrize("changed", [1, 2])
-def test_law_3_a_prompt_changes_no_earlier_chunk(config, random_model, film, gradients, changed):
-    model, video = random_model(config), film(config, chunks=4, frames=2)
+def test_law_3_a_prompt_changes_no_earlier_chunk(config, random_model, random_video, gradients, changed):
+    model, video = random_model(config), random_video(config, chunks=4, frames=2)
     other = video.prompts.clone()
     other[:, changed] += 1.0
     with gradient_mode(gradients):
@@ -125,8 +126,8 @@ def test_law_3_a_prompt_changes_no_earlier_chunk(config, random_model, film, gra
 
 
 @with_and_without_gradients
-def test_in_slots_a_film_may_begin_anywhere(config, random_model, film, relative, gradients):
-    model, video = random_model(config), film(config, chunks=4, frames=2)
+def test_in_slots_a_video_may_begin_anywhere(config, random_model, random_video, relative, gradients):
+    model, video = random_model(config), random_video(config, chunks=4, frames=2)
     with gradient_mode(gradients):
         early, late = (
             run_cached(
@@ -137,17 +138,17 @@ def test_in_slots_a_film_may_begin_anywhere(config, random_model, film, relative
     assert torch.equal(early, late)
 
 
-def test_slots_equal_absolute_positions_while_nothing_is_left_out(config, random_model, film, relative):
-    model, video = random_model(config), film(config, chunks=4, frames=2)
+def test_slots_equal_absolute_positions_while_nothing_is_left_out(config, random_model, random_video, relative):
+    model, video = random_model(config), random_video(config, chunks=4, frames=2)
     with torch.no_grad():
         slots = run_cached(model, video, SubsetMemory(), chunks=4, frames=2, positions="slots")
         absolute = run_cached(model, video, SubsetMemory(), chunks=4, frames=2)
     assert relative(slots, absolute) < 1e-4
 
 
-def test_slots_forget_how_long_ago_a_chunk_was(config, random_model, film, relative):
+def test_slots_forget_how_long_ago_a_chunk_was(config, random_model, random_video, relative):
     """The same stored chunk, recalled as number 0 or as number 1 of ten, is seen alike."""
-    model, video = random_model(config), film(config, chunks=2, frames=2)
+    model, video = random_model(config), random_video(config, chunks=2, frames=2)
     out = []
     for chunk, start in ((0, 0), (1, 2), (1, 0)):
         stored = list(model.keys_values(video.latents[:, :, :2], video.levels[:, :2], video.prompts[:, 0], start=start))
@@ -162,11 +163,13 @@ def test_slots_forget_how_long_ago_a_chunk_was(config, random_model, film, relat
 
 @settings(max_examples=6, deadline=None)
 @given(seed=st.integers(0, 2**16), num_recalled=st.integers(0, 2), copies=st.integers(1, 3))
-def test_a_gather_equals_the_context_path(config, random_model, film, relative, seed, num_recalled, copies):
+def test_gathered_chunks_equal_the_context_path(
+    config, random_model, random_video, relative, seed, num_recalled, copies
+):
     """What training computes for noisy copies of a chunk is what sampling computes for that chunk."""
     frames, past = 2, num_recalled + 2
     model = random_model(config, seed)
-    video = film(config, chunks=past + copies, frames=frames, seed=seed)
+    video = random_video(config, chunks=past + copies, frames=frames, seed=seed)
     kinds = ("recalled",) * num_recalled + ("recent",) * 2
     slots = (*chunk_slots(kinds), *(0,) * copies)
     visible = torch.eye(past + copies, dtype=torch.bool)
@@ -211,8 +214,8 @@ def test_a_gather_equals_the_context_path(config, random_model, film, relative, 
             )
 
 
-def test_gradients_of_the_cached_path_equal_those_of_one_pass(config, random_model, film, relative):
-    model, video = random_model(config), film(config, chunks=3, frames=2)
+def test_gradients_of_the_cached_path_equal_those_of_one_pass(config, random_model, random_video, relative):
+    model, video = random_model(config), random_video(config, chunks=3, frames=2)
     weight = torch.randn(video.latents.shape, generator=torch.Generator().manual_seed(1))
     gradients = []
     for run in (

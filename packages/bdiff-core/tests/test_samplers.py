@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bdiff_core import ChunkCondition, Renoising, Scheduled, euler, load_transformer
-from bdiff_core.samplers import generate_overlap, generate_whole
-from bdiff_core.samplers.overlap import staggered
+from bdiff_core.samplers import generate_overlap, generate_whole, staggered
 
 FRAMES, SIZE, CHANNELS, TEXT = 2, (4, 6), 4, 20
 GRID = [1.0, 0.6, 0.2, 0.0]

@@ -10,6 +10,7 @@ Example:
 from importlib.metadata import version
 
 from bdiff_core import costs
+from bdiff_core.attention.layers import TextStates
 from bdiff_core.checkpoint import load_transformer, save_transformer
 from bdiff_core.config import ModelConfig
 from bdiff_core.context import Context, LayerKV, chunk_slots, prepare_context
@@ -17,7 +18,6 @@ from bdiff_core.generate import Chunk, generate
 from bdiff_core.model import ChunkDiT
 from bdiff_core.plan import ChunkCondition, plan_chunks
 from bdiff_core.presets import PRESETS, skyreels_v2_df_1_3b, tiny, wan21_1_3b, wan21_14b
-from bdiff_core.prompts import TextStates
 from bdiff_core.protocols import Decoder, Memory, Noise
 from bdiff_core.solvers import Renoising, Scheduled, Solver, Step, euler
 from bdiff_core.storyboard import Storyboard

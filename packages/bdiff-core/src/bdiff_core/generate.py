@@ -1,10 +1,10 @@
-"""The loop: one chunk after the other, each denoised under what the memory recalls for it.
+"""The loop that makes a video: one chunk after the other, each denoised while it sees what the memory recalls for it.
 
-Read this file first. Everything else in the package is one line of it: `plan_chunks` makes the chunks, `ChunkDiT` the
-velocity, `prepare_context` the context, a `Decoder` the pixels.
+Read this file first. Everything else in the package serves one line of it: `plan_chunks` makes the chunks,
+`prepare_context` the context, `ChunkDiT` the velocity, a solver the steps, a `Decoder` the pixels.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,10 +13,11 @@ from torch import Tensor
 
 from bdiff_core.context import prepare_context
 from bdiff_core.guidance import GuidedModel, branches
+from bdiff_core.latents import Prefix, as_latents, check_prefix, given_latents
 from bdiff_core.model import ChunkDiT
 from bdiff_core.plan import ChunkCondition
 from bdiff_core.protocols import Decoder, Memory, Noise
-from bdiff_core.solvers import Solver, StepFunction, checked_grid, euler, walk
+from bdiff_core.solvers import Solver, StepFunction, checked_grid, euler, solver_steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class Chunk:
     """One finished chunk."""
 
     index: int
+    """Position of the chunk in the video, from 0."""
     latents: Float[Tensor, "1 c t h w"]
     """Clean latents."""
     frames: Float[Tensor, "1 3 T h_px w_px"] | None
@@ -45,7 +47,7 @@ def generate(
     decoder: Decoder | None = None,
     guidance: float = 1.0,
     positions: Literal["slots", "absolute"] = "slots",
-    prefix: Mapping[int, Float[Tensor, "1 c t h w"]] | None = None,
+    prefix: Prefix | None = None,
     decoder_state: Any = None,
 ) -> Iterator[Chunk]:
     """Generate a video chunk by chunk (BlockVid Alg. 1 and Eq. 10).
@@ -58,7 +60,8 @@ def generate(
         model: The transformer; its dtype and device are those of the computation.
         chunks: What each chunk shows, in order, see `plan_chunks`. An iterator is asked for a chunk when it is to be
             made, not sooner.
-        memory: Read before and written after every chunk; told ahead what the next one of a sequence will read.
+        memory: Read before and written after every chunk. While a chunk of a sequence is made, the memory is told
+            which chunk will be read next.
         noise: ``noise.chunk(index)`` gives the initial noise ``[frames, c, h, w]``.
         grid: Levels from 1 down to 0, see ``noisesched.denoising_grid``.
         solver: One step of the sampler as a function, or a `Solver` that remembers its steps.
@@ -66,47 +69,41 @@ def generate(
         guidance: Classifier-free guidance scale; 1 runs the conditional branch alone.
         positions: "slots" (relative, unbounded length) or "absolute", see `prepare_context`.
         prefix: Latents given instead of generated, by `ChunkCondition.index`; they fill the memory and are decoded.
-            Those of a whole video are ``dict(enumerate(latents.split(frames_per_chunk, dim=2)))``.
         decoder_state: State of the decoder after the chunk before the first of ``chunks``.
 
     Yields:
         A `Chunk` for each of ``chunks``.
 
     Raises:
-        ValueError: If the grid, the prefix or the positions do not fit.
+        ValueError: If the grid, the latents of the prefix or the positions do not fit.
+        TypeError: If the prefix is no mapping.
     """
+    prefix = {} if prefix is None else prefix
+    check_prefix(prefix)
     levels = checked_grid(grid)
     weight = next(model.parameters())
     for place, chunk in enumerate(chunks):
         recall = memory.read(chunk.index, embedding=chunk.embedding)
         if isinstance(chunks, Sequence) and place + 1 < len(chunks):
             memory.prefetch(chunks[place + 1].index, embedding=chunks[place + 1].embedding)
-        x = noise.chunk(chunk.index).to(weight).unsqueeze(0).transpose(1, 2)
-        frames = x.shape[2]
-        context = prepare_context(recall, model=model, index=chunk.index, positions=positions, frames_per_chunk=frames)
-        text = model.embed_text(branches(chunk.text, chunk.negative, guidance=guidance).to(weight))
-        start = chunk.index * frames if positions == "absolute" else 0
-        guided = GuidedModel(model, text, guidance=guidance, context=context, start=start)
-        given = given_latents(prefix, chunk.index, like=x)
-        if given is None:
-            for step in walk(solver, levels, index=chunk.index):
-                x = step.advance(x, guided.velocity(x, step.level))
-        else:
-            x = given
-        memory.write(chunk.index, guided.keys_values(x), embedding=chunk.embedding)
-        pixels = None
-        if decoder is not None:
-            pixels, decoder_state = decoder.decode(x, decoder_state)
-        yield Chunk(index=chunk.index, latents=x, frames=pixels, recall=recall, decoder_state=decoder_state)
 
-
-def given_latents(prefix: Mapping[int, Tensor] | None, index: int, *, like: Tensor) -> Tensor | None:
-    """The latents that ``prefix`` gives for a chunk; None if that chunk is to be generated."""
-    given = None if prefix is None else prefix.get(index)
-    if given is None:
-        return None
-    if given.shape != like.shape:
-        raise ValueError(
-            f"prefix holds {tuple(given.shape)} for chunk {index}; expected whole chunks of {tuple(like.shape)}"
+        x = as_latents(noise.chunk(chunk.index), like=weight)
+        num_frames = x.shape[2]
+        context = prepare_context(
+            recall, model=model, index=chunk.index, positions=positions, frames_per_chunk=num_frames
         )
-    return given.to(like)
+        text = branches(chunk.text, chunk.negative, guidance=guidance).to(weight)
+        start = chunk.index * num_frames if positions == "absolute" else 0
+        guided = GuidedModel(model, model.embed_text(text), guidance=guidance, context=context, start=start)
+
+        if chunk.index in prefix:
+            x = given_latents(prefix, chunk.index, like=x)
+        else:
+            for step in solver_steps(solver, levels, index=chunk.index):
+                x = step.advance(x, guided.velocity(x, step.level))  # with euler: x + (after - level) * velocity
+
+        memory.write(chunk.index, guided.keys_values(x), embedding=chunk.embedding)
+        frames = None
+        if decoder is not None:
+            frames, decoder_state = decoder.decode(x, decoder_state)
+        yield Chunk(index=chunk.index, latents=x, frames=frames, recall=recall, decoder_state=decoder_state)

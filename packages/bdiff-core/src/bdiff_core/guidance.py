@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from bdiff_core.attention.layers import TextStates
 from bdiff_core.context import Context, LayerKV
 from bdiff_core.model import ChunkDiT
-from bdiff_core.prompts import TextStates
 
 
 def branches(

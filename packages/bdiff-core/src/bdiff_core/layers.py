@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bdiff_core.attention.layers import CrossAttention, SelfAttention, TextKV
-from bdiff_core.attention.pass_layout import PassLayout
+from bdiff_core.attention.view import View
 from bdiff_core.config import ModelConfig
 from bdiff_core.context import ContextLayer
 from bdiff_core.linear import GELULinear, Linear
@@ -156,17 +156,17 @@ class Block(nn.Module):
         qkv: tuple[Tensor, Tensor, Tensor],
         *,
         text: TextKV | EmbeddedText,
-        layout: PassLayout,
+        view: View,
         past: ContextLayer | None,
     ) -> Float[Tensor, "b t s d"]:
         """The rest of the block, after `project`."""
         _, _, gate, ffn_shift, ffn_scale, ffn_gate = modulation
         if not isinstance(text, TextKV):
             text = self.cross_attention.keys_values(*text)
-        y = self.self_attention.attend(*qkv, layout=layout, past=past)
+        y = self.self_attention.attend(*qkv, view=view, past=past)
         x = gated_sum(x, gate, y.view_as(x))
         y = self.norm_cross(x).flatten(1, 2)
-        x = x + self.cross_attention(_cast(y, self.cross_attention.q), text, layout=layout).view_as(x)
+        x = x + self.cross_attention(_cast(y, self.cross_attention.q), text, attend=view.attend).view_as(x)
         y = modulated_norm(x, ffn_shift, ffn_scale, eps=self.eps)
         y = self.ffn_out(self.ffn_in(_cast(y, self.ffn_in)))
         return gated_sum(x, ffn_gate, y)
@@ -177,12 +177,12 @@ class Block(nn.Module):
         time: Float[Tensor, "b t 6 d"],
         text: TextKV | EmbeddedText,
         *,
-        layout: PassLayout,
+        view: View,
         past: ContextLayer | None = None,
     ) -> Float[Tensor, "b t s d"]:
         """One block; `text` is this layer's `TextKV` or what it is made from."""
         modulation = self.modulation(time)
-        return self.finish(x, modulation, self.project(x, modulation), text=text, layout=layout, past=past)
+        return self.finish(x, modulation, self.project(x, modulation), text=text, view=view, past=past)
 
 
 class Head(nn.Module):

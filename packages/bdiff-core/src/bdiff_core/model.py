@@ -1,7 +1,7 @@
 """The chunk-causal diffusion transformer."""
 
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -10,13 +10,30 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from bdiff_core.attention.backends import attend_by, choose_attention
-from bdiff_core.attention.layers import TextKV
-from bdiff_core.attention.pass_layout import Attend, Gather, PassLayout
+from bdiff_core.attention.backends import Backend, backend_for, choose_attention
+from bdiff_core.attention.gather import Gather
+from bdiff_core.attention.layers import TextKV, TextStates
+from bdiff_core.attention.view import View
 from bdiff_core.config import ModelConfig
-from bdiff_core.context import Context, ContextLayer, LayerKV
-from bdiff_core.layers import Block, EmbeddedText, Head, ImageProjection, Patches, TextProjection, TimeEmbedding
-from bdiff_core.prompts import TextStates, check_prompts, check_text
+from bdiff_core.context import Context, LayerKV
+from bdiff_core.inputs import (
+    check_latents,
+    check_prompts,
+    check_text,
+    chunk_view,
+    gathered_view,
+    past_layers,
+    token_positions,
+)
+from bdiff_core.layers import (
+    Block,
+    EmbeddedText,
+    Head,
+    ImageProjection,
+    Patches,
+    TextProjection,
+    TimeEmbedding,
+)
 from bdiff_core.rope import rotate, rotation
 
 
@@ -67,52 +84,44 @@ class ChunkDiT(nn.Module):
             context: Earlier chunks that all latents see, from `prepare_context`.
             start: Position of the first latent frame.
             extra: Channels of an image-to-video model, put behind the latents' own.
-            image_tokens: Its CLIP tokens, one image a video; for a model of first and last frames (`image_length`) two,
-                as rows of their own or one after the other. With `TextStates` give them to `embed_text` instead.
+            image_tokens: CLIP tokens of an image-to-video model, one image a video; for a model of first and last
+                frames (`image_length`) two, as rows of their own or one after the other. With `TextStates` give them
+                to `embed_text` instead.
         """
-        embedded = self._embed(latents, levels, extra)
-        layout = self._layout(latents, frames_per_chunk=frames_per_chunk, start=start)
+        check_latents(latents, levels, self.config, extra=extra)
+        view = self._view(latents, frames_per_chunk=frames_per_chunk, start=start, context=context)
         texts = self._texts(text, image_tokens, latents, frames_per_chunk=frames_per_chunk)
-        return self._unpatch(self._blocks(embedded, texts, layout, self._past(context)), latents)
+        return self._velocity(latents, levels, texts, view, context=context, extra=extra)
 
     def gathered(
         self,
         latents: Float[Tensor, "b c t h w"],
         levels: Float[Tensor, "b t"],
-        text: Float[Tensor, "b n d"] | Float[Tensor, "b chunks n d"],
+        text: Float[Tensor, "b n d"] | Float[Tensor, "b chunks n d"] | TextStates,
         gather: Gather,
         *,
         frames_per_chunk: int,
+        extra: Float[Tensor, "b extra t h w"] | None = None,
+        image_tokens: Float[Tensor, "images m clip"] | None = None,
     ) -> Float[Tensor, "b out t h w"]:
-        """Velocity of chunks picked from a video, as a training step needs it.
+        """Velocity of chunks picked from anywhere in a video, for training.
+
+        Each chunk gets what sampling computes for it with the chunks that it sees as its context.
 
         Args:
-            latents: Noisy latents of the chunks, one after the other.
+            latents: Latents of the chunks, one after the other, clean or noisy.
             levels: Flow-matching time of each latent frame.
-            text: States of one prompt a video or of one prompt a chunk.
+            text: As in `forward`.
             gather: Where each chunk sits, and which others it sees.
             frames_per_chunk: Latent frames of each chunk.
+            extra: As in `forward`.
+            image_tokens: As in `forward`.
         """
-        embedded = self._embed(latents, levels, None)
-        layout = self._gather_layout(latents, gather, frames_per_chunk)
-        texts = self._texts(text, None, latents, frames_per_chunk=frames_per_chunk)
-        return self._unpatch(self._blocks(embedded, texts, layout, self._past(None)), latents)
-
-    def _blocks(
-        self,
-        embedded: tuple[Tensor, Tensor, Tensor],
-        texts: tuple[TextKV | EmbeddedText, ...],
-        layout: PassLayout,
-        pasts: tuple[ContextLayer | None, ...],
-    ) -> Float[Tensor, "b t s patch"]:
-        """All blocks and the head."""
-        x, embedding, time = embedded
-        for block, states, past in zip(self._layers, texts, pasts, strict=True):
-            if self.gradient_checkpointing and torch.is_grad_enabled():
-                x = checkpoint(block, x, time, states, layout=layout, past=past, use_reentrant=False)
-            else:
-                x = block(x, time, states, layout=layout, past=past)
-        return self.head(x, embedding)
+        check_latents(latents, levels, self.config, extra=extra)
+        backend, dtype = self._backend(latents), self.compute_dtype
+        view = gathered_view(latents, self.config, backend, gather, frames_per_chunk=frames_per_chunk, dtype=dtype)
+        texts = self._texts(text, image_tokens, latents, frames_per_chunk=frames_per_chunk)
+        return self._velocity(latents, levels, texts, view, context=None, extra=extra)
 
     def keys_values(
         self,
@@ -131,16 +140,17 @@ class ChunkDiT(nn.Module):
         The arguments are those of `forward`. A layer is computed when the iterator is asked for it, so only one
         layer's tensors need to exist; the last block's feed-forward and the head are never computed.
         """
-        x, _, time = self._embed(latents, levels, extra)
-        layout = self._layout(latents, frames_per_chunk=frames_per_chunk, start=start)
+        check_latents(latents, levels, self.config, extra=extra)
+        view = self._view(latents, frames_per_chunk=frames_per_chunk, start=start, context=context)
         texts = self._texts(text, image_tokens, latents, frames_per_chunk=frames_per_chunk)
         position = self.positions(latents, start=start)
-        for block, states, past in zip(self._layers, texts, self._past(context), strict=True):
+        x, _, time = self._embed(latents, levels, extra)
+        for block, states, past in zip(self._layers, texts, past_layers(context, len(self.blocks)), strict=True):
             modulation = block.modulation(time)
             q, k, v = qkv = block.project(x, modulation)
             yield LayerKV(key=k, value=v, position=position, query=q)
             if block is not self.blocks[-1]:
-                x = block.finish(x, modulation, qkv, text=states, layout=layout, past=past)
+                x = block.finish(x, modulation, qkv, text=states, view=view, past=past)
 
     def embed_text(
         self,
@@ -156,10 +166,7 @@ class ChunkDiT(nn.Module):
 
     def positions(self, latents: Float[Tensor, "b c t h w"], *, start: int = 0) -> Int[Tensor, "tokens 3"]:
         """Time, row and column of each token."""
-        _, rows, columns = self.config.patch_size
-        frames, height, width = latents.shape[2:]
-        ranges = ((start, start + frames), (0, height // rows), (0, width // columns))
-        return torch.cartesian_prod(*(torch.arange(*ends, device=latents.device) for ends in ranges))
+        return token_positions(latents, self.config, start=start)
 
     def rotate(
         self, x: Float[Tensor, "*batch tokens dh"], position: Int[Tensor, "tokens 3"]
@@ -189,57 +196,47 @@ class ChunkDiT(nn.Module):
     def _layers(self) -> tuple[Block, ...]:
         return cast("tuple[Block, ...]", tuple(self.blocks))
 
+    def _view(self, latents: Tensor, *, frames_per_chunk: int | None, start: int, context: Context | None) -> View:
+        return chunk_view(
+            latents,
+            self.config,
+            self._backend(latents),
+            frames_per_chunk=frames_per_chunk,
+            start=start,
+            context=context,
+        )
+
+    def _backend(self, latents: Tensor) -> Backend:
+        return backend_for(self._attention, device=latents.device, dtype=self.compute_dtype)
+
+    def _velocity(
+        self,
+        latents: Tensor,
+        levels: Tensor,
+        texts: tuple[TextKV | EmbeddedText, ...],
+        view: View,
+        *,
+        context: Context | None,
+        extra: Tensor | None,
+    ) -> Float[Tensor, "b out t h w"]:
+        x, embedding, time = self._embed(latents, levels, extra)
+        for block, states, past in zip(self._layers, texts, past_layers(context, len(self.blocks)), strict=True):
+            if self.gradient_checkpointing and torch.is_grad_enabled():
+                x = checkpoint(block, x, time, states, view=view, past=past, use_reentrant=False)
+            else:
+                x = block(x, time, states, view=view, past=past)
+        return self._unpatch(self.head(x, embedding), latents)
+
     def _embed(
         self, latents: Tensor, levels: Tensor, extra: Tensor | None
     ) -> tuple[Float[Tensor, "b t s d"], Float[Tensor, "b t d"], Float[Tensor, "b t 6 d"]]:
-        _, rows, columns = self.config.patch_size
         given = latents if extra is None else torch.cat((latents, extra.to(latents.dtype)), dim=1)
-        if given.shape[1] != self.config.in_channels:
-            raise ValueError(f"latents (with extra) have {given.shape[1]} channels, expected {self.config.in_channels}")
-        if latents.shape[3] % rows or latents.shape[4] % columns:
-            raise ValueError(f"latents are {tuple(latents.shape[3:])} high and wide; patches are {rows} by {columns}")
-        if levels.shape != (latents.shape[0], latents.shape[2]):
-            raise ValueError(
-                f"levels are {tuple(levels.shape)}; expected one a video and frame, "
-                f"{(latents.shape[0], latents.shape[2])}"
-            )
         embedding, time = self.time(levels)
         # Under autocast the patches come out in half precision; the residual stream keeps the dtype of the weights.
         return self.patches(given).to(self.patches.project.weight.dtype), embedding, time
 
-    def _layout(self, latents: Tensor, *, frames_per_chunk: int | None, start: int) -> PassLayout:
-        position, chunk_tokens = self.positions(latents, start=start), None
-        if frames_per_chunk is not None:
-            chunk_tokens = len(position) // self._num_chunks(latents, frames_per_chunk)
-        return PassLayout(self._kernel(latents), position=position, chunk_tokens=chunk_tokens, **self._rotary)
-
-    def _gather_layout(self, latents: Tensor, gather: Gather, frames_per_chunk: int) -> PassLayout:
-        expected = (latents.shape[0], self._num_chunks(latents, frames_per_chunk))
-        if gather.slots.shape != expected:
-            raise ValueError(
-                f"gather.slots is {tuple(gather.slots.shape)}; the latents are {expected[0]} videos of {expected[1]} "
-                "chunks"
-            )
-        chunk = self.positions(latents[:, :, :frames_per_chunk])
-        sizes: dict[str, Any] = {"frames_per_chunk": frames_per_chunk, "dtype": self.compute_dtype}
-        return PassLayout.of_gather(self._kernel(latents), gather, chunk, **sizes, **self._rotary)
-
-    @property
-    def _rotary(self) -> dict[str, Any]:
-        return {"head_dim": self.config.head_dim, "theta": self.config.rope_theta}
-
-    def _kernel(self, latents: Tensor) -> Attend:
-        return attend_by(self._attention, device=latents.device, dtype=self.compute_dtype)
-
-    @staticmethod
-    def _num_chunks(latents: Tensor, frames_per_chunk: int) -> int:
-        frames = latents.shape[2]
-        if frames_per_chunk < 1 or frames % frames_per_chunk:
-            raise ValueError(f"{frames} latent frames do not divide into chunks of {frames_per_chunk} frames_per_chunk")
-        return frames // frames_per_chunk
-
     def _embed_text(self, text: Tensor, image_tokens: Tensor | None) -> EmbeddedText:
-        check_text(text, image_tokens, self.config)
+        check_text(text, self.config, image_tokens=image_tokens)
         padded = F.pad(text, (0, 0, 0, self.config.text_length - text.shape[-2]))
         prompts = self.text(padded.flatten(0, -3))
         return prompts, None if self.image is None else self.image(image_tokens)
@@ -264,13 +261,6 @@ class ChunkDiT(nn.Module):
         check_prompts(num_prompts, batch, latents, frames_per_chunk=frames_per_chunk)
         return texts
 
-    def _past(self, context: Context | None) -> tuple[ContextLayer | None, ...]:
-        if context is None or not context.layers:
-            return (None,) * len(self.blocks)
-        if len(context.layers) != len(self.blocks):
-            raise ValueError(f"context has {len(context.layers)} layers, the model {len(self.blocks)}")
-        return context.layers
-
     def _unpatch(self, patches: Float[Tensor, "b t s patch"], latents: Tensor) -> Float[Tensor, "b c t h w"]:
         _, p, q = self.config.patch_size
         rows = latents.shape[3] // p
@@ -278,7 +268,7 @@ class ChunkDiT(nn.Module):
         return velocity.to(latents.dtype)
 
     def _initialise(self) -> None:
-        """Wan's: Xavier everywhere, small embeddings, and a head that answers zero."""
+        """Initial weights as Wan's: Xavier everywhere, small embeddings, and a head that gives zero."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)

@@ -1,4 +1,4 @@
-"""How a chunk walks from noise to its clean latents: the levels that it is told, and one step between two of them."""
+"""Solvers: the steps from noise to clean latents, and the level that the model is told at each of them."""
 
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
@@ -11,23 +11,25 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
+from bdiff_core.latents import as_latents
+
 StepFunction = Callable[[Tensor, Tensor, float, float], Tensor]
 """``solver(x, velocity, level, next_level) -> x`` at the next level."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step of a walk."""
+    """One step of a solver."""
 
     level: float
-    """What the model is told, in [0, 1]; a solver may tell another number than the level it computes with."""
+    """Level in [0, 1] that the model is told; it may differ from the level that the solver computes with."""
     advance: Callable[[Tensor, Tensor], Tensor]
-    """``advance(x, velocity) -> x`` after the step; to be called once, in order."""
+    """``advance(x, velocity)`` gives x after the step. Call it once, and the steps in order."""
 
 
 @runtime_checkable
 class Solver(Protocol):
-    """A solver that remembers, for a chunk, the steps it has made; a plain `StepFunction` need not be one."""
+    """A solver that remembers the steps it has made of a chunk. A solver that does not is a `StepFunction`."""
 
     def steps(self, levels: Sequence[float], *, index: int) -> Iterator[Step]:
         """The steps of chunk ``index`` along ``levels``, which decrease to 0."""
@@ -48,8 +50,8 @@ def euler(x: Tensor, velocity: Tensor, level: float, next_level: float) -> Tenso
     return x + (next_level - level) * velocity
 
 
-def walk(solver: StepFunction | Solver, levels: Sequence[float], *, index: int) -> Iterator[Step]:
-    """The steps of chunk ``index`` along ``levels``, see `checked_grid`, whatever kind of solver makes them."""
+def solver_steps(solver: StepFunction | Solver, levels: Sequence[float], *, index: int) -> Iterator[Step]:
+    """The steps of chunk ``index`` along ``levels`` (from `checked_grid`), for either kind of solver."""
     if isinstance(solver, Solver):
         return solver.steps(levels, index=index)
     return (Step(level, _one_step(solver, level, after)) for level, after in pairwise(levels))
@@ -93,12 +95,11 @@ class Renoising:
         clean = x - level * velocity
         if after == 0.0:
             return clean
-        noise = self.noise.step(index, number).to(x).unsqueeze(0).transpose(1, 2)
-        return (1 - after) * clean + after * noise
+        return (1 - after) * clean + after * as_latents(self.noise.step(index, number), like=x)
 
 
 class Scheduled:
-    """A flow-matching scheduler of diffusers, Euler or UniPC, walking our levels.
+    """A flow-matching scheduler of diffusers, Euler or UniPC, on the levels that a sampler gives it.
 
     The scheduler tells the model its own timesteps, which need not be its sigmas: UniPC rounds them down to whole
     thousandths. It computes in the dtype of what it is given; each chunk gets a scheduler of its own.
@@ -122,13 +123,13 @@ class Scheduled:
         self._shift = float(config.get("shift", config.get("flow_shift", 1.0)))
 
     def grid(self, num_steps: int) -> list[float]:
-        """The levels that the scheduler itself would walk in so many steps, from 1 (or just under it) to 0."""
+        """The levels that the scheduler itself would choose for so many steps, from 1 (or just under it) to 0."""
         scheduler = deepcopy(self._scheduler)
         scheduler.set_timesteps(num_steps)
         return [float(sigma) for sigma in scheduler.sigmas]
 
     def steps(self, levels: Sequence[float], *, index: int) -> Iterator[Step]:
-        """The steps of a chunk; the walk is the same for every ``index``."""
+        """The steps of a chunk; they are the same for every ``index``."""
         scheduler = self._at(levels)
         for timestep in scheduler.timesteps:
             level = float(timestep) / scheduler.config.num_train_timesteps

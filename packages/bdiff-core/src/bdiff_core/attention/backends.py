@@ -1,15 +1,15 @@
-"""Which attention kernel can run where, and which is the best."""
+"""Which attention kernel a model uses, and why another one cannot be used here."""
 
 import importlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 
 import torch
 
-from bdiff_core.attention.kernels import HALF, flash, flex, sdpa, xformers
-from bdiff_core.attention.pass_layout import Attend
+from bdiff_core.attention.kernels import HALF, flash, flex, flex_block_masks, sdpa, xformers
+from bdiff_core.attention.view import Attend, BlockMask, View
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -17,26 +17,30 @@ class Backend:
     """An attention kernel and what it needs."""
 
     attend: Attend
+    """The kernel."""
+    block_masks: Callable[[View, Iterable[int]], dict[int, BlockMask]] | None = None
+    """Makes the `View.block_masks` that the kernel needs, given the numbers of keys of earlier chunks."""
     package: str | None = None
-    """Module that must be there."""
+    """Module that must be installed."""
     install: str | None = None
-    """What gets it."""
+    """Command that installs it."""
     devices: tuple[str, ...] | None = None
     """Types of devices that it runs on; None: any."""
     dtypes: tuple[torch.dtype, ...] | None = None
-    """What it computes in; None: anything."""
+    """Dtypes that it computes in; None: any."""
     capability: tuple[int, int] = (0, 0)
-    """Least compute capability of a CUDA device."""
+    """Lowest compute capability of a CUDA device."""
     torch: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    """By type of device: the oldest torch with which it gives the right numbers there; others: any."""
+    """By type of device: the oldest torch with which it gives the right numbers there; other devices: any torch."""
     compilers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """By type of device: programs or modules that compile its kernels there, one of them sufficing."""
+    """By type of device: programs or modules that compile its kernels there; one of them is enough."""
 
 
 BACKENDS: dict[str, Backend] = {
     "sdpa": Backend(attend=sdpa),
     "flex": Backend(
         attend=flex,
+        block_masks=flex_block_masks,
         devices=("cpu", "cuda"),
         torch={"cpu": (2, 13)},
         compilers={"cpu": ("g++", "clang++", "c++", "cl"), "cuda": ("triton",)},
@@ -59,17 +63,17 @@ BACKENDS: dict[str, Backend] = {
 }
 """Attention kernels by name, see `choose_attention`."""
 
-# Not flex: it compiles its kernels first and has nothing to skip in a pass over one chunk. Who gains by it asks for it.
-# In full precision torch has the same kernels as xformers.
+# Without flex: it compiles its kernels first and has nothing to skip in a pass over one chunk, so it has to be asked
+# for. In full precision torch has the same kernels as xformers.
 _BEST_IN_HALF = ("flash", "xformers", "sdpa")
 
 
 def choose_attention(name: str, *, device: torch.device, dtype: torch.dtype) -> str:
-    """The name of the attention kernel to use, which is then sure to be there.
+    """The name of the attention kernel to use, which is then sure to work here.
 
     Args:
-        name: `sdpa`, `flex`, `xformers`, `flash`; or `auto`: in half precision flash or else xformers where they
-            can run, otherwise sdpa.
+        name: `sdpa`, `flex`, `xformers` or `flash`; or `auto`: in half precision flash or else xformers, if they work
+            here, otherwise sdpa.
         device: Where the model computes.
         dtype: What it computes in.
 
@@ -86,15 +90,15 @@ def choose_attention(name: str, *, device: torch.device, dtype: torch.dtype) -> 
     return name
 
 
-def attend_by(name: str, *, device: torch.device, dtype: torch.dtype) -> Attend:
-    """The kernel that `choose_attention` found, for a pass.
+def backend_for(name: str, *, device: torch.device, dtype: torch.dtype) -> Backend:
+    """The backend that `choose_attention` chose, for a pass.
 
     Raises:
-        ValueError: If the model has since moved to where, or what, the kernel does not compute.
+        ValueError: If the model has since moved to a device or a dtype that the kernel does not compute with.
     """
     if problem := _misfit(name, device, dtype):
         raise ValueError(problem)
-    return BACKENDS[name].attend
+    return BACKENDS[name]
 
 
 def _misfit(name: str, device: torch.device, dtype: torch.dtype) -> str | None:
@@ -119,25 +123,33 @@ def _problem(name: str, device: torch.device, dtype: torch.dtype) -> str | None:
     if problem := _misfit(name, device, dtype):
         return problem
     backend = BACKENDS[name]
-    if device.type == "cuda" and backend.capability > (has := torch.cuda.get_device_capability(device)):
-        least, most = (".".join(map(str, version)) for version in (backend.capability, has))
-        return f"attention {name!r} needs a GPU of compute capability {least}, {device} has {most}: take 'sdpa'"
-    if (oldest := backend.torch.get(device.type, (0, 0))) > (version := _torch_version()):
-        wanted, found = (".".join(map(str, version)) for version in (oldest, version))
-        return f"attention {name!r} needs torch {wanted} on {device.type}, this is {found}: upgrade it, or take 'sdpa'"
+    if device.type == "cuda" and backend.capability > (found := torch.cuda.get_device_capability(device)):
+        return (
+            f"attention {name!r} needs a GPU of compute capability {_dotted(backend.capability)}, "
+            f"{device} has {_dotted(found)}: take 'sdpa'"
+        )
+    if (oldest := backend.torch.get(device.type, (0, 0))) > (installed := _torch_version()):
+        return (
+            f"attention {name!r} needs torch {_dotted(oldest)} on {device.type}, this is {_dotted(installed)}: "
+            "upgrade it, or take 'sdpa'"
+        )
     compilers = backend.compilers.get(device.type, ())
     if compilers and not any(shutil.which(compiler) or find_spec(compiler) for compiler in compilers):
         return (
-            f"attention {name!r} needs {compilers[0]} to compile its kernels on {device.type}, which is not there: "
-            "install it, or take 'sdpa'"
+            f"attention {name!r} needs {compilers[0]} to compile its kernels on {device.type}, and it is not "
+            "installed: install it, or take 'sdpa'"
         )
     if backend.package is not None:
         try:
             importlib.import_module(backend.package)
         except ImportError as error:
             reason = str(error).splitlines()[0]
-            return f"attention {name!r} cannot be had here, {reason}: {backend.install}, or take 'sdpa'"
+            return f"attention {name!r} does not work here, {reason}: {backend.install}, or take 'sdpa'"
     return None
+
+
+def _dotted(version: tuple[int, int]) -> str:
+    return ".".join(map(str, version))
 
 
 def _torch_version() -> tuple[int, int]:

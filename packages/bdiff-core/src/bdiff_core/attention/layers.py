@@ -7,10 +7,11 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from bdiff_core.attention.pass_layout import PassLayout
+from bdiff_core.attention.view import Attend, View
 from bdiff_core.config import ModelConfig
 from bdiff_core.context import ContextLayer
 from bdiff_core.linear import Linear
+from bdiff_core.rope import rotate
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,6 +22,15 @@ class TextKV:
     value: Float[Tensor, "prompts heads n dh"]
     image_key: Float[Tensor, "b heads m dh"] | None = None
     image_value: Float[Tensor, "b heads m dh"] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TextStates:
+    """Prompts (and image tokens) as the cross attention of every layer sees them: made once, used for all steps."""
+
+    layers: tuple[TextKV, ...]
+    num_prompts: int
+    """Prompts a video: 1, or one for each chunk."""
 
 
 class HeadsNorm(nn.RMSNorm):
@@ -53,13 +63,13 @@ class SelfAttention(nn.Module):
         return tuple(rearrange(y, "b n (h d) -> b h n d", h=self.num_heads) for y in (q, k, v))
 
     def attend(
-        self, q: Tensor, k: Tensor, v: Tensor, *, layout: PassLayout, past: ContextLayer | None
+        self, q: Tensor, k: Tensor, v: Tensor, *, view: View, past: ContextLayer | None
     ) -> Float[Tensor, "b n d"]:
         """Rotate, attend and mix the heads."""
-        q, k = layout.rotate(q), layout.rotate(k)
+        q, k = rotate(q, view.cos, view.sin), rotate(k, view.cos, view.sin)
         if past is not None:
             k, v = past.extend(k, v)
-        y = layout.attend(q, k, v)
+        y = view.attend(q, k, v, view)
         return self.out(rearrange(y, "b h n d -> b n (h d)"))
 
 
@@ -87,15 +97,15 @@ class CrossAttention(nn.Module):
             states |= {"image_key": self._split(self.norm_image_k(key)), "image_value": self._split(value)}
         return TextKV(**states)
 
-    def forward(self, x: Float[Tensor, "b n d"], states: TextKV, *, layout: PassLayout) -> Float[Tensor, "b n d"]:
+    def forward(self, x: Float[Tensor, "b n d"], states: TextKV, *, attend: Attend) -> Float[Tensor, "b n d"]:
         """Attend; with several prompts a video, each to its equal share of the tokens."""
         q = self.norm_q(self.q(x))
         prompts = states.key.shape[0] // x.shape[0]
         chunked = rearrange(q, "b (c n) (h d) -> (b c) h n d", c=prompts, h=self.num_heads)
-        y = layout.attend_all(chunked, states.key, states.value)
+        y = attend(chunked, states.key, states.value, None)
         y = rearrange(y, "(b c) h n d -> b (c n) (h d)", c=prompts)
         if states.image_key is not None and states.image_value is not None:
-            z = layout.attend_all(self._split(q), states.image_key, states.image_value)
+            z = attend(self._split(q), states.image_key, states.image_value, None)
             y = y + rearrange(z, "b h n d -> b n (h d)")
         return self.out(y)
 

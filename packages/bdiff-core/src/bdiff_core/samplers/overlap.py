@@ -4,7 +4,7 @@ Each window denoises its new chunks beside the last chunks of the window before,
 What lies further back is forgotten: this is the sampler that a memory is compared with.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,13 +12,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bdiff_core.generate import Chunk, given_latents
+from bdiff_core.generate import Chunk
 from bdiff_core.guidance import GuidedModel, branches
+from bdiff_core.latents import Prefix, as_latents, check_prefix, given_latents
 from bdiff_core.model import ChunkDiT
 from bdiff_core.plan import ChunkCondition
 from bdiff_core.protocols import Decoder, Noise
 from bdiff_core.samplers.finished import finished
-from bdiff_core.solvers import Solver, Step, StepFunction, checked_grid, euler, walk
+from bdiff_core.solvers import Solver, Step, StepFunction, checked_grid, euler, solver_steps
 
 _UNSTARTED = 0.999
 """Level told of frames that are still pure noise, as SkyReels-V2 was sampled."""
@@ -38,7 +39,7 @@ def generate_overlap(
     solver: StepFunction | Solver = euler,
     decoder: Decoder | None = None,
     guidance: float = 1.0,
-    prefix: Mapping[int, Float[Tensor, "1 c t h w"]] | None = None,
+    prefix: Prefix | None = None,
     decoder_state: Any = None,
 ) -> Iterator[Chunk]:
     """Generate a video window by window (diffusion forcing, SkyReels-V2).
@@ -62,20 +63,23 @@ def generate_overlap(
         solver: One step of the sampler as a function, or a `Solver` that remembers its steps.
         decoder: Turns latents into pixels, chunk by chunk.
         guidance: Classifier-free guidance scale; 1 runs the conditional branch alone.
-        prefix: Latents given instead of generated, by `ChunkCondition.index`: those of the first chunks. They are
-            decoded, and the first window sees the last ``overlap`` of them.
+        prefix: Latents given instead of generated, by `ChunkCondition.index`; they must be those of the first
+            ``chunks``. They are decoded, and the first window sees the last ``overlap`` of them.
         decoder_state: State of the decoder before the first chunk.
 
     Yields:
         A `Chunk` for each of ``chunks``; nothing is recalled, so `Chunk.recall` is None.
 
     Raises:
-        ValueError: If window, overlap, lag, history_level, the grid or the prefix do not fit.
+        ValueError: If window, overlap, lag, history_level, the grid or the latents of the prefix do not fit.
+        TypeError: If the prefix is no mapping.
     """
     if not 0 <= overlap < window:
         raise ValueError(f"overlap is {overlap} and window {window} chunks; expected 0 <= overlap < window")
     if lag < 0 or not 0.0 <= history_level < 1.0:
         raise ValueError(f"lag is {lag} and history_level {history_level}; expected lag >= 0 and a level in [0, 1)")
+    prefix = {} if prefix is None else prefix
+    check_prefix(prefix)
     levels = checked_grid(grid)
 
     def denoised(shown: Sequence[ChunkCondition], history: Sequence[Tensor]) -> Iterator[Tensor]:
@@ -84,7 +88,7 @@ def generate_overlap(
             chunks=tuple(shown),
             history=tuple(history),
             noise=noise,
-            walks=[list(walk(solver, levels, index=chunk.index)) for chunk in shown[len(history) :]],
+            steps=[list(solver_steps(solver, levels, index=chunk.index)) for chunk in shown[len(history) :]],
             guidance=guidance,
             lag=lag,
             causal=causal,
@@ -118,23 +122,14 @@ def _window_by_window(
         made = denoised(chunks[first : first + window], history)
 
 
-def _given(
-    prefix: Mapping[int, Tensor] | None, chunks: Sequence[ChunkCondition], *, noise: Noise, weight: Tensor
-) -> Iterator[Tensor]:
+def _given(prefix: Prefix, chunks: Sequence[ChunkCondition], *, noise: Noise, weight: Tensor) -> Iterator[Tensor]:
     """Latents of the chunks that ``prefix`` gives: the first ones, for a window goes on from its history alone."""
-    known = prefix or {}
-    for place, chunk in enumerate(chunks):
-        if chunk.index not in known:
-            if later := [c.index for c in chunks[place:] if c.index in known]:
-                raise ValueError(f"prefix gives chunk {later[0]} but not chunk {chunk.index}; expected the first ones")
-            return
-        given = given_latents(known, chunk.index, like=_as_video(noise.chunk(chunk.index), weight))
-        assert given is not None
-        yield given
-
-
-def _as_video(frames: Tensor, weight: Tensor) -> Tensor:
-    return frames.to(weight).unsqueeze(0).transpose(1, 2)
+    first = next((place for place, chunk in enumerate(chunks) if chunk.index not in prefix), len(chunks))
+    if later := [chunk.index for chunk in chunks[first:] if chunk.index in prefix]:
+        raise ValueError(f"prefix gives chunk {later[0]} but not chunk {chunks[first].index}; expected the first ones")
+    for chunk in chunks[:first]:
+        like = as_latents(noise.chunk(chunk.index), like=weight)
+        yield given_latents(prefix, chunk.index, like=like)
 
 
 def staggered(num_chunks: int, num_steps: int, *, lag: int, num_known: int = 0) -> Iterator[list[int]]:
@@ -161,7 +156,7 @@ class _Window:
     chunks: tuple[ChunkCondition, ...]
     history: tuple[Tensor, ...]
     noise: Any
-    walks: list[list[Step]]
+    steps: list[list[Step]]
     guidance: float
     lag: int
     causal: bool
@@ -171,8 +166,8 @@ class _Window:
     def denoise(self) -> Iterator[Tensor]:
         """Clean latents of each new chunk, as soon as it and those before it are done."""
         weight = next(self.model.parameters())
-        num_known, num_steps = len(self.history), len(self.walks[0])
-        new = [_as_video(self.noise.chunk(chunk.index), weight).clone() for chunk in self.chunks[num_known:]]
+        num_known, num_steps = len(self.history), len(self.steps[0])
+        new = [as_latents(self.noise.chunk(chunk.index), like=weight).clone() for chunk in self.chunks[num_known:]]
         before, num_yielded = [0] * len(new), 0
         rows = staggered(len(self.chunks), num_steps, lag=self.lag, num_known=num_known)
         for number, made in enumerate(row[num_known:] for row in rows):
@@ -187,7 +182,7 @@ class _Window:
                 if made[place] > before[place]:
                     # In place, as the published samplers do it: what a multistep scheduler remembers of the chunk is
                     # this very tensor, so its corrector starts from the new sample. Copies give other latents.
-                    new[place].copy_(self.walks[place][before[place]].advance(new[place], part))
+                    new[place].copy_(self.steps[place][before[place]].advance(new[place], part))
             before = made
             while num_yielded < len(new) and made[num_yielded] == num_steps:
                 yield new[num_yielded]
@@ -196,7 +191,7 @@ class _Window:
     def _level(self, place: int, before: int, made: int) -> float:
         """What the model is told of a new chunk in the row that takes it from `before` steps to `made`."""
         if made > before:
-            return self.walks[place][before].level
+            return self.steps[place][before].level
         return 0.0 if made else _UNSTARTED
 
     def _num_shown(self, made: list[int]) -> int:
@@ -208,7 +203,7 @@ class _Window:
             if self.history_level == 0.0:
                 yield x
             else:
-                fresh = _as_video(self.noise.step(chunk.index, step), weight)
+                fresh = as_latents(self.noise.step(chunk.index, step), like=weight)
                 yield (1 - self.history_level) * x + self.history_level * fresh
 
     def _guided(self, num_chunks: int, weight: Tensor) -> GuidedModel:

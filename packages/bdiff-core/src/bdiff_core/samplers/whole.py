@@ -9,11 +9,12 @@ from torch import Tensor
 
 from bdiff_core.generate import Chunk
 from bdiff_core.guidance import GuidedModel, branches
+from bdiff_core.latents import as_latents
 from bdiff_core.model import ChunkDiT
 from bdiff_core.plan import ChunkCondition
 from bdiff_core.protocols import Decoder, Noise
 from bdiff_core.samplers.finished import finished
-from bdiff_core.solvers import Solver, StepFunction, checked_grid, euler, walk
+from bdiff_core.solvers import Solver, StepFunction, checked_grid, euler, solver_steps
 
 
 def generate_whole(
@@ -52,7 +53,7 @@ def generate_whole(
     _check_one_prompt(chunks)
     levels = checked_grid(grid)
     weight = next(model.parameters())
-    parts = [noise.chunk(chunk.index).to(weight).unsqueeze(0).transpose(1, 2) for chunk in chunks]
+    parts = [as_latents(noise.chunk(chunk.index), like=weight) for chunk in chunks]
     text = branches(chunks[0].text, chunks[0].negative, guidance=guidance).to(weight)
     if image_tokens is not None:
         image_tokens = image_tokens.to(weight).expand(len(text), -1, -1)
@@ -62,8 +63,8 @@ def generate_whole(
         guidance=guidance,
         extra=None if extra is None else extra.to(weight),
     )
-    # Each chunk walks by itself, so that a solver that draws noise draws that of the chunk.
-    for steps in zip(*(walk(solver, levels, index=chunk.index) for chunk in chunks), strict=True):
+    # Each chunk has steps of its own, so that a solver that draws noise draws that of the chunk.
+    for steps in zip(*(solver_steps(solver, levels, index=chunk.index) for chunk in chunks), strict=True):
         velocity = guided.velocity(torch.cat(parts, dim=2), steps[0].level)
         split = velocity.split([part.shape[2] for part in parts], dim=2)
         parts = [step.advance(*part) for step, *part in zip(steps, parts, split, strict=True)]

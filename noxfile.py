@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import nox
 PACKAGES = ("noisesched", "kvbank", "bdiff-core", "forcing-losses", "vde-metrics", "lvbench", "storyworld")
 APPS = ("bdiff", "bdiff-train", "bdiff-bench")
 FOLDERS = (*(f"packages/{package}" for package in PACKAGES), *(f"apps/{app}" for app in APPS))
+SAMPLING = ("packages/noisesched", "packages/kvbank", "packages/bdiff-core", "packages/vde-metrics", "apps/bdiff")
 EDITABLE = tuple(f"--editable={folder}" for folder in FOLDERS)
 REQUIREMENTS = ("constraints.txt", "pyproject.toml", *(f"{folder}/pyproject.toml" for folder in FOLDERS))
 TOOLS = nox.project.load_toml("pyproject.toml")["dependency-groups"]
@@ -17,7 +19,18 @@ PIP_OPTIONS = ("--no-compile", "--constraint=constraints.txt")  # torch has thou
 # `test` runs two lanes side by side; they share the workspace environment. The first is the longer one.
 LANES = (
     "integration",
-    ",".join(("lint", "types", "imports", *(f"tests({package})" for package in PACKAGES), "build", "examples", "docs")),
+    ",".join(
+        (
+            "lint",
+            "types",
+            "imports",
+            *(f"tests({package})" for package in PACKAGES),
+            "build",
+            "examples",
+            "studies",
+            "docs",
+        )
+    ),
 )
 
 # Containers often forbid it, and then each of the hundreds of processes of a run compiles 15 s of imports anew.
@@ -88,14 +101,24 @@ def tests(session, package):
 @nox.session(venv_backend="none")
 def integration(session):
     """The packages wired together, and what needs diffusers or transformers; without the hook that checks shapes."""
-    folders = (*(f"apps/{app}/tests" for app in APPS), "studies/tests", "packages/bdiff-core/tests", "packages/vde-metrics/tests/test_pretrained.py")
+    folders = (
+        *(f"apps/{app}/tests" for app in APPS),
+        "packages/bdiff-core/tests",
+        "packages/vde-metrics/tests/test_pretrained.py",
+    )
     pytest(session, workspace(session), "integration", *folders, "-m", "not gpu")
 
 
 @nox.session(venv_backend="none")
 def examples(session):
-    """docs/examples, every fenced python block of READMEs and docs pages, and the API pages against `__all__`."""
+    """docs/examples, every fenced python block of READMEs and docs pages, what holds for the tree as a whole."""
     pytest(session, workspace(session), "examples", "tests")
+
+
+@nox.session(venv_backend="none")
+def studies(session):
+    """What was measured once, for a page: each study runs with --tiny."""
+    pytest(session, workspace(session), "studies", "studies/tests", "-m", "not gpu")
 
 
 @nox.session(venv_backend="none")
@@ -105,7 +128,7 @@ def docs(session):
 
 @nox.session
 def build(session):
-    """Wheels of all seven; what lies in a source tree (weights, py.typed) must arrive with the wheel."""
+    """Wheels of all packages and apps; what lies in a source tree (weights, py.typed) must arrive with the wheel."""
     wheels = session.create_tmp()
     session.run("python", "-m", "pip", "wheel", "-q", "--no-deps", f"--wheel-dir={wheels}", *FOLDERS)
     session.install("--no-compile", "--no-deps", "--force-reinstall", *map(str, Path(wheels).glob("*.whl")))
@@ -115,7 +138,35 @@ def build(session):
 @nox.session(venv_backend="none")
 def gpu(session):
     """The tests that need a CUDA device."""
-    pytest(session, workspace(session), "gpu", "packages", "apps", "-m", "gpu")
+    pytest(session, workspace(session), "gpu", "packages", "apps", "studies", "-m", "gpu")
+
+
+@nox.session
+@nox.parametrize("name", [Path(folder).name for folder in FOLDERS], ids=[Path(folder).name for folder in FOLDERS])
+def release(session, name):
+    """Source and wheel of one package in dist/, checked, and installed by itself: `./dev "release(kvbank)"`."""
+    folder = next(folder for folder in FOLDERS if Path(folder).name == name)
+    session.install("--no-compile", "build", "twine", "griffe", "packaging")
+    session.run("python", ".ci/releases.py", "ranges", *FOLDERS)
+    session.run("python", ".ci/releases.py", "api", folder)
+    session.run("python", "-m", "build", "--outdir", f"dist/{name}", folder)
+    session.run("python", "-m", "twine", "check", "--strict", *map(str, Path("dist", name).iterdir()))
+    needed = session.run("python", ".ci/releases.py", "siblings", folder, *FOLDERS, silent=True).split()
+    wheels, alone = Path(session.create_tmp()) / "wheels", Path(session.create_tmp()) / "alone"
+    shutil.rmtree(wheels, ignore_errors=True)
+    session.run("python", "-m", "pip", "wheel", "-q", "--no-deps", f"--wheel-dir={wheels}", *needed)
+    session.run("python", "-m", "venv", "--clear", str(alone))
+    python = str(alone / "bin/python")
+    session.run(python, "-m", "pip", "install", "-q", *PIP_OPTIONS, *map(str, wheels.glob("*.whl")), external=True)
+    session.run(python, ".ci/check_alone.py", name, external=True)
+
+
+@nox.session
+def oldest_siblings(session):
+    """The integration with the oldest released siblings that the metadata admits, in an environment of its own."""
+    session.install(*PIP_OPTIONS, *EDITABLE, *TOOLS["test"], *TOOLS["workspace"], "packaging")
+    session.run("python", ".ci/releases.py", "oldest", *FOLDERS)
+    pytest(session, "python", "oldest_siblings", *(f"apps/{app}/tests" for app in APPS), "-m", "not gpu and not slow")
 
 
 @nox.session
@@ -140,5 +191,5 @@ def versions(session):
 @nox.session
 def sample(session):
     """A first video from a fresh checkout: `./dev sample [options of bdiff sample]`."""
-    session.install(*PIP_OPTIONS, *EDITABLE)
+    session.install(*PIP_OPTIONS, *(f"--editable={folder}" for folder in SAMPLING))
     session.run("bdiff", "sample", "--out", "runs/first-video", *session.posargs)

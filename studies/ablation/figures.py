@@ -1,9 +1,7 @@
 """From the JSON of runs to figures: means with intervals over stories, alone and against each other."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +9,7 @@ import numpy as np
 from bdiff_bench.harness import Draws, StorySums, draw_with_replacement, interval, mean_of_known
 from studies.ablation.configurations import BASE, BASELINE, CONFIGURATIONS, OURS, SWEEP, TABLES, TRUTH
 from studies.ablation.reader_questions import Line, answers, sums_by_story
+from studies.ablation.run_files import FORMAT
 from studies.ablation.videos import DRIFTS
 
 
@@ -52,60 +51,8 @@ MEASURES: dict[str, Measure] = {
 AGAINST = {OURS: "against_ours", BASE: "against_base"}
 """Configurations that every other is compared with, and how a summary names the differences."""
 
-FORMAT = 3
-"""Version of a summary."""
-
 CLAIMED = ("subject", "background", "clarity", "recall")
 """Measures in which `OURS` is claimed to be below `BASELINE`, with intervals that do not overlap."""
-
-
-def read_runs(folder: Path) -> list[dict[str, Any]]:
-    """The JSON of every run in a folder of an ablation.
-
-    Raises:
-        ValueError: If a file is not what the bench wrote.
-    """
-    return [read_run(file) for file in sorted((folder / "results").glob("*.json"))]
-
-
-def read_run(file: Path) -> dict[str, Any]:
-    """The JSON of one run.
-
-    Raises:
-        ValueError: If the file is not what the bench wrote.
-    """
-    try:
-        run: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        run["cell"]["label"], run["seed"], run["config"], run["commit"], run["machine"]
-        [(line["story"], line["new_place"]) for line in run["films"]]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{file}: not a run of this version of studies.ablation ({error!r}); remove it") from None
-    return run
-
-
-def holds_stories(file: Path, stories: Sequence[int]) -> bool:
-    """Whether the JSON of a run is there and has a line for each of these stories."""
-    return file.exists() and {line["story"] for line in read_run(file)["films"]}.issuperset(stories)
-
-
-def origins(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Where runs were made: ``machines``, each once, and ``commits``, also those of trainings."""
-    machines = {json.dumps(run["machine"], sort_keys=True): run["machine"] for run in runs}
-    commits = {facts["commit"] for run in runs for facts in (run, run["training"]) if facts}
-    return {"machines": [machines[key] for key in sorted(machines)], "commits": sorted(commits - {None})}
-
-
-def check_format(summary: Mapping[str, Any], file: Path) -> None:
-    """Check that a summary is of this version.
-
-    Raises:
-        ValueError: If it is of an older one.
-    """
-    if {"cells", "claim"} <= set(summary) and summary.get("format") != FORMAT:
-        raise ValueError(
-            f"{file}: a summary of an older version; run `python -m studies.ablation` on its folder "
-            f"({file.parent}) again"
-        )
 
 
 def summarise(
@@ -130,14 +77,7 @@ def summarise(
         videos are there; ``questions``, see `answers`; ``missing``, by label the seeds that have not sampled every
         story yet, for configurations that were asked for or have begun.
     """
-    complete: dict[str, dict[int, list[Line]]] = {}
-    facts: dict[str, list[Mapping[str, Any]]] = {}
-    for run in runs:
-        lines = {line["story"]: line for line in run["films"]}
-        label, seed = run["cell"]["label"], run["seed"]
-        if (seed in seeds or label == TRUTH) and all(story in lines for story in stories):
-            complete.setdefault(label, {})[seed] = [lines[story] for story in stories]
-            facts.setdefault(label, []).append(run)
+    complete, facts = _complete_runs(runs, stories, seeds)
     draws = draw_with_replacement(len(stories))
     configurations = {
         label: _configuration(complete[label], facts[label], draws, window)
@@ -148,10 +88,8 @@ def summarise(
         for other, name in AGAINST.items():
             if other in configurations and label not in (other, TRUTH):
                 configuration[name] = _against(complete[label], complete[other], draws, window)
-    missing = {label: [seed for seed in seeds if seed not in complete.get(label, {})] for label in wanted}
-    missing |= {
-        label: [seed for seed in seeds if seed not in complete[label]] for label in configurations if label != TRUTH
-    }
+    begun = [label for label in configurations if label != TRUTH]
+    missing = {label: [seed for seed in seeds if seed not in complete.get(label, {})] for label in (*wanted, *begun)}
     return {
         "format": FORMAT,
         "stories": len(stories),

@@ -13,7 +13,7 @@ from bdiff.files import write_whole
 from bdiff_bench.harness import commit, describe_machine, read_lines
 from studies.ablation.config import AblationConfig
 from studies.ablation.configurations import TRUTH
-from studies.ablation.figures import holds_stories
+from studies.ablation.run_files import holds_stories
 from studies.ablation.training import TrainingRun
 from studies.ablation.videos import StoryJob
 

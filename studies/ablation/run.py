@@ -27,7 +27,7 @@ from bdiff_train.transformer import FIRST_STORY, StorySampler
 from storyworld import StoryVideo
 from studies.ablation.config import AblationConfig, joined_settings
 from studies.ablation.configurations import CONFIGURATIONS, TRUTH
-from studies.ablation.figures import origins, read_runs, summarise
+from studies.ablation.figures import summarise
 from studies.ablation.page import ablation_parts
 from studies.ablation.plots import draw, draw_questions
 from studies.ablation.reader_questions_page import questions_parts
@@ -40,6 +40,7 @@ from studies.ablation.results import (
     what_is_left,
     write_results,
 )
+from studies.ablation.run_files import origins, read_runs
 from studies.ablation.training import TrainingRun, encode_stories, post_train, training_config
 from studies.ablation.videos import StoryJob, sampled_line, true_line
 from vde_metrics import EfficientNetLite0

@@ -17,10 +17,10 @@ from studies.command import run_study
 def command(out: Path, title: str, file: Path, note: str) -> None:
     """Write a Markdown page of the figures, with plots beside it."""
     from bdiff_bench.harness import parts_of_files, write_page
-    from studies.ablation.figures import check_format
     from studies.ablation.page import ablation_parts
     from studies.ablation.plots import draw, draw_questions
     from studies.ablation.reader_questions_page import questions_parts
+    from studies.ablation.run_files import check_format
 
     def parts(summary: dict[str, Any]) -> list[str]:
         check_format(summary, file)

@@ -10,8 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from bdiff.run import LoadedRun, RunState, generate_chunks, recover
-from bdiff_core import LayerKV, prepare_context
-from kvbank import KVBank
+from bdiff_core import LayerKV, Memory, prepare_context
 
 
 class TimedMemory:
@@ -22,7 +21,7 @@ class TimedMemory:
         run: The run that is sampled.
     """
 
-    def __init__(self, bank: KVBank, run: LoadedRun) -> None:
+    def __init__(self, bank: Memory, run: LoadedRun) -> None:
         self._bank, self._run = bank, run
         self.seconds: dict[str, list[float]] = {"read": [], "layout": [], "write": []}
         """Seconds of each chunk."""

@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 
 from bdiff_bench.harness import NUM_DRAWS
 from studies.ablation.configurations import BASE, BASELINE, CONFIGURATIONS, OURS, TABLES, TRUTH
-from studies.ablation.figures import CLAIMED, MEASURES, origins, summarise, verdict
+from studies.ablation.figures import CLAIMED, MEASURES, summarise, verdict
 from studies.ablation.page import ablation_parts
 from studies.ablation.results import compact
+from studies.ablation.run_files import origins
 from studies.ablation.videos import DRIFTS, changes
 
 WINDOW = 4

@@ -11,7 +11,7 @@ from studies.ablation import AblationConfig, run_ablation, tiny_config
 from studies.ablation import results as ablation_results
 from studies.ablation import run as ablation_run
 from studies.ablation.configurations import BASELINE, OURS, TRUTH
-from studies.ablation.figures import origins, read_runs
+from studies.ablation.run_files import origins, read_runs
 from studies.ablation.write_page import command as page_command
 from studies.command import run_study, study
 

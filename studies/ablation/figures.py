@@ -108,6 +108,21 @@ def summarise(
     }
 
 
+def _complete_runs(
+    runs: Sequence[Mapping[str, Any]], stories: Sequence[int], seeds: Sequence[int]
+) -> tuple[dict[str, dict[int, list[Line]]], dict[str, list[Mapping[str, Any]]]]:
+    """The runs that have sampled every story: lines by label and seed, story by story; and the runs by label."""
+    complete: dict[str, dict[int, list[Line]]] = {}
+    facts: dict[str, list[Mapping[str, Any]]] = {}
+    for run in runs:
+        lines = {line["story"]: line for line in run["films"]}
+        label, seed = run["cell"]["label"], run["seed"]
+        if (seed in seeds or label == TRUTH) and all(story in lines for story in stories):
+            complete.setdefault(label, {})[seed] = [lines[story] for story in stories]
+            facts.setdefault(label, []).append(run)
+    return complete, facts
+
+
 def claim(complete: Mapping[str, Mapping[int, Sequence[Line]]], draws: Draws, window: int) -> dict[str, Any]:
     """Whether `OURS` drifts less and recalls better than `BASELINE`, on the seeds that both have.
 

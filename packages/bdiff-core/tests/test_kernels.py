@@ -49,7 +49,8 @@ def softmax(reference):
 
 def make_view(queries, *, past=0, device="cpu", **fields):
     """A view of a pass with so many queries, which are not rotated."""
-    cos = torch.zeros(1, 1, queries, 1, device=device)
+    batch = fields["mask"].shape[0] if "mask" in fields else 1
+    cos = torch.zeros(batch, 1, queries, 1, device=device)
     view = View(cos=cos, sin=cos, attend=kernels.sdpa, **fields)
     return dataclasses.replace(view, block_masks=kernels.flex_block_masks(view, [past]))
 

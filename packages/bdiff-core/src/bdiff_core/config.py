@@ -20,7 +20,7 @@ class ModelConfig:
     num_layers: int
     """Transformer blocks."""
     num_heads: int
-    """Attention heads; `dim // num_heads` must be even, for rotary positions turn pairs."""
+    """Attention heads; `dim // num_heads` must be even, since rotary positions turn pairs."""
     ffn_dim: int
     """Hidden width of the feed-forward network."""
     in_channels: int = 16
@@ -44,17 +44,17 @@ class ModelConfig:
     rope_theta: float = 10000.0
     """Base of the rotary frequencies."""
     image_dim: int | None = None
-    """Width of the CLIP tokens of an image-to-video model; None: it is shown none."""
+    """Width of the CLIP tokens of an image-to-video model; None: the model takes none."""
     image_length: int | None = None
     """Image tokens that have learned positions (first-and-last-frame models); None: no positions."""
     fps_embedding: bool = False
-    """Tell the model the frame rate, as some SkyReels-V2 models learned it."""
+    """Whether the frame rate is an input, as in some SkyReels-V2 models."""
     fps: int = 24
-    """The rate told through `fps_embedding`, which knows 16 and, for everything else, 24."""
+    """The frame rate that `fps_embedding` gives; it has one embedding for 16 and one for every other rate."""
     native_mode: NativeMode = "cached"
     """How the weights were trained to make videos; the numbers of the model do not depend on it. `whole`: all frames at
-    once, each seeing all (Wan 2.1). `overlap`: windows that denoise the end of the one before again (SkyReels-V2
-    diffusion forcing). `cached`: chunk by chunk on stored keys and values (Self-Forcing, CausVid, LongLive, ours)."""
+    once, and each sees all (Wan 2.1). `overlap`: windows that begin with the end of the window before (SkyReels-V2
+    diffusion forcing). `cached`: chunk by chunk with stored keys and values (Self-Forcing, CausVid, LongLive, ours)."""
 
     def __post_init__(self) -> None:
         sizes = ("dim", "num_layers", "num_heads", "ffn_dim", "in_channels", "out_channels")

@@ -1,4 +1,4 @@
-"""Keys and values of earlier chunks, stored as they come and laid out once per generated chunk."""
+"""Keys and values of earlier chunks: stored before rotary positions, placed and rotated once per generated chunk."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,9 +18,10 @@ class LayerKV:
     position: Int[Tensor, "tokens 3"]
     """Time (latent frames), row and column of each token, in tokens."""
     query: Float[Tensor, "branches heads tokens dh"] | None = None
-    """The chunk's own queries, for whoever decides which tokens to keep."""
+    """The chunk's own queries; a memory may use them to decide which tokens to keep."""
 
 
+@runtime_checkable
 class PlacedLayer(Protocol):
     """Keys and values of one layer, and where their tokens sit; every `LayerKV` is one."""
 
@@ -39,7 +40,7 @@ class PlacedLayer(Protocol):
 
 @runtime_checkable
 class Recall(Protocol):
-    """What a memory hands out for one chunk; `kvbank.Recall` is one."""
+    """What a memory gives for one chunk; `kvbank.Recall` is one."""
 
     @property
     def chunks(self) -> Sequence[int]:
@@ -59,7 +60,7 @@ class Recall(Protocol):
 
 
 class ContextLayer:
-    """One layer's rotated keys and values of earlier chunks, with room behind them for the current chunk's own."""
+    """One layer's rotated keys and values of earlier chunks, with space behind them for those of the current chunk."""
 
     def __init__(self, key: Tensor, value: Tensor, *, reserve: int = 0) -> None:
         self.length = key.shape[2]
@@ -80,9 +81,9 @@ class ContextLayer:
     def extend(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of the earlier chunks followed by the given ones.
 
-        Without gradients the given ones are written into the room behind the earlier ones, so that the steps of a
-        chunk copy nothing else; the next call overwrites them. With gradients everything is concatenated, since a
-        buffer that a later call overwrites could not be differentiated through.
+        Without gradients the given ones are written into the space behind the earlier ones, so that the steps of a
+        chunk copy nothing else; the next call overwrites them. With gradients everything is concatenated, since the
+        backward pass needs what a later call would overwrite.
         """
         if key.shape[:2] != self._key.shape[:2]:
             raise ValueError(
@@ -101,16 +102,16 @@ class ContextLayer:
         return self._key[:, :, :end], self._value[:, :, :end]
 
     def _grow(self, reserve: int) -> None:
-        room = self._key.new_empty((*self._key.shape[:2], self.length + reserve, self._key.shape[3]))
-        laid_out = room, torch.empty_like(room)
-        laid_out[0][:, :, : self.length] = self.key.detach()
-        laid_out[1][:, :, : self.length] = self.value.detach()
-        self._key, self._value = laid_out
+        key = self._key.new_empty((*self._key.shape[:2], self.length + reserve, self._key.shape[3]))
+        value = torch.empty_like(key)
+        key[:, :, : self.length] = self.key.detach()
+        value[:, :, : self.length] = self.value.detach()
+        self._key, self._value = key, value
 
 
 @runtime_checkable
 class RotaryModel(Protocol):
-    """What laying out a context needs of a model."""
+    """What `prepare_context` needs of a model."""
 
     @property
     def compute_dtype(self) -> torch.dtype:
@@ -133,10 +134,12 @@ class Context:
 
 
 def chunk_slots(kinds: Sequence[str]) -> tuple[int, ...]:
-    """Where chunks sit relative to the current one, at 0: recent ones at -1, -2, ..., the others right before them.
+    """Positions of chunks relative to the current one, which is at 0.
 
-    Both groups keep their chronological order, in which `kinds` lists them: of three recalled and two recent chunks
-    the slots are -5, -4, -3, -2, -1.
+    Recent chunks are at -1, -2, ..., and the other chunks right before them.
+
+    Both groups keep the chronological order in which `kinds` lists them: three recalled and two recent chunks have the
+    slots -5, -4, -3, -2, -1.
     """
     num_recent = sum(kind == "recent" for kind in kinds)
     next_recent, next_other = -num_recent, -len(kinds)
@@ -152,7 +155,7 @@ def chunk_slots(kinds: Sequence[str]) -> tuple[int, ...]:
 
 
 def _frames_per_chunk(recall: Recall) -> int:
-    """Frames of a chunk, from where the recalled tokens sit."""
+    """Frames of a chunk, as far as the positions of the recalled tokens tell."""
     parts: dict[int, list[Tensor]] = {chunk: [] for chunk in recall.chunks}
     for stored, spans in zip(recall.layers, recall.spans, strict=True):
         for chunk, position in zip(recall.chunks, stored.position.split(list(spans)), strict=True):
@@ -175,7 +178,7 @@ def _frames_per_chunk(recall: Recall) -> int:
 def _placed(
     position: Int[Tensor, "tokens 3"], kinds: Sequence[str], spans: Sequence[int], *, frames_per_chunk: int
 ) -> Int[Tensor, "tokens 3"]:
-    """Positions with each chunk moved to its slot; whether they were stored absolute or from 0 makes no difference."""
+    """Positions with each chunk moved to its slot, whether they were stored as absolute ones or from 0."""
     slot = torch.tensor(chunk_slots(kinds)).repeat_interleave(torch.tensor(list(spans))).to(position.device)
     time = slot * frames_per_chunk + position[:, 0] % frames_per_chunk
     return torch.cat((time[:, None], position[:, 1:]), dim=1)
@@ -198,13 +201,13 @@ def prepare_context(
     `start=index * frames_per_chunk`, there and when storing it.
 
     Args:
-        recall: What the memory hands out for this chunk.
+        recall: What the memory gives for this chunk.
         model: The model whose rotary positions and dtype are used.
         index: Number of the chunk to come; all recalled chunks must be earlier.
         positions: `slots` or `absolute`.
-        frames_per_chunk: Latent frames of every chunk, for `slots`. None: the fewest that a chunk can have, given the
-            recalled tokens; exact where any layer recalls one from the last frame of any chunk. `generate` tells it.
-        reserve: Tokens of the chunk to come, to make room for its own keys at once; with 0 the first step does it.
+        frames_per_chunk: Latent frames of every chunk, for `slots`; `generate` gives it. None: the fewest that a chunk
+            can have, given the recalled tokens. That is exact if some layer recalls a token of a chunk's last frame.
+        reserve: Tokens of the chunk to come: space for its keys is allocated now. With 0 the first step does it.
     """
     if positions not in ("slots", "absolute"):
         raise ValueError(f"positions is {positions!r}; expected 'slots' or 'absolute'")

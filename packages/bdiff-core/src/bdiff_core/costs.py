@@ -30,15 +30,15 @@ def kv_bytes(config: ModelConfig, num_tokens: int, *, dtype: torch.dtype) -> int
 
 
 def pass_flops(config: ModelConfig, shape: ChunkShape, *, context_tokens: int = 0) -> int:
-    """Floating-point operations of one pass of one branch over a chunk, a multiplication and an addition being two.
+    """Floating-point operations of one pass of one branch over a chunk; a multiplication and an addition are two.
 
-    Matrix products and attention only: what is left out (norms, rotations, activations) is bound by memory. Text keys
-    and values are made once a chunk, see `text_flops`.
+    Only matrix products and attention are counted; norms, rotations and activations are bound by memory. Keys and
+    values of the text are made once a chunk, see `text_flops`.
 
     Args:
         config: The transformer.
-        shape: Of the chunk, in latents.
-        context_tokens: Of earlier chunks, as each layer sees them.
+        shape: Size of the chunk, in latents.
+        context_tokens: Tokens of earlier chunks that each layer sees.
     """
     dim, tokens = config.dim, config.num_tokens(shape.frames, shape.height, shape.width)
     pixels = config.patch_size[1] * config.patch_size[2]

@@ -1,4 +1,4 @@
-"""Classifier-free guidance: a model seen as one velocity, though it may run two branches."""
+"""Classifier-free guidance: one velocity of a model that may run two branches."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ from bdiff_core.model import ChunkDiT
 def branches(
     text: Float[Tensor, "*chunks n d"], negative: Float[Tensor, "*chunks n d"], *, guidance: float
 ) -> Float[Tensor, "b *chunks n d"]:
-    """The prompts that the model runs side by side: with guidance the conditional one and the one to move away from."""
+    """The prompts of the branches: the conditional one and, with guidance, the one to move away from."""
     return text[None] if guidance == 1.0 else torch.stack([text, negative])
 
 
 @dataclass(frozen=True, slots=True)
 class GuidedModel:
-    """What stays the same while a window of frames is denoised; the batch axis is that of the branches."""
+    """A model with everything that stays the same while frames are denoised; the batch axis holds the branches."""
 
     model: ChunkDiT
     text: TextStates
@@ -38,7 +38,7 @@ class GuidedModel:
     """Channels of an image-to-video model."""
 
     def velocity(self, x: Float[Tensor, "1 c t h w"], level: float | Sequence[float]) -> Float[Tensor, "1 c t h w"]:
-        """The guided velocity, at one level or at one a frame."""
+        """The guided velocity, at one level for all frames or at one level for each frame."""
         out = self.model(
             self._per_branch(x),
             self._levels(x, level),

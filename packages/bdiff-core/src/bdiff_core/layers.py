@@ -61,7 +61,7 @@ class Patches(nn.Module):
 
 
 class TimeEmbedding(nn.Module):
-    """Level of each frame -> the head's embedding and the six modulations that the blocks refine."""
+    """Level of each frame -> the embedding for the head, and the six modulations to which each block adds its own."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -76,13 +76,13 @@ class TimeEmbedding(nn.Module):
             self.fps_out = Linear(config.dim, 6 * config.dim)
 
     def forward(self, levels: Float[Tensor, "b t"]) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b t 6 d"]]:
-        """Embed levels in [0, 1], which the published models count in thousandths."""
+        """Embed levels in [0, 1]; the published models count them in thousandths."""
         exact = torch.float32 if levels.device.type == "mps" else torch.float64
         half = self.freq_dim // 2
         frequency = 10000.0 ** (-torch.arange(half, dtype=exact, device=levels.device) / half)
         angle = 1000.0 * levels[..., None].to(exact) * frequency
         x = torch.cat((angle.cos(), angle.sin()), dim=-1).float()
-        with torch.autocast(levels.device.type, enabled=False):  # half precision would blur the level itself
+        with torch.autocast(levels.device.type, enabled=False):  # half precision would round the level
             x = F.silu(F.linear(x, self.hidden.weight.float(), self.hidden.bias.float()))
             embedding = F.linear(x, self.out.weight.float(), self.out.bias.float())
         modulation = self.modulation(F.silu(_cast(embedding, self.modulation)))
@@ -108,7 +108,7 @@ class TextProjection(nn.Module):
 class ImageProjection(nn.Module):
     """CLIP tokens of an image -> the width of the model.
 
-    With learned positions the tokens are those of the first and the last frame, one after the other, `length` in all.
+    With learned positions the tokens are those of the first frame followed by those of the last, `length` in all.
     """
 
     def __init__(self, width: int, length: int | None, dim: int) -> None:

@@ -1,4 +1,4 @@
-"""Linear layers, computed by whichever library of torch is the faster one where the model runs."""
+"""Linear layers that use the faster of two libraries for their matrix products."""
 
 import torch
 import torch.nn.functional as F
@@ -7,16 +7,16 @@ from torch import Tensor, nn
 
 _HAS_AVX512 = (
     torch.backends.mkldnn.is_available()
-    and hasattr(torch.ops.mkldnn, "_linear_pointwise")  # no public name of torch, so it may go
+    and hasattr(torch.ops.mkldnn, "_linear_pointwise")  # not a public name of torch, so it may disappear
     and torch.backends.cpu.get_cpu_capability() == "AVX512"
 )
 
 
 class Linear(nn.Linear):
-    """A linear layer whose matrix product is oneDNN's where that is the faster one, see `prefers_onednn`."""
+    """A linear layer that uses oneDNN's matrix product where that is faster, see `prefers_onednn`."""
 
     def forward(self, x: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
-        """Product with the weight, plus the bias; the same numbers up to rounding, whoever computes them."""
+        """Product with the weight, plus the bias; both libraries give the same numbers up to rounding."""
         if prefers_onednn(x, self.weight):
             return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
         return super().forward(x)
@@ -35,9 +35,9 @@ class GELULinear(Linear):
 def prefers_onednn(x: Tensor, weight: Tensor) -> bool:
     """Whether oneDNN is to multiply `x` by a weight.
 
-    In full precision torch itself asks MKL, which on an AMD EPYC with AVX-512 reaches half of what oneDNN does. So
-    oneDNN is asked on CPUs with AVX-512, where no gradient is needed (its kernel has none) and neither the compiler,
-    which chooses for itself, nor autocast is at work. `torch.backends.mkldnn.enabled = False` turns it off.
+    In full precision torch itself uses MKL, which on an AMD EPYC with AVX-512 is half as fast as oneDNN. So oneDNN is
+    used on CPUs with AVX-512 where no gradient is needed, since its kernel has none. It is not used under autocast, nor
+    under torch's compiler, which chooses by itself. `torch.backends.mkldnn.enabled = False` turns it off.
     """
     if not (x.dtype == weight.dtype == torch.float32 and x.device.type == "cpu" and torch.backends.mkldnn.enabled):
         return False

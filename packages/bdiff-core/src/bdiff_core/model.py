@@ -42,7 +42,7 @@ class ChunkDiT(nn.Module):
 
     Attributes:
         gradient_checkpointing: Recompute each block in the backward pass instead of keeping its activations.
-        attention: Name of the kernel, see `backends.choose_attention`; set it once the model is where it computes.
+        attention: Name of the kernel, see `attention.choose_attention`; set it when the model is on its device.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -58,7 +58,7 @@ class ChunkDiT(nn.Module):
             self.image = ImageProjection(config.image_dim, config.image_length, config.dim)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
         self.head = Head(config)
-        if not self.head.table.is_meta:  # torch would load its compiler to draw nothing: two seconds
+        if not self.head.table.is_meta:  # on the meta device torch would load its compiler, which takes two seconds
             self._initialise()
 
     def forward(
@@ -80,7 +80,8 @@ class ChunkDiT(nn.Module):
             levels: Flow-matching time of each latent frame: 0 clean, 1 pure noise.
             text: States of one prompt a video or of one prompt a chunk, zero-padded here to `config.text_length`; or
                 what `embed_text` made of them.
-            frames_per_chunk: Chunks see themselves and earlier chunks; None: everything sees everything.
+            frames_per_chunk: Latent frames of a chunk; chunks see themselves and earlier chunks. None: everything sees
+                everything.
             context: Earlier chunks that all latents see, from `prepare_context`.
             start: Position of the first latent frame.
             extra: Channels of an image-to-video model, put behind the latents' own.
@@ -158,7 +159,10 @@ class ChunkDiT(nn.Module):
         *,
         image_tokens: Float[Tensor, "images m clip"] | None = None,
     ) -> TextStates:
-        """Keys and values of the prompts in every layer, accepted wherever `text` is: once a chunk, not once a step."""
+        """Keys and values of the prompts in every layer.
+
+        They may be given wherever `text` is: so prompts are embedded once a chunk, not once a step.
+        """
         embedded = self._embed_text(text, image_tokens)
         num_prompts = text.shape[1] if text.ndim == 4 else 1
         layers = tuple(block.cross_attention.keys_values(*embedded) for block in self._layers)

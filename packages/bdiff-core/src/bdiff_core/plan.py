@@ -1,4 +1,4 @@
-"""From a storyboard to what every chunk is conditioned on."""
+"""The condition of every chunk, made from a storyboard."""
 
 from dataclasses import dataclass
 
@@ -19,13 +19,13 @@ class ChunkCondition:
     text: Float[Tensor, "n d"]
     """Token states of its prompt, zero-padded."""
     negative: Float[Tensor, "n d"]
-    """Token states of the branch that guidance moves away from; zeros: no text at all."""
+    """Token states of the branch that guidance moves away from; zeros stand for no text."""
     embedding: Float[Tensor, " r"]
     """Unit vector by which past chunks are recalled."""
     image: Float[Tensor, "c h w"] | None = None
     """A picture that the chunk starts from, for models that take one."""
     prompt: str = ""
-    """The prompt itself, for people and logs."""
+    """The prompt as text, for people and logs."""
 
 
 def plan_chunks(
@@ -48,7 +48,7 @@ def plan_chunks(
     shots = chunk_shots(storyboard, fps=fps, frames_per_chunk=frames_per_chunk, num_chunks=num_chunks)
     prompts = list(dict.fromkeys(storyboard.shots[shot].prompt for shot in shots))
     states = text_encoder.encode(prompts)
-    # The null branch of training is all-zero text, not an encoded empty prompt.
+    # In training the branch without text sees zeros, not an encoded empty prompt.
     negative = torch.zeros_like(states.tokens[0])
     rows = {prompt: row for row, prompt in enumerate(prompts)}
     plan = []

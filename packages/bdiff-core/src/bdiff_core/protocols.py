@@ -1,4 +1,4 @@
-"""What the loop needs of its parts; anything with these methods will do."""
+"""What the loop needs of its parts: any object with these methods can be used."""
 
 from collections.abc import Iterable
 from typing import Any, Protocol, runtime_checkable
@@ -20,7 +20,7 @@ class Memory(Protocol):
         ...
 
     def prefetch(self, index: int, *, embedding: Float[Tensor, " d"] | None) -> None:
-        """Announce that chunk ``index`` will be read with this embedding."""
+        """Announce that chunk ``index`` will be read next, with this embedding."""
         ...
 
 
@@ -38,5 +38,5 @@ class Decoder(Protocol):
     """Latents to pixels, chunk by chunk; `CausalVAE` is one."""
 
     def decode(self, latents: Float[Tensor, "b c t h w"], state: Any = None) -> tuple[Float[Tensor, "b 3 T H W"], Any]:
-        """Decode the next chunk and return what the one after it needs."""
+        """Decode the next chunk; also return the state that decoding the chunk after it needs."""
         ...

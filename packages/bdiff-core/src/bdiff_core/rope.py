@@ -10,8 +10,8 @@ def rotation(
 ) -> tuple[Float[Tensor, "*tokens pairs"], Float[Tensor, "*tokens pairs"]]:
     """Cosine and sine by which the pairs of a head turn at each position.
 
-    Height and width own `2 * (head_dim // 6)` channels each and time the rest, as in Wan 2.1. Nothing is looked up in
-    a table, so positions may be negative or as large as they like.
+    Height and width own `2 * (head_dim // 6)` channels each and time the rest, as in Wan 2.1. No table is
+    needed, so positions may be negative and of any size.
 
     Args:
         position: Time, row and column of each token.
@@ -19,7 +19,7 @@ def rotation(
         theta: Base of the frequencies.
     """
     side = 2 * (head_dim // 6)
-    # At 10,000 frames an angle in float32 is wrong by a thousandth: angles are made in float64 where there is one.
+    # At 10,000 frames an angle in float32 is wrong by a thousandth, so float64 is used where the device has it.
     exact = torch.float32 if position.device.type == "mps" else torch.float64
     angles = []
     for axis, width in enumerate((head_dim - 2 * side, side, side)):
@@ -44,7 +44,7 @@ def rotate(
 
 
 def _in_pairs(x: Float[Tensor, "*batch dh"]) -> Float[Tensor, "*batch dh"]:
-    """The same numbers, copied where the pairs of the last axis do not lie in memory as complex numbers do."""
+    """The same numbers, copied unless the pairs of the last axis are laid out in memory as complex numbers are."""
     if x.stride(-1) == 1 and x.storage_offset() % 2 == 0 and all(step % 2 == 0 for step in x.stride()[:-1]):
         return x
     return x.clone(memory_format=torch.contiguous_format)

@@ -101,8 +101,8 @@ class Renoising:
 class Scheduled:
     """A flow-matching scheduler of diffusers, Euler or UniPC, on the levels that a sampler gives it.
 
-    The scheduler tells the model its own timesteps, which need not be its sigmas: UniPC rounds them down to whole
-    thousandths. It computes in the dtype of what it is given; each chunk gets a scheduler of its own.
+    The model gets the scheduler's own timesteps, which may differ from its sigmas: UniPC rounds them down to whole
+    thousandths. The scheduler computes in the dtype of its inputs. Each chunk gets a scheduler of its own.
 
     Args:
         scheduler: A ``FlowMatchEulerDiscreteScheduler``, or a ``UniPCMultistepScheduler`` that predicts flow. Its own
@@ -142,7 +142,7 @@ class Scheduled:
         if max(abs(given - ours) for given, ours in zip(levels, own, strict=True)) < 1e-5:
             scheduler.set_timesteps(len(levels) - 1)
         else:
-            # The scheduler shifts what it is given; what it should arrive at is known.
+            # The scheduler shifts the levels that it gets, so it gets those that become ours.
             unshifted = [level / (self._shift - (self._shift - 1) * level) for level in levels[:-1]]
             scheduler.set_timesteps(sigmas=np.array(unshifted))
         scheduler.set_begin_index(0)

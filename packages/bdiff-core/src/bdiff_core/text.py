@@ -1,4 +1,4 @@
-"""Text encoders: token states for cross attention, one vector a prompt for recall."""
+"""Text encoders: token states for cross attention, and one vector for each prompt for recall."""
 
 import importlib.metadata
 import logging
@@ -29,20 +29,20 @@ class EncodedText:
     tokens: Float[Tensor, "b n d"]
     """Token states, zero beyond each prompt's end: cross attention needs no mask, as in Wan."""
     embedding: Float[Tensor, "b r"]
-    """Unit vectors, compared by dot product to find the past chunks that mean the same."""
+    """Unit vectors; their dot products find the past chunks whose prompts mean the same."""
 
 
 @runtime_checkable
 class TextEncoder(Protocol):
-    """What `plan_chunks` needs to know of a text encoder."""
+    """What `plan_chunks` needs of a text encoder."""
 
     def encode(self, prompts: Sequence[str]) -> EncodedText:
-        """Encodes prompts; a prompt's states do not depend on the prompts beside it."""
+        """Encode prompts; the states of a prompt do not depend on the prompts beside it."""
         ...
 
 
 class SentenceTextEncoder:
-    """A sentence-transformers model (all-MiniLM-L6-v2 unless named otherwise).
+    """A sentence-transformers model (all-MiniLM-L6-v2 by default).
 
     Token states are the last hidden states times `scale`; the embedding is the model's own sentence embedding,
     normalised.
@@ -57,7 +57,7 @@ class SentenceTextEncoder:
         device: str | torch.device = "cpu",
         batch_size: int = 1,
     ) -> None:
-        """Loads the model from a folder, the hub's cache, an installed package, or else from the hub, in this order.
+        """Load the model from a folder, the hub's cache, an installed package, or the hub, in this order.
 
         Args:
             name: a folder of a sentence-transformers model, or its repository on the hub.
@@ -65,10 +65,10 @@ class SentenceTextEncoder:
             scale: factor that brings token states to about unit variance: MiniLM's have a standard deviation of 0.45.
             device: where to compute; states are returned there.
             batch_size: prompts that are computed together. On some processors the last bits of a prompt's states
-                depend on those beside it; one by one, a film that is made longer is the film that was long at once.
+                depend on those beside it. With 1 they do not: a video extended later equals one made at once.
 
         Raises:
-            ValueError: the model is nowhere to be found, or damaged.
+            ValueError: the model is found in none of these places, or it is damaged.
         """
         if text_length < 4:
             raise ValueError(f"text_length is {text_length}; expected at least 4 tokens")
@@ -107,7 +107,7 @@ class SentenceTextEncoder:
 
 
 def _load(name: str | Path, *, device: str) -> "SentenceTransformer":  # noqa: F821 - imported where it is used
-    """A model from local places if one has it; only then is the network asked."""
+    """A model from this machine if it is there, otherwise from the network."""
     try:
         from sentence_transformers import SentenceTransformer
         from transformers.utils import logging as transformers_logging

@@ -98,7 +98,7 @@ class CrossAttention(nn.Module):
         return TextKV(**states)
 
     def forward(self, x: Float[Tensor, "b n d"], states: TextKV, *, attend: Attend) -> Float[Tensor, "b n d"]:
-        """Attend; with several prompts a video, each to its equal share of the tokens."""
+        """Attend to the prompts; with several prompts a video, each is seen by its equal share of the tokens."""
         q = self.norm_q(self.q(x))
         prompts = states.key.shape[0] // x.shape[0]
         chunked = rearrange(q, "b (c n) (h d) -> (b c) h n d", c=prompts, h=self.num_heads)

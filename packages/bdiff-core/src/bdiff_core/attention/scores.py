@@ -1,7 +1,7 @@
-"""Attention with its scores in memory, whose gradient is made of matrix products.
+"""Attention that keeps its scores in memory, so that its gradient consists of matrix products.
 
-In half precision on a CPU torch's own kernel is the faster one forwards, but its gradient takes longer than these
-products: twice as long for the tokens of a training step, ten times for its prompts.
+In half precision on a CPU torch's own kernel is faster in the forward pass. Its gradient is slower than these matrix
+products: it takes twice as long for the tokens of a training step and ten times as long for its prompts.
 """
 
 import torch
@@ -28,14 +28,14 @@ def scored_gather(
     num_shared: int,
     num_tokens: int,
 ) -> Float[Tensor, "b heads n dh"]:
-    """The same without the scores that a `Gather` hides anyway: in a training step more than half of them.
+    """The same attention without computing the scores that a `Gather` hides: more than half of a training step's.
 
     Args:
         q: Queries.
         k: Keys.
         v: Values.
         mask: Added to the scores.
-        num_shared: Chunks in front that others may see; those behind are seen by themselves only.
+        num_shared: Chunks in front that other chunks may see; each later one is seen by itself alone.
         num_tokens: Tokens of a chunk.
     """
     shared = num_shared * num_tokens

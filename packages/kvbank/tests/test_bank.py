@@ -303,7 +303,7 @@ def test_an_earlier_chunk_can_still_read(make_layers):
 
 def test_reading_what_was_freed_is_refused(make_layers):
     bank = filled(make_layers, Rolling(2), 5)
-    with pytest.raises(ValueError, match=r"chunk 4 sees chunks \[2\], which Rolling\(num_chunks=2\) has let go"):
+    with pytest.raises(ValueError, match=r"chunk 4 sees chunks \[2\], which were freed: under Rolling\(num_chunks=2\)"):
         bank.read(4, embedding=None)
     bank.write(4, make_layers(4), embedding=None)
     assert bank.read(5, embedding=None).chunks == (3, 4)

@@ -307,7 +307,7 @@ def test_one_bank_at_a_time_has_a_folder(tmp_path):
 def test_a_bank_made_otherwise_is_not_gone_on_with(tmp_path):
     filled(tmp_path / "bank", policy=Rolling(2))
     for change, name in (({"seed": 1}, "seed"), ({"budget": 9}, "budget"), ({"quantization": Int4()}, "quantization")):
-        with pytest.raises(ValueError, match=f"holds a bank of another {name}; KVBank.load goes on with it"):
+        with pytest.raises(ValueError, match=f"holds a bank of another {name}; KVBank.load.* continues it"):
             KVBank(policy=Rolling(2), **change).open(tmp_path / "bank")
     with pytest.raises(ValueError, match=r"saved with Rolling\(num_chunks=2\); got Rolling\(num_chunks=3\)"):
         KVBank(policy=Rolling(3)).open(tmp_path / "bank")
@@ -315,7 +315,7 @@ def test_a_bank_made_otherwise_is_not_gone_on_with(tmp_path):
     (tmp_path / "empty").mkdir()
     used = KVBank(policy=Rolling(2))
     step(used, 0)
-    with pytest.raises(ValueError, match="only a new bank can be put into a folder"):
+    with pytest.raises(ValueError, match="only a new bank can be opened in a folder"):
         used.open(tmp_path / "other")
     with pytest.raises(ValueError, match=r"holds no bank; KVBank\(policy=...\).open\(.*\) makes one"):
         KVBank.load(tmp_path / "empty")

@@ -228,5 +228,5 @@ def test_the_number_of_a_chunk_is_a_whole_number(index):
 
 @pytest.mark.parametrize("layers", [None, 3])
 def test_layers_are_some(layers):
-    with pytest.raises(TypeError, match=r"layers are a .*; expected a LayerKV for each layer of the model"):
+    with pytest.raises(TypeError, match=r"layers is a .*; expected a LayerKV for each layer of the model"):
         KVBank(policy=Rolling(num_chunks=2)).write(0, layers, embedding=None)

@@ -1,4 +1,4 @@
-"""The memory itself: chunks are written once, cut down to their salient tokens, and read back by later chunks."""
+"""The memory: chunks are written, cut down to their salient tokens, and read by later chunks."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -21,7 +21,7 @@ class KVBank(Persistent):
 
     Chunks are written in order, from 0. Keys are stored before the rotary embedding, so the reader may put them at any
     position. Writing a chunk again (a re-roll) rewinds: it replaces the chunk and forgets the later ones, which were
-    made with the old one in view. What a policy can never show again is freed when it leaves the policy's reach.
+    made with the old one in view. A chunk that the policy can never show again is freed.
 
     Args:
         policy: Which chunks a chunk sees, and how much of them is stored.
@@ -29,12 +29,12 @@ class KVBank(Persistent):
         store: Where keys and values are held; `MemoryStore()` if None. Must be empty and this bank's own.
         rotate: The model's RoPE, `rotate(x, position) -> x`, applied to queries and keys to score salience only; None
             scores them as they are.
-        seed: Seed of the random probes and the token drop, each a function of (seed, chunk, layer).
+        seed: Seed of the random probes and the token drop; each draw is a function of (seed, chunk, layer).
         salience: How salient tokens are scored, beside the policy's coverage.
-        quantization: Packs what is stored into 8 or 4 bits, unpacked chunk by chunk into what a read returns; None
-            stores the numbers as they come. Gradients need None.
-        budget: Tokens that a layer may show to a chunk. Policies that know of it (`RecallPolicy`) show what fits; a
-            read beyond it is refused. None: no limit.
+        quantization: Stores keys and values in 8 or 4 bits; a read unpacks them. None stores the numbers as they
+            come. Gradients need None.
+        budget: Tokens that a layer may show to a chunk. A `RecallPolicy` sees the budget and shows what fits. A read
+            that exceeds it raises ValueError. None: no limit.
 
     Raises:
         ValueError: If the budget is below 1.
@@ -43,17 +43,17 @@ class KVBank(Persistent):
 
     @property
     def metadata(self) -> dict[int, Mapping[str, Any]]:
-        """What the writer attached to each chunk written."""
+        """The metadata of each chunk written."""
         return {chunk: record.metadata for chunk, record in self._state.records.items()}
 
     @property
     def nbytes(self) -> int:
-        """Bytes held: keys, values and positions as they are stored, and the summaries of a policy that uses them."""
+        """Bytes of the stored keys, values and positions, and of the summaries that some policies use."""
         return self._store.nbytes + self._state.nbytes
 
     @property
     def trace(self) -> tuple[RecallTrace, ...]:
-        """The recalls so far by reading chunk, without tensors; reading again as the same chunk replaces its entry."""
+        """The recalls so far without tensors, one for each chunk that read; a second read replaces the first."""
         reads, records = self._state.reads, self._state.records
         drop, seed = self.policy.drop, self._settings.seed
         return tuple(traced(reads[index], records, index=index, drop=drop, seed=seed) for index in sorted(reads))
@@ -69,7 +69,7 @@ class KVBank(Persistent):
         embedding: Float[Tensor, " d"] | None,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
-        """Remember chunk `index`, cut down to its salient tokens if the policy has a coverage (Algorithm 2).
+        """Store chunk `index`; only its salient tokens if the policy has a coverage (Algorithm 2).
 
         The bank copies what it keeps. If this raises, the bank is as it was before.
 
@@ -78,27 +78,23 @@ class KVBank(Persistent):
             layers: Keys, values, positions and, for a policy with a coverage, queries of each layer, before RoPE. An
                 iterator is consumed layer by layer.
             embedding: Embedding of the chunk's prompt; may be None if the policy does not compare prompts.
-            metadata: Anything JSON, kept beside the chunk; it adds to what `annotate` said of it before.
+            metadata: Anything that JSON can hold; it is added to earlier notes of `annotate`.
 
         Raises:
-            ValueError: If the chunk is not the next one nor an earlier one, has no layers, other shapes than those
-                before it, no embedding or queries where they are needed, numbers that are not finite, or exceeds the
-                memory of the store.
-            TypeError: If the embedding or something of a layer is no tensor.
+            ValueError: If the chunk comes too early, has no layers, other shapes than earlier chunks, no embedding or
+                queries where they are needed, numbers that are not finite, or exceeds the memory of the store.
+            TypeError: If the embedding or a part of a layer is no tensor.
             OSError: With the name of the file, if a disk is full or cannot be written.
-            DamageError: If a chunk that a rewind makes recent again comes damaged from the folder. It has the new chunk
-                then, and the bank is closed: mend the file, then load it.
+            DamageError: If a rewind needs an earlier chunk whose file is damaged. The folder has the new chunk then,
+                and the bank is closed: restore the file, then load the bank.
         """
         check_index(index)
         if not isinstance(layers, Iterable):
-            raise TypeError(f"layers are a {type(layers).__name__}; expected a LayerKV for each layer of the model")
+            raise TypeError(f"layers is a {type(layers).__name__}; expected a LayerKV for each layer of the model")
         if not 0 <= index <= self.next_index:
             raise ValueError(f"chunk {index} cannot be written now; the next is {self.next_index}, in order from 0")
         self._check_embedding(embedding)
-        if embedding is not None:
-            if not is_finite(embedding):
-                raise ValueError(f"embedding of chunk {index} holds numbers that are not finite: NaN or infinity")
-            self._state.index.search(embedding, 1)  # raises now, before anything is forgotten, if it cannot be compared
+        self._check_comparable(index, embedding)
         attached = {**self._state.plans.get(index, {}), **as_json(metadata)}
         chunk = self._writer.written(index, layers, embedding=embedding, metadata=attached, held=self.chunks)
         signature = checked_signature(index, chunk.layers, self._signature if index else ())
@@ -114,18 +110,18 @@ class KVBank(Persistent):
             self._folder.sweep()
 
     def annotate(self, index: int, metadata: Mapping[str, Any]) -> None:
-        """Add to what is known of a chunk, such as its pose or the embedding of its latents.
+        """Add notes to a chunk, such as its pose or the embedding of its latents.
 
-        What is said of a chunk before it is written is a plan: its reads see it, and it outlives a rewind. What is said
-        later belongs to the chunk as written, and is forgotten with it.
+        Notes on a chunk that is not written yet are a plan: its reads see them, and a rewind keeps them. Notes on a
+        written chunk belong to it, and a rewind forgets them with it.
 
         Args:
             index: Chunk number, written or still to come.
-            metadata: Anything JSON; entries of the same name are replaced.
+            metadata: Anything that JSON can hold; entries of the same name are replaced.
 
         Raises:
             ValueError: If the number is negative.
-            TypeError: If the metadata is nothing that JSON can hold.
+            TypeError: If the metadata holds something that JSON cannot.
         """
         if index < 0:
             raise ValueError(f"chunk number is {index}; chunks count from 0")
@@ -158,8 +154,9 @@ class KVBank(Persistent):
             embedding: Embedding of its prompt; may be None if the policy does not compare prompts.
 
         Raises:
-            ValueError: If it cannot read yet, sees a chunk that was let go, or is shown more than the budget.
-            DamageError: If a chunk comes damaged from disk.
+            ValueError: If a chunk before it is not written yet, a chunk to be shown was freed, or a layer would show
+                more tokens than the budget.
+            DamageError: If the file of a chunk is not what was written.
         """
         check_index(index)
         if not 0 <= index <= self.next_index:
@@ -184,7 +181,7 @@ class KVBank(Persistent):
         return Recall(layers=lay_out(shown, self._buffers), **record.fields)
 
     def prefetch(self, index: int, *, embedding: Float[Tensor, " d"] | None) -> None:
-        """Tell the store what chunk `index` will see, as far as it is written; changes no result.
+        """Have the store fetch what chunk `index` will see, as far as it is written; changes no result.
 
         A policy that answers layer by layer is asked once all chunks before `index` are written, not sooner.
         """
@@ -196,7 +193,7 @@ class KVBank(Persistent):
         self._store.prefetch([chunk for chunk in chunks if chunk in self._state.embeddings])
 
     def _take(self, chunk: WrittenChunk) -> None:
-        """Hold a chunk that is written instead of those that it replaces and those that nobody can see any more."""
+        """Hold a new chunk, and let go of the chunks that it replaces and those that no later chunk can see."""
         gone = [each for each in self.chunks if each >= chunk.index or each in chunk.frees]
         if chunk.index in chunk.frees:
             for each in gone:
@@ -209,7 +206,7 @@ class KVBank(Persistent):
             self._state.free(each)
 
     def _keys(self, chunk: int, layer: int) -> Float[Tensor, "branches heads tokens dh"]:
-        """Stored keys of one layer of a chunk, where they are held."""
+        """Stored keys of one layer of a chunk, on the device where they are held."""
         stored = self._store.get(chunk, home=False)[layer]
         return stored.key.detach() if isinstance(stored, LayerKV) else stored.unpacked_key()
 
@@ -217,9 +214,17 @@ class KVBank(Persistent):
         freed = [chunk for chunk in chunks if chunk not in self._state.embeddings]
         if freed:
             raise ValueError(
-                f"chunk {index} sees chunks {freed}, which {self.policy} has let go, as chunk {self.next_index} "
-                "does not see them; to go back, load a snapshot saved before"
+                f"chunk {index} sees chunks {freed}, which were freed: under {self.policy} chunk {self.next_index} "
+                "does not see them. To go back, load a snapshot that was saved earlier"
             )
+
+    def _check_comparable(self, index: int, embedding: Tensor | None) -> None:
+        """Refuse an embedding that the index cannot take, before anything is forgotten."""
+        if embedding is None:
+            return
+        if not is_finite(embedding):
+            raise ValueError(f"embedding of chunk {index} holds numbers that are not finite: NaN or infinity")
+        self._state.index.search(embedding, 1)
 
     def _check_embedding(self, embedding: Tensor | None) -> None:
         if embedding is None and self.policy.uses_similarity:

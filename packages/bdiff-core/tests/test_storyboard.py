@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bdiff_core.plan import ChunkCondition, chunk_shots, count_chunks, plan_chunks
-from bdiff_core.storyboard import Shot, Storyboard, check_prompt
+from bdiff_core import ChunkCondition, plan_chunks
+from bdiff_core.storyboard import Shot, Storyboard, check_prompt, chunk_shots, count_chunks
 from bdiff_core.storyboard.characters import is_blank
 from bdiff_core.text import EncodedText
 

@@ -8,8 +8,7 @@ import time
 
 import pytest
 
-from bdiff_core.plan import chunk_shots
-from bdiff_core.storyboard import Shot, Storyboard, files
+from bdiff_core.storyboard import Shot, Storyboard, chunk_shots, files
 
 SRT = """1
 00:00:00,000 --> 00:00:03,000

@@ -222,7 +222,7 @@ def test_a_damaged_file_is_one_line(vae, tmp_path, damage):
 def test_a_foreign_file_is_refused(tmp_path):
     path = tmp_path / "other.safetensors"
     save_file({"weight": torch.zeros(3)}, path)
-    with pytest.raises(ValueError, match="holds no autoencoder of ours"):
+    with pytest.raises(ValueError, match="holds no `CausalVAE`"):
         load_vae(path)
 
 

@@ -1,4 +1,4 @@
-"""Files: written whole, told apart by what they hold, read as JSON; and whether the numbers in them are finite."""
+"""Files: writing them whole, finding out what they hold, reading JSON, and checking that numbers are finite."""
 
 from bdiff_core.files.finite import check_finite, is_finite
 from bdiff_core.files.kinds import weight_kind, what_is

@@ -1,4 +1,4 @@
-"""Numbers that are not finite, found in one pass over memory and without another tensor as large."""
+"""Finding numbers that are not finite, in one pass over memory and without a second tensor of that size."""
 
 from collections.abc import Iterable
 from os import PathLike
@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 DIVERGED = "the file is damaged or was trained to divergence"
-"""What to think of weights that are not finite."""
+"""Why weights are not finite."""
 
-_PIECE = 2**20  # numbers looked at together where a copy cannot be avoided
-# 8 bits: from this number on, without the sign, the codes of a dtype are no finite numbers.
+_PIECE = 2**20  # numbers that are copied at a time, where a copy cannot be avoided
+# Dtypes of 8 bits: from this code on, without the sign, numbers are not finite.
 _FIRST_CODE = {torch.float8_e4m3fn: 0x7F, torch.float8_e5m2: 0x7C}
 
 
@@ -18,8 +18,8 @@ _FIRST_CODE = {torch.float8_e4m3fn: 0x7F, torch.float8_e5m2: 0x7C}
 def is_finite(x: Tensor) -> bool:
     """Whether no number is NaN or infinity; integers never are.
 
-    A sum tells it, at the cost of reading the numbers. One that is not finite may come of finite numbers, so then the
-    smallest and the largest decide. `torch.isfinite(x).all()` takes forty times as long.
+    A finite sum shows that all numbers are finite, at the cost of reading them. A sum that is not finite may come from
+    finite numbers, so then the smallest and the largest number decide. `torch.isfinite(x).all()` is 40 times slower.
     """
     if x.is_complex():
         x = torch.view_as_real(x)
@@ -28,7 +28,7 @@ def is_finite(x: Tensor) -> bool:
     if x.dtype in _FIRST_CODE:
         pieces = x.reshape(-1).view(torch.uint8).split(_PIECE)
         return all(int((piece & 0x7F).max()) < _FIRST_CODE[x.dtype] for piece in pieces)
-    if x.dtype.itemsize == 1:  # other floats of 8 bits, which know no order
+    if x.dtype.itemsize == 1:  # other floats of 8 bits, which torch cannot compare
         return all(bool(piece.float().isfinite().all()) for piece in x.reshape(-1).split(_PIECE))
     # Sums of float16 overflow often, and in another dtype they are slow.
     if x.dtype != torch.float16 and bool(x.sum().isfinite()):
@@ -40,11 +40,11 @@ def check_finite(tensors: Iterable[tuple[str, Tensor]], source: str | PathLike[s
     """Refuse tensors of a file that hold a number that is not finite.
 
     Args:
-        tensors: Their names and themselves; looked at one by one.
+        tensors: Names and tensors; looked at one by one.
         source: The file, named in the error.
 
     Raises:
-        ValueError: If one does; it is named.
+        ValueError: If a tensor does; it is named.
     """
     for name, tensor in tensors:
         if not is_finite(tensor):

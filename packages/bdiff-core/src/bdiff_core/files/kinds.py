@@ -1,4 +1,4 @@
-"""What a file is by its first bytes, so that whatever stands in place of weights is called by its name."""
+"""What a file is, by its first bytes, so that errors can name what was found instead of weights."""
 
 import json
 import zipfile
@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Literal
 
 WeightKind = Literal["safetensors", "zip", "pickle"]
-"""Files that hold weights: safetensors; what `torch.save` writes; what it wrote before version 1.6."""
+"""Files that hold weights: safetensors; what `torch.save` writes; what `torch.save` wrote before torch 1.6."""
 
 _HEAD = 4096
-_LARGEST_HEADER = 100_000_000  # that safetensors reads
+_LARGEST_HEADER = 100_000_000  # the largest that safetensors reads
 _AGAIN = "download or copy it again"
 _SAFETENSORS = "take the safetensors file of the same model"
 _UNFINISHED = (".part", ".partial", ".incomplete", ".crdownload", ".download", ".aria2", ".tmp", ".opdownload")
 
-# What files begin with, and what they are then.
+# The first bytes of files, and what such files are.
 _BEGINNINGS: tuple[tuple[bytes, str], ...] = (
     (b"GGUF", f"is a GGUF file, whose quantised weights are not read here; {_SAFETENSORS}"),
     *((magic, f"is a GGML file, which is not read here; {_SAFETENSORS}") for magic in (b"lmgg", b"tjgg", b"fmgg")),
@@ -48,7 +48,7 @@ def weight_kind(file: Path) -> WeightKind:
     """Which kind of weights a file holds, by its content; its name does not count.
 
     Raises:
-        ValueError: If it holds none, or ends too early; says what it is instead.
+        ValueError: If it holds none, or ends too early; the message says what it is instead.
         OSError: If it cannot be read.
     """
     found, words = _kind(file)
@@ -59,11 +59,11 @@ def weight_kind(file: Path) -> WeightKind:
 
 
 def what_is(file: Path, *, safetensors: bool = False) -> str | None:
-    """What stands in place of weights, as a sentence without its subject; None: weights.
+    """What a file is instead of weights, as the end of a sentence; None: it holds weights.
 
     Args:
         file: The file.
-        safetensors: Only such a file is meant.
+        safetensors: Whether only safetensors files count as weights.
 
     Raises:
         OSError: If the file cannot be read.
@@ -80,7 +80,7 @@ def _kind(file: Path) -> tuple[WeightKind | None, str]:
         size = opened.seek(0, 2)
     if not head:
         return None, f"is damaged: it is empty; {_AGAIN}"
-    # First, for its first bytes are a length, which may be what other kinds begin with.
+    # This comes first: the file begins with a length, which may equal the first bytes of other kinds.
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= _LARGEST_HEADER:
         problem = _cut_off(file, size)
         return ("safetensors", "") if problem is None else (None, problem)
@@ -92,7 +92,7 @@ def _kind(file: Path) -> tuple[WeightKind | None, str]:
 
 
 def _of_zip(file: Path) -> tuple[WeightKind | None, str]:
-    """torch.save and others write zip archives; the names inside tell them apart."""
+    """The kind of a zip archive, by the names in it; `torch.save` and others write such archives."""
     try:
         with zipfile.ZipFile(file) as archive:
             names = archive.namelist()
@@ -111,7 +111,7 @@ def _of_zip(file: Path) -> tuple[WeightKind | None, str]:
 
 
 def _cut_off(file: Path, size: int) -> str | None:
-    """What is wrong with the length of a safetensors file; None: nothing, or its header is for others to judge."""
+    """What is wrong with the length or the header of a safetensors file; None: nothing."""
     with file.open("rb") as opened:
         length = int.from_bytes(opened.read(8), "little")
         if size < 8 + length:
@@ -130,7 +130,7 @@ def _cut_off(file: Path, size: int) -> str | None:
 
 
 def _foreign(head: bytes, size: int) -> str:
-    """What a file is that holds no weights."""
+    """What a file is, given that it holds no weights."""
     for beginning, words in _BEGINNINGS:
         if head.startswith(beginning):
             return words
@@ -160,13 +160,13 @@ def _few_bytes(size: int) -> str:
 
 
 def _is_msgpack_name(head: bytes) -> bool:
-    """Whether a map of msgpack goes on with a name."""
+    """Whether a name follows the beginning of a msgpack map."""
     first = head[{0xDE: 3, 0xDF: 5}.get(head[0], 1) :][:1]
     return bool(first) and (0xA0 <= first[0] <= 0xBF or first[0] in (0xD9, 0xDA, 0xDB))
 
 
 def _as_text(head: bytes) -> str | None:
-    """The beginning as text; None: it is none."""
+    """The first bytes of a file as text; None: they are no text."""
     encoding = "utf-16" if head.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
     try:
         # The last characters may be cut.
@@ -187,7 +187,7 @@ def _text_kind(text: str) -> str:
         return f"is an XML file, such as a server's refusal: {_shown(text)}"
     if text.startswith(("{", "[")):
         if '"weight_map"' in text:
-            return "is an index that names files of weights (JSON); name the folder that it lies in"
+            return "is an index that names files of weights (JSON); give its folder instead"
         return "is a JSON file, not weights"
     return f"is a text file, not weights; it begins {_shown(text)}"
 

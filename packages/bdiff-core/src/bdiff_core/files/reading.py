@@ -6,15 +6,15 @@ from typing import Any
 
 
 def visible(folder: Path, pattern: str = "*") -> list[Path]:
-    """What a folder holds, in order, without what systems and programs hide there by a name that begins with a dot."""
+    """The paths in a folder, sorted, without hidden ones, whose names begin with a dot."""
     return sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """An object of a JSON file.
+    """The object in a JSON file.
 
     Raises:
-        ValueError: If the file is no such thing.
+        ValueError: If the file does not hold one.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_twins)

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, with the mode that the umask says."""
+"""Files that appear whole or not at all, with the mode that the umask gives."""
 
 import errno
 import os
@@ -11,15 +11,14 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-_NUMBER = re.compile(r"(?:os error |Os \{ code: )(\d+)")  # in what safetensors says, new and old
+_NUMBER = re.compile(r"(?:os error |Os \{ code: )(\d+)")  # in error messages of safetensors, new and old
 
 
 @contextmanager
 def whole_file(file: Path) -> Iterator[Path]:
-    """Another name to write a file under; it gets its own when all of it is there, and is deleted after an error.
+    """A temporary name to write a file under; the file gets its own name at the end, and is deleted after an error.
 
-    Its mode is that of a file opened here, whatever the library that writes it prefers: safetensors keeps its files to
-    their owner.
+    Its mode is the usual one, whatever the library that writes it sets: safetensors lets only the owner read its files.
 
     Raises:
         OSError: With the name of the file, if the disk is full or cannot be written.
@@ -48,12 +47,12 @@ def write_tensors(tensors: Mapping[str, Tensor], file: Path, *, metadata: Mappin
 
 @contextmanager
 def named_errors(file: Path) -> Iterator[None]:
-    """While a file is written: its name and the reason in what goes wrong, whichever library says it."""
+    """While a file is written: turn errors of any library into an OSError with the name of the file and the reason."""
     try:
         yield
     except OSError as error:
         raise OSError(error.errno, error.strerror or str(error), str(file)) from error
-    except RuntimeError as error:  # of torch.save, in which the disk's own error is lost
+    except RuntimeError as error:  # from torch.save, which loses the error of the disk
         cause = error.__context__
         if not isinstance(cause, OSError):
             if "inline_container" not in str(error):

@@ -1,4 +1,4 @@
-"""Other orders of denoising than chunk after chunk with a memory: the native modes of other families of weights.
+"""Samplers that denoise in another order than chunk after chunk: the native modes of other families of weights.
 
 `generate_whole` is that of Wan 2.1, `generate_overlap` that of SkyReels-V2's diffusion forcing. Both yield the chunks
 that `bdiff_core.generate` yields, which is itself the native mode of Self-Forcing, CausVid, LongLive and our own.

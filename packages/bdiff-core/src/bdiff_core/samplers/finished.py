@@ -1,4 +1,4 @@
-"""From clean latents to the chunks that every sampler yields."""
+"""The chunks that a sampler yields, made of clean latents."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any

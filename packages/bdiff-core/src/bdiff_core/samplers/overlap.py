@@ -1,7 +1,7 @@
 """Windows that overlap, without a cache: the native mode of SkyReels-V2's diffusion forcing.
 
-Each window denoises its new chunks beside the last chunks of the window before, which are re-encoded at every step.
-What lies further back is forgotten: this is the sampler that a memory is compared with.
+Each window denoises its new chunks beside the last chunks of the window before, which are encoded again at every step.
+Earlier chunks are not seen. A memory is compared with this sampler.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +22,7 @@ from bdiff_core.samplers.finished import finished
 from bdiff_core.solvers import Solver, Step, StepFunction, checked_grid, euler, solver_steps
 
 _UNSTARTED = 0.999
-"""Level told of frames that are still pure noise, as SkyReels-V2 was sampled."""
+"""Level given to the model for frames that are still pure noise, as in the published samplers of SkyReels-V2."""
 
 
 def generate_overlap(
@@ -44,8 +44,8 @@ def generate_overlap(
 ) -> Iterator[Chunk]:
     """Generate a video window by window (diffusion forcing, SkyReels-V2).
 
-    The latents of a window are updated in place, as in the published samplers; with a multistep solver that is part of
-    the numbers. Call it without gradients.
+    The latents of a window are updated in place, as in the published samplers; with a multistep solver the numbers
+    depend on it. Call it without gradients.
 
     Args:
         model: The transformer; its dtype and device are those of the computation.
@@ -54,11 +54,11 @@ def generate_overlap(
             also ``noise.step(index, step)``.
         grid: Levels from 1 down to 0.
         window: Chunks that the model sees at once; SkyReels-V2: 25 latent frames, 5 chunks of 5.
-        overlap: Finished chunks of them, 1 or 2 with SkyReels-V2.
-        lag: Steps by which each new chunk follows the one before it: 0 denoises all in step (synchronous), more is
-            the asynchronous mode, in which a chunk is yielded as soon as it is clean.
-        causal: Chunks see only themselves and earlier ones, and each has its own prompt. Without it a window is told
-            the prompt of its first new chunk.
+        overlap: How many of them are finished ones; 1 or 2 with SkyReels-V2.
+        lag: Steps by which each new chunk is behind the chunk before it. With 0 all are denoised together
+            (synchronous); with more (asynchronous) a chunk is yielded as soon as it is clean.
+        causal: Chunks see only themselves and earlier ones, and each has its own prompt. Otherwise a window has the
+            prompt of its first new chunk.
         history_level: Noise mixed into the finished chunks before the model sees them; SkyReels-V2 suggests 0.02.
         solver: One step of the sampler as a function, or a `Solver` that remembers its steps.
         decoder: Turns latents into pixels, chunk by chunk.
@@ -108,7 +108,7 @@ def _window_by_window(
     window: int,
     overlap: int,
 ) -> Iterator[Tensor]:
-    """Clean latents of every chunk: those given, then of windows that begin with the last `overlap` finished ones."""
+    """Clean latents of every chunk: the given ones, then those of windows that begin with the last finished chunks."""
     history: list[Tensor] = []
     num_done, made = 0, given
     while True:
@@ -123,7 +123,7 @@ def _window_by_window(
 
 
 def _given(prefix: Prefix, chunks: Sequence[ChunkCondition], *, noise: Noise, weight: Tensor) -> Iterator[Tensor]:
-    """Latents of the chunks that ``prefix`` gives: the first ones, for a window goes on from its history alone."""
+    """Latents that ``prefix`` gives. They must be those of the first chunks: a window sees only what it follows."""
     first = next((place for place, chunk in enumerate(chunks) if chunk.index not in prefix), len(chunks))
     if later := [chunk.index for chunk in chunks[first:] if chunk.index in prefix]:
         raise ValueError(f"prefix gives chunk {later[0]} but not chunk {chunks[first].index}; expected the first ones")
@@ -133,9 +133,9 @@ def _given(prefix: Prefix, chunks: Sequence[ChunkCondition], *, noise: Noise, we
 
 
 def staggered(num_chunks: int, num_steps: int, *, lag: int, num_known: int = 0) -> Iterator[list[int]]:
-    """How many steps each chunk has made, row by row, until all have made `num_steps`.
+    """How many steps each chunk has made, after each pass of the model, until all have made `num_steps`.
 
-    The first unfinished chunk makes one step a row; a chunk after an unfinished one keeps `lag` steps behind it.
+    The first unfinished chunk makes one step a pass; a chunk after an unfinished one stays `lag` steps behind it.
     `num_known` chunks are finished from the start.
     """
     made = [num_steps] * num_known + [0] * (num_chunks - num_known)
@@ -175,13 +175,13 @@ class _Window:
             frames = [*self._shown_history(number, weight), *new[:shown]]
             levels = [self.history_level] * num_known
             levels += [self._level(place, before[place], made[place]) for place in range(shown)]
-            told = [level for level, x in zip(levels, frames, strict=True) for _ in range(x.shape[2])]
-            velocity = self._guided(num_known + shown, weight).velocity(torch.cat(frames, dim=2), told)
+            per_frame = [level for level, x in zip(levels, frames, strict=True) for _ in range(x.shape[2])]
+            velocity = self._guided(num_known + shown, weight).velocity(torch.cat(frames, dim=2), per_frame)
             parts = velocity.split([x.shape[2] for x in frames], dim=2)[num_known:]
             for place, part in enumerate(parts):
                 if made[place] > before[place]:
-                    # In place, as the published samplers do it: what a multistep scheduler remembers of the chunk is
-                    # this very tensor, so its corrector starts from the new sample. Copies give other latents.
+                    # In place, as in the published samplers: a multistep scheduler remembers this very tensor, so its
+                    # corrector starts from the new sample. Copies give other latents.
                     new[place].copy_(self.steps[place][before[place]].advance(new[place], part))
             before = made
             while num_yielded < len(new) and made[num_yielded] == num_steps:
@@ -189,13 +189,13 @@ class _Window:
                 num_yielded += 1
 
     def _level(self, place: int, before: int, made: int) -> float:
-        """What the model is told of a new chunk in the row that takes it from `before` steps to `made`."""
+        """The level of a new chunk that the model gets in the pass that takes it from `before` steps to `made`."""
         if made > before:
             return self.steps[place][before].level
         return 0.0 if made else _UNSTARTED
 
     def _num_shown(self, made: list[int]) -> int:
-        """New chunks that the model must see: under causal attention, none behind the last that makes a step."""
+        """New chunks that the model must see: with causal attention, none after the last that makes a step."""
         return sum(count > 0 for count in made) if self.causal else len(made)
 
     def _shown_history(self, step: int, weight: Tensor) -> Iterator[Tensor]:
@@ -207,7 +207,7 @@ class _Window:
                 yield (1 - self.history_level) * x + self.history_level * fresh
 
     def _guided(self, num_chunks: int, weight: Tensor) -> GuidedModel:
-        """The model under the prompts of the first `num_chunks`; these grow, so each number is embedded once."""
+        """The model with the prompts of the first `num_chunks` chunks; prompts are embedded once for each number."""
         if num_chunks not in self._models:
             if self.causal:
                 text, negative = (
@@ -215,8 +215,8 @@ class _Window:
                     for name in ("text", "negative")
                 )
             else:
-                told = self.chunks[len(self.history)]
-                text, negative = told.text, told.negative
+                first = self.chunks[len(self.history)]
+                text, negative = first.text, first.negative
             self._models[num_chunks] = GuidedModel(
                 self.model,
                 self.model.embed_text(branches(text, negative, guidance=self.guidance).to(weight)),

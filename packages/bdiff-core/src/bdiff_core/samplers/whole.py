@@ -34,7 +34,7 @@ def generate_whole(
 
     Args:
         model: The transformer; its dtype and device are those of the computation.
-        chunks: What to show. A bidirectional model is told one prompt, so all must have the same.
+        chunks: What to show. A bidirectional model takes one prompt, so all chunks must have the same.
         noise: ``noise.chunk(index)`` gives the initial noise ``[frames, c, h, w]`` of a chunk.
         grid: Levels from 1 down to 0.
         solver: One step of the sampler as a function, or a `Solver` that remembers its steps.

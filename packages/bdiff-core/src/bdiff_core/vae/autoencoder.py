@@ -1,11 +1,11 @@
 """A small causal video autoencoder: pixels to latents and back, whole or as a stream.
 
-The first frame of a video is compressed in space alone, every later latent frame covers four frames: a stream of
-``4n - 3`` frames has ``n`` latent frames. The first frame stands for a group of four equal ones, so the network only
-ever sees groups of four frames as channels of one picture, and time is mixed by causal convolutions over groups. What
-these carry from chunk to chunk is the state; with it, decoding by chunks gives what decoding everything at once gives.
-Beside the network runs a linear map of each latent's own pixels, which `start_from_principal_components` sets to the
-best there is, so that training begins where the best linear code ends.
+The first frame of a video is compressed in space alone. Every later latent frame covers four frames, so a stream of
+``4n - 3`` frames has ``n`` latent frames. The first frame stands for a group of four equal ones: the network sees
+groups of four frames as the channels of one picture, and causal convolutions over groups mix time. The state is what
+these convolutions carry from chunk to chunk. With it, decoding chunk by chunk gives what decoding everything at once
+gives. A linear map of each latent's own pixels is added to the network. `start_from_principal_components` sets it to
+the best linear code, so that training begins there.
 """
 
 import math
@@ -116,7 +116,7 @@ class CausalVAE(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """Device on which it computes."""
         return self.latent_mean.device
 
     def encode(
@@ -192,18 +192,18 @@ class CausalVAE(nn.Module):
 
     @torch.no_grad()
     def start_from_principal_components(self, frames: Float[Tensor, "b 3 T h w"], *, noise: float = 0.08) -> None:
-        """Begin as the best linear code of some videos with latents of unit variance, and the network at zero.
+        """Set the linear maps to the best linear code of some videos, with unit variance, and the network to zero.
 
         Args:
-            frames: videos of 4n - 3 frames, pixels in [-1, 1], with many more positions than latent channels.
-            noise: standard deviation of the posterior to begin with.
+            frames: videos of 4n - 3 frames, pixels in [-1, 1], with many more latent positions than latent channels.
+            noise: initial standard deviation of the posterior.
         """
         first = frames[:, :, :1].expand(-1, -1, _GROUP - 1, -1, -1)
         patches = rearrange(_patches(torch.cat([first, frames], dim=2)), "n c h w -> (n h w) c").double()
         mean = patches.mean(0)
         values, vectors = torch.linalg.eigh(torch.cov((patches - mean).T))
         channels = self.config.latent_channels
-        # an eighth of a grey level at least: empty directions of flat videos would overflow half precision
+        # at least an eighth of a grey level: in flat videos directions without variance would overflow half precision
         scale, vectors = values[-channels:].clamp(min=1e-6).sqrt(), vectors[:, -channels:]
         code, image = (vectors / scale).T, vectors * scale
         for linear, weight, bias in ((self.linear_encoder, code, -code @ mean), (self.linear_decoder, image, mean)):

@@ -1,4 +1,4 @@
-"""Layers of the causal autoencoder: four frames are one picture, channels come last in memory, one layer mixes time."""
+"""Layers of the causal autoencoder: four frames are the channels of one picture, and one layer mixes time."""
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ MEMORY = 2
 
 
 class ChannelNorm(nn.Module):
-    """Layer norm over the channels of each position: nothing crosses space or time, so streams stay exact."""
+    """Layer norm over the channels of each position; it mixes neither space nor time, so streams stay exact."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class ChannelNorm(nn.Module):
 
 
 class Residual(nn.Module):
-    """Two spatial convolutions beside the identity; at first the identity alone."""
+    """Two spatial convolutions added to the identity; a fresh block is the identity."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class Residual(nn.Module):
             nn.init.zeros_(parameter)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """Add what the convolutions say."""
+        """Add the result of the convolutions."""
         return x + self.second(F.silu(self.first(self.norm(x))))
 
 
@@ -56,9 +56,9 @@ class CausalMix(nn.Module):
     def forward(
         self, x: Float[Tensor, "bt c h w"], batch: int, before: Float[Tensor, "b m h w c"] | None
     ) -> tuple[Float[Tensor, "bt c h w"], Float[Tensor, "b m h w c"]]:
-        """Add what the current and the two earlier groups say; also give what the next chunk will need."""
+        """Add the convolution over the current and two earlier groups; also return what the next chunk needs."""
         here = rearrange(self.norm(x), "(b t) c h w -> b t h w c", b=batch)
-        if before is None:  # a video begins as if its first picture had stood still
+        if before is None:  # as if the first picture had been there before the video began
             before = here[:, :1].expand(-1, MEMORY, -1, -1, -1)
         seen = torch.cat([before, here], dim=1)
         count = here.shape[1]
@@ -67,7 +67,7 @@ class CausalMix(nn.Module):
 
 
 class Down(nn.Module):
-    """Half the size: four neighbours become channels, then a linear map."""
+    """Half the size: four neighbours become channels, and a linear map follows."""
 
     def __init__(self, width: int, out: int) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class Down(nn.Module):
 
 
 class Up(nn.Module):
-    """Twice the size: a linear map, then channels become four neighbours."""
+    """Twice the size: a linear map, and channels become four neighbours."""
 
     def __init__(self, width: int, out: int) -> None:
         super().__init__()
@@ -93,6 +93,6 @@ class Up(nn.Module):
 
 
 def make_stage(width: int, blocks: int) -> list[nn.Module]:
-    """Residual blocks with one look back in time, after the first block where there is one."""
+    """Residual blocks with one `CausalMix` after the first of them; without blocks the `CausalMix` alone."""
     residuals: list[nn.Module] = [Residual(width) for _ in range(blocks)]
     return [*residuals[:1], CausalMix(width), *residuals[1:]]

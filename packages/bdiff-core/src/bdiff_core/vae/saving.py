@@ -44,11 +44,11 @@ def load_vae(path: str | Path, *, dtype: torch.dtype = torch.float32, device: to
 
     Args:
         path: the file, or the directory that holds ``vae.safetensors``.
-        dtype: of the weights in memory.
+        dtype: dtype of the weights in memory.
         device: where to put them.
 
     Raises:
-        ValueError: the file is damaged, not an autoencoder of ours, or holds numbers that are not finite.
+        ValueError: the file is damaged, holds no `CausalVAE`, or holds numbers that are not finite.
         FileNotFoundError: there is no such file.
     """
     source = _weights_file(Path(path))
@@ -65,7 +65,7 @@ def load_vae(path: str | Path, *, dtype: torch.dtype = torch.float32, device: to
     except SafetensorError as error:
         raise ValueError(f"{source} is not a readable safetensors file ({error}); save it again") from None
     if metadata.get("format") != _FORMAT:
-        raise ValueError(f"{source} holds no autoencoder of ours; expected {_FILE}, as `bdiff train vae` writes it")
+        raise ValueError(f"{source} holds no `CausalVAE`; expected {_FILE}, as `bdiff train vae` writes it")
     vae = CausalVAE(_parse_config(source, metadata.get("config", "")))
     expected = {name: tuple(t.shape) for name, t in vae.state_dict().items()}
     if expected != {name: tuple(t.shape) for name, t in tensors.items()}:

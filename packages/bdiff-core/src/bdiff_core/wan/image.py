@@ -1,4 +1,4 @@
-"""What an image-to-video model of Wan's family is given of its picture."""
+"""The condition of an image-to-video model of Wan's family, made of a picture."""
 
 from dataclasses import dataclass
 from pathlib import Path

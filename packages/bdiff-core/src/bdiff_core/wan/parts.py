@@ -1,4 +1,4 @@
-"""What the parts of a pipeline have in common: weights that others load, looked at before and after."""
+"""Checks of the parts of a pipeline: of their files before another library loads them, and of their weights after."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +14,7 @@ _WEIGHTS = ("*.safetensors", "*.bin")
 
 
 def check_files(folder: Path) -> None:
-    """Refuse what stands in place of the weights in a folder, before a library that would not say what it is reads it.
+    """Refuse files of a folder that hold no weights; the library that reads them would not say what they are.
 
     Raises:
         ValueError: If a file of weights holds none, ends too early, or is a link to nothing.
@@ -29,15 +29,15 @@ def check_files(folder: Path) -> None:
 
 
 def check_module(module: nn.Module, found: Mapping[str, Any], source: str | Path) -> None:
-    """Refuse weights that are not all there, which libraries make up, or not finite.
+    """Refuse weights that are missing, which libraries fill with random numbers, or not finite.
 
     Args:
-        module: As it was loaded.
-        found: What the library says of loading it.
-        source: Where it comes from.
+        module: The module that was loaded.
+        found: The loading information of the library.
+        source: Where the module was loaded from.
 
     Raises:
-        ValueError: If a parameter was missing, or holds such numbers; it is named.
+        ValueError: If a parameter is missing or not finite; it is named.
     """
     if missing := sorted(found["missing_keys"]):
         raise ValueError(f"{source} is incomplete: {missing[0]} is missing, and {len(missing) - 1} more")

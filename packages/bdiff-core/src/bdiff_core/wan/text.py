@@ -17,7 +17,7 @@ from bdiff_core.wan.parts import check_files, check_module
 
 
 class UMT5TextEncoder:
-    """Prompts as Wan reads them: cleaned, at most `text_length` tokens, zero states behind them.
+    """Encode prompts as Wan does: cleaned, cut to `text_length` tokens, with zero states behind them.
 
     The embedding for recall is the mean over a prompt's own tokens, normalised (BlockVid section 3.4 compares T5
     states).
@@ -75,7 +75,7 @@ class UMT5TextEncoder:
         return int(self._encoder.config.d_model)
 
     def to(self, device: torch.device | str) -> "UMT5TextEncoder":
-        """Move it, to make room for other parts between phases."""
+        """Move the encoder to a device and return it."""
         self._encoder.to(device)
         return self
 
@@ -90,7 +90,7 @@ class UMT5TextEncoder:
         )
 
     def _encode_one(self, prompt: str) -> tuple[Float[Tensor, "text_length d"], Float[Tensor, " d"]]:
-        """States and unit embedding of a prompt: alone, so that not even their last bits depend on those beside it."""
+        """States and unit embedding of one prompt, encoded alone so that even the last bits depend on nothing else."""
         tokens = self._tokenizer(
             [prompt], max_length=self.text_length, truncation=True, return_attention_mask=True, return_tensors="pt"
         ).to(self._encoder.device)
@@ -100,9 +100,9 @@ class UMT5TextEncoder:
 
 
 def clean_prompt(prompt: str) -> str:
-    """A prompt as Wan cleans it: broken encodings and HTML entities mended, white space made single.
+    """A prompt as Wan cleans it: with mended encodings and HTML entities, and single spaces.
 
-    Encodings are mended by ftfy where it is installed, as in the published pipelines.
+    ftfy mends encodings if it is installed, as in the published pipelines.
     """
     try:
         from ftfy import fix_text

@@ -1,4 +1,4 @@
-"""Wan 2.1's autoencoder as a stream: what its causal convolutions carry from chunk to chunk is the state."""
+"""Wan 2.1's autoencoder as a stream; the state is what its causal convolutions carry from chunk to chunk."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from bdiff_core.wan.parts import check_files, check_module
 _GROUP = 4  # frames that share a latent frame
 
 State = tuple[tuple[Any, ...], ...]
-"""For every tile, what each causal convolution saw last."""
+"""For every tile, the last input of each causal convolution."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,12 +38,12 @@ class Tiling:
 class WanVAE:
     """diffusers' `AutoencoderKLWan` behind the `Decoder` protocol, decoding and encoding as a stream.
 
-    Latents are normalised by the mean and deviation of each channel that the autoencoder's config tells. Memory does
+    Latents are normalised by the mean and deviation of each channel, which are in the autoencoder's config. Memory does
     not grow with the length of the stream.
 
     Args:
         vae: The `AutoencoderKLWan`.
-        tiling: How larger pictures are cut; None: never.
+        tiling: How large pictures are cut into tiles; None: they are not.
 
     Raises:
         ValueError: If it is not an autoencoder of Wan 2.1.
@@ -109,11 +109,11 @@ class WanVAE:
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """Device on which it computes."""
         return self._mean.device
 
     def to(self, device: torch.device | str) -> "WanVAE":
-        """Move it, to make room for other parts between phases."""
+        """Move the autoencoder to a device and return it."""
         self._vae.to(device)
         self._mean, self._std = self._mean.to(device), self._std.to(device)
         return self
@@ -162,9 +162,9 @@ class WanVAE:
     def _tiled(
         self, x: Tensor, state: State | None, *, code: Callable, unit_in: int, unit_out: int
     ) -> tuple[Tensor, State]:
-        """Codes tile after tile, each with its own state, and blends them as diffusers does.
+        """Encode or decode tile after tile, each with its own state, and blend the tiles as diffusers does.
 
-        A latent is ``unit_in`` wide in what is coded and ``unit_out`` in what comes out.
+        A latent is ``unit_in`` wide in the input and ``unit_out`` wide in the output.
         """
         stride, size = (self._tiling.stride // 8, self._tiling.size // 8) if self._tiling else (0, 0)
         height, width = (side // unit_in for side in x.shape[3:])
@@ -209,7 +209,7 @@ class WanVAE:
         return self._vae.quant_conv(torch.cat(coded, dim=2)), tuple(caches)
 
     def _caches(self, part: str, carried: Sequence[Any] | None) -> list[Any]:
-        """One place for each causal convolution; the layers put new tensors into the list and change none."""
+        """A list with one entry for each causal convolution; the layers put new tensors into it and change none."""
         if carried is not None:
             return list(carried)
         layers = getattr(self._vae, part).modules()

@@ -83,19 +83,19 @@ def _exactness(found: Mapping[str, Any]) -> Iterator[str]:
         "*Recalled*: attention over the recalled tokens alone; *with own*: over these and the chunk's own tokens, as "
         "the model attends. Mean over chunks, in percent, layer by layer."
     )
-    for film in found["films"]:
-        layers = range(len(next(iter(film["formats"].values()))["recalled"]["layers"]))
+    for video in found["films"]:
+        layers = range(len(next(iter(video["formats"].values()))["recalled"]["layers"]))
         rows = [
             [
                 f"{name}, {kind.replace('_', ' ')}",
-                f"{film['bytes'][name]:.3f}",
+                f"{video['bytes'][name]:.3f}",
                 *(f"{100 * error:.2f}" for error in (figures["mean"], figures["most"], *figures["layers"])),
             ]
-            for name, kinds in film["formats"].items()
+            for name, kinds in video["formats"].items()
             for kind, figures in kinds.items()
         ]
-        scale = film["query_scale"]
-        yield f"Over {film['chunks']} chunks, " + (
+        scale = video["query_scale"]
+        yield f"Over {video['chunks']} chunks, " + (
             "the model's queries:" if scale == 1 else f"queries {scale:g} times as large:"
         )
         yield markdown_table(["format", "bytes of float32", "mean", "most", *(f"layer {n}" for n in layers)], rows)

@@ -1,4 +1,4 @@
-"""Transformers on disk: ours, those of diffusers, and those of Wan 2.1 and of the projects that grew from its code.
+"""Transformers on disk: in our format, in that of diffusers, and in that of Wan 2.1 and the projects based on it.
 
 Example:
     >>> from bdiff_core import ChunkDiT, load_transformer, save_transformer, tiny

@@ -1,4 +1,4 @@
-"""The `ModelConfig` of a checkpoint: from its `config.json` and, where that says nothing, from the shapes it holds."""
+"""The `ModelConfig` of a checkpoint, read from its `config.json` and, where that is silent, from stored shapes."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, fields
@@ -12,19 +12,19 @@ DIFFUSERS_CLASSES = ("SkyReelsV2Transformer3DModel", "WanTransformer3DModel")
 WAN_CLASSES = ("WanModel", "CausalWanModel")
 CLASSES = (OUR_CLASS, *DIFFUSERS_CLASSES, *WAN_CLASSES)
 
-# In foreign config files: what they have no word for. diffusers passes over names that begin with a bar.
+# Key in foreign config files for fields that they have no word for; diffusers ignores names that begin with a bar.
 _OURS = "_bdiff"
 _WITHOUT_WORD = ("text_length", "fps", "native_mode")
-# Fields that directories of an earlier version do not name; all others must be there.
+# Fields that folders of an earlier version lack; all others must be there.
 _LATER = ("native_mode",)
-_HEAD_DIM = 128  # of every published model of the family; no shape tells it
+_HEAD_DIM = 128  # of every published model of the family; it cannot be seen from shapes
 
 Shapes = Mapping[str, tuple[int, ...]]
-"""Shapes of stored tensors under the names of our parameters; those of several parts are left out."""
+"""Shapes of stored tensors by the names of our parameters, without parameters that are stored in several parts."""
 
 
 def is_known(config: dict[str, Any]) -> bool:
-    """Whether a `config.json` is about a transformer of the family."""
+    """Whether a `config.json` describes a transformer of the family."""
     return config.get("_class_name") in CLASSES or {"dim", "num_heads", "num_layers"} <= set(config)
 
 
@@ -32,7 +32,7 @@ def own_config(config: dict[str, Any], file: Path) -> ModelConfig:
     """The config that `save_transformer` wrote.
 
     Raises:
-        ValueError: If it is of another version, or describes no transformer.
+        ValueError: If another version wrote it, or it describes no transformer.
     """
     given = {name: value for name, value in config.items() if not name.startswith("_")}
     names = {field.name for field in fields(ModelConfig)}
@@ -49,9 +49,9 @@ def config_from_diffusers(config: dict[str, Any], file: Path, *, pipeline: str |
     """The config of a diffusers transformer.
 
     Args:
-        config: What its `config.json` says.
+        config: Content of its `config.json`.
         file: That file.
-        pipeline: Class of the pipeline around it, which tells diffusion forcing from the rest of SkyReels-V2.
+        pipeline: Class of the pipeline around it; it shows whether a SkyReels-V2 model uses diffusion forcing.
 
     Raises:
         ValueError: If it lacks something, or describes no transformer of the family.
@@ -83,24 +83,24 @@ def _mode_of_diffusers(config: dict[str, Any], pipeline: str | None) -> NativeMo
         return "whole"
     if pipeline is not None:
         return "overlap" if "DiffusionForcing" in pipeline else "whole"
-    # Without a pipeline: those told the frame rate are diffusion forcing, those shown an image are not.
+    # Without a pipeline: models that take the frame rate use diffusion forcing, those that take an image do not.
     return "whole" if config.get("image_dim") is not None and not config.get("inject_sample_info") else "overlap"
 
 
 def config_from_shapes(
     shapes: Shapes, config: dict[str, Any] | None, file: Path, *, weights: Path, trained_with_cache: bool
 ) -> ModelConfig:
-    """The config of a checkpoint in any style: what its `config.json` in Wan's own words says, the rest from shapes.
+    """The config of a checkpoint in any style: from a `config.json` in Wan's own words, and the rest from shapes.
 
     Args:
-        shapes: Shapes it holds.
-        config: What its `config.json` says, if there is one.
+        shapes: Shapes that it holds.
+        config: Content of its `config.json`; None: there is none.
         file: Where that file is or would be.
         weights: Where the checkpoint is.
-        trained_with_cache: It is of a family that makes videos chunk by chunk.
+        trained_with_cache: Whether its family makes videos chunk by chunk.
 
     Raises:
-        ValueError: If a size is neither told nor to be seen, or they describe no transformer.
+        ValueError: If a size is neither in the config nor visible in the shapes, or they describe no transformer.
     """
     words = {
         "dim": "dim", "num_layers": "num_layers", "num_heads": "num_heads", "ffn_dim": "ffn_dim",
@@ -128,7 +128,7 @@ def config_from_shapes(
 
 
 def _seen(shapes: Shapes) -> dict[str, Any]:
-    """What shapes tell of a config."""
+    """The fields of a config that shapes show."""
     seen: dict[str, Any] = {}
     blocks = {int(name.split(".")[1]) for name in shapes if name.startswith("blocks.")}
     if blocks:
@@ -161,15 +161,15 @@ def _build(given: dict[str, Any], file: Path) -> ModelConfig:
 
 
 def described(config: ModelConfig) -> dict[str, Any]:
-    """What our own `config.json` says."""
+    """The content of our own `config.json`."""
     return {"_class_name": OUR_CLASS, **asdict(config)}
 
 
 def described_for_diffusers(config: ModelConfig) -> dict[str, Any]:
-    """What the `config.json` of a diffusers transformer says.
+    """The content of the `config.json` of a diffusers transformer.
 
     Raises:
-        ValueError: If diffusers has no words for the config.
+        ValueError: If diffusers cannot express the config.
     """
     _check_words(config, "diffusers", qk_norm=True)
     skyreels = config.fps_embedding or config.native_mode == "overlap"
@@ -190,10 +190,10 @@ def described_for_diffusers(config: ModelConfig) -> dict[str, Any]:
 
 
 def described_for_wan(config: ModelConfig) -> dict[str, Any]:
-    """What `config.json` says in the words of Wan's own code.
+    """The content of `config.json` in the words of Wan's own code.
 
     Raises:
-        ValueError: If it has no words for the config.
+        ValueError: If Wan's code cannot express the config.
     """
     _check_words(config, "wan")
     task = "t2v" if config.image_dim is None else "i2v" if config.image_length is None else "flf2v"

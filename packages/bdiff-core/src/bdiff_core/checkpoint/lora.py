@@ -1,4 +1,4 @@
-"""LoRAs: what a small file adds to the parameters of a checkpoint."""
+"""LoRAs: small files with changes of the parameters of a checkpoint."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ from bdiff_core.files.finite import check_finite
 
 _FILES = ("pytorch_lora_weights.safetensors", "adapter_model.safetensors", "adapter_model.bin")
 _HEADER = "lora_adapter_metadata"
-_MOST = 100.0  # beyond it a LoRA drowns the model: a slip of the keyboard
+_MOST = 100.0  # a larger strength is a typing error: the model would no longer matter
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,14 +60,14 @@ class Lora:
     strength: float
     """Factor on all of it; 1 as it was trained."""
     tensors: Mapping[str, StoredTensor]
-    """What it holds."""
+    """Its tensors, by name."""
     settings: Mapping[str, Any]
-    """What peft says of the adapter."""
+    """Settings of the adapter, as peft writes them."""
 
 
 @dataclass(slots=True)
 class _Found:
-    """What a file holds for one module."""
+    """The tensors of a file for one module."""
 
     tensors: dict[Role, Tensor] = field(default_factory=dict)
 
@@ -79,7 +79,7 @@ def open_loras(loras: Mapping[str | Path, float]) -> list[Lora]:
         loras: Files, folders that diffusers or peft wrote, or repositories of the hub, and the strength of each.
 
     Raises:
-        ValueError: If one is no LoRA, a strength is none, or two of them are the same.
+        ValueError: If one is no LoRA, a strength makes no sense, or two of them are the same.
     """
     for path, strength in loras.items():
         if not math.isfinite(strength) or not 0 < abs(strength) <= _MOST:
@@ -107,11 +107,11 @@ def read_changes(
 
     Args:
         lora: From `open_loras`.
-        parts: The part that each name in any foreign style stands for.
-        shapes: The shape of what has that name.
+        parts: The part of a parameter for each name, in any foreign style.
+        shapes: The shape for each of these names.
 
     Raises:
-        ValueError: If the file is damaged, or holds what fits no parameter.
+        ValueError: If the file is damaged, or holds a tensor that fits no parameter.
     """
     if (other := other_kind(lora.tensors)) is not None:
         raise ValueError(f"the LoRA {lora.path} {other}")
@@ -164,7 +164,7 @@ def _open(path_or_repo: str | Path, strength: float) -> Lora:
 
 
 def _told(file: TensorFile, path: Path) -> dict[str, Any]:
-    """What diffusers wrote of the adapter into the header of its file."""
+    """The adapter's settings that diffusers wrote into the header of its file."""
     try:
         written = json.loads(file.metadata[_HEADER])
         return {name.removeprefix("transformer."): value for name, value in written.items()}
@@ -173,7 +173,7 @@ def _told(file: TensorFile, path: Path) -> dict[str, Any]:
 
 
 def _same(one: Path, other: Path) -> bool:
-    """Whether two files are one, or hold the same."""
+    """Whether two paths are the same file, or the files have the same content."""
     if one.resolve() == other.resolve():
         return True
     if one.stat().st_size != other.stat().st_size:
@@ -186,7 +186,7 @@ def _same(one: Path, other: Path) -> bool:
 
 
 def _by_module(lora: Lora, modules: Modules) -> tuple[dict[str, _Found], list[str]]:
-    """What the file holds for each module, and what is wrong with the keys."""
+    """The tensors for each module, and the problems of the keys."""
     found: dict[str, _Found] = defaultdict(_Found)
     problems = []
     for key, stored in lora.tensors.items():
@@ -207,7 +207,7 @@ def _by_module(lora: Lora, modules: Modules) -> tuple[dict[str, _Found], list[st
 
 
 def _changes(module: _Found, *, scale: float, strength: float) -> Iterator[tuple[str, Change]]:
-    """Changes by what follows the module in the name of the parameter."""
+    """Changes, each with what follows the module's name in the name of the parameter."""
     read = module.tensors
     if "up" in read or "diff" in read:
         up, down, whole = (read.get(role) for role in ("up", "down", "diff"))
@@ -233,7 +233,7 @@ def _scale(name: str, module: _Found, settings: Mapping[str, Any]) -> float:
 
 
 def _told_alpha(name: str, settings: Mapping[str, Any]) -> Any:
-    """What peft's settings say of one module; None: nothing."""
+    """The alpha of one module in peft's settings; None: it has none."""
     patterns = settings.get("alpha_pattern")
     for pattern, value in (patterns if isinstance(patterns, Mapping) else {}).items():
         try:

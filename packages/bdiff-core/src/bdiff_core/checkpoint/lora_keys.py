@@ -1,6 +1,6 @@
-"""What the keys of a LoRA mean: the module of the transformer, and what of it they change.
+"""What the keys of a LoRA mean: the module of the transformer, and what is changed in it.
 
-Tools put other words in front of the modules, join these by dots or by bars, and name the two factors in their own way:
+Tools put different words in front of the modules, join them by dots or by bars, and name the two factors differently:
 peft and diffusers (`lora_A`, `lora_B`, with or without the name of the adapter), Wan's tools, ComfyUI and kohya's
 (`lora_down`, `lora_up`, `alpha`; `diff`, `diff_b`, `diff_m`: differences of a weight, a bias, a modulation table),
 LyCORIS (`w_norm`, `b_norm`: differences of a norm).
@@ -13,7 +13,7 @@ from typing import Literal
 from bdiff_core.checkpoint.names import without_wrappers
 
 Role = Literal["down", "up", "up_bias", "alpha", "diff", "diff_b"]
-"""What a tensor is to its module."""
+"""What a tensor does to its module."""
 
 _FACTOR = re.compile(
     r"(?P<module>.+?)(?:\.lora_(?P<kind>A|B|down|up)(?:\.(?!(?:weight|bias)$)[^.]+)?"
@@ -24,8 +24,8 @@ _WORDS: dict[str, Role] = {
     "A": "down", "down": "down", "B": "up", "up": "up", "alpha": "alpha", "diff": "diff", "w_norm": "diff",
     "diff_b": "diff_b", "b_norm": "diff_b", "diff_m": "diff",
 }  # fmt: skip
-_TABLE = "modulation"  # whose difference `diff_m` is
-# In front of the modules, in any order and number, joined by dots or bars.
+_TABLE = "modulation"  # `diff_m` is a difference of it
+# Words in front of the modules, in any order and number, joined by dots or bars.
 _OWNERS = re.compile(
     r"^(?:(?:lora|lycoris|base_model|model|module|diffusion_model|transformer|generator|generator_ema|pipe|dit|unet|net)"
     r"[._]+)+"
@@ -34,7 +34,7 @@ _TEXT_ENCODER = re.compile(
     r"^(?:base_model\.model\.)?(?:lora_(?:prior_)?te\d*[._]|te\d*_|text_encoders?(?:_\d)?\.|text_model\.|"
     r"cond_stage_model\.|conditioner\.|lora_text_encoder)"
 )
-# Changes that are no sum, or are made of other factors.
+# Changes that are not added, or that consist of other factors.
 _OTHER_KINDS = {
     "DoRA": re.compile(r"\.(?:dora_scale|lora_magnitude_vector(?:\..+)?)$"),
     "LoHa": re.compile(r"\.hada_(?:w|t)\d"),
@@ -49,7 +49,7 @@ _OTHER_KINDS = {
 
 
 def other_kind(keys: Iterable[str]) -> str | None:
-    """What a file is that is no plain LoRA of the transformer, with a key that tells it; None: nothing tells it."""
+    """What a file is instead of a plain LoRA of the transformer, with a key that shows it; None: it may be one."""
     for key in keys:
         if _TEXT_ENCODER.search(key):
             return f"changes a text encoder too ({key}), which stays as it is here; leave those keys out"
@@ -60,13 +60,13 @@ def other_kind(keys: Iterable[str]) -> str | None:
 
 
 def is_of_lora(key: str) -> bool:
-    """Whether a key ends as those of LoRAs do, whatever module it is about."""
+    """Whether a key ends like the keys of LoRAs, whatever its module."""
     found = _OTHER.fullmatch(key)
     return _FACTOR.fullmatch(key) is not None or (found is not None and found["word"] != "alpha")
 
 
 class Modules:
-    """The modules of a transformer, found whatever stands in front of their names and joins their parts.
+    """The modules of a transformer, to be found by keys with any words in front and any separator.
 
     Args:
         names: The parameters in every style.
@@ -77,10 +77,10 @@ class Modules:
         self._flat = {module.replace(".", "_"): module for module in modules}
 
     def find(self, key: str) -> tuple[str, Role] | None:
-        """The module that a key is about, in the style that it is named in, and what it changes; None: it is no such.
+        """The name of the module that a key belongs to, in the key's style, and what the key changes; None: no module.
 
         Args:
-            key: As it is stored.
+            key: The key in the file.
         """
         key = without_wrappers(key)
         if (match := _FACTOR.fullmatch(key)) is not None:

@@ -13,9 +13,9 @@ Style = Literal["bdiff", "diffusers", "wan"]
 """Whose names the parameters have; `wan`: those of Wan 2.1's own code, which SkyReels-V2 and Self-Forcing kept."""
 
 Part = tuple[str, int]
-"""Our parameter, and which of the parts that make it up along the first axis."""
+"""Our parameter, and the number of one of the parts that it consists of along the first axis."""
 
-# Our module, then what diffusers and Wan call the modules (or bare parameters) that make it up.
+# Our module, and the names in diffusers and in Wan of the modules (or bare parameters) that it consists of.
 _OUTSIDE: dict[str, tuple[str, str]] = {
     "patches.project": ("patch_embedding", "patch_embedding"),
     "time.hidden": ("condition_embedder.time_embedder.linear_1", "time_embedding.0"),
@@ -55,13 +55,13 @@ _COLUMN = {"diffusers": 0, "wan": 1}
 _NUMBERED = re.compile(r"blocks\.(\d+)\.(.+)")
 _END = re.compile(r"\.(?:weight|bias)$")
 
-# What training code wraps modules in, anywhere in a name, and what it keeps the transformer under, at the beginning.
+# Parts of names that training code adds: wrappers of modules, anywhere, and owners of the transformer, in front.
 _WRAPPERS = re.compile(r"\b(?:_fsdp_wrapped_module|_checkpoint_wrapped_module|_orig_mod)\.")
 _OWNERS = re.compile(r"^(?:(?:module|model|generator|diffusion_model|pipe|dit)\.)+")
 
 
 def without_wrappers(name: str) -> str:
-    """A stored name without what training code wraps modules in."""
+    """A stored name without the wrappers that training code puts around modules."""
     return _WRAPPERS.sub("", name)
 
 
@@ -71,7 +71,7 @@ def plain_name(name: str) -> str:
 
 
 def source_names(name: str, style: Style) -> tuple[str, ...]:
-    """Names, in a style, of what makes up our parameter along its first axis."""
+    """Names, in a style, of the parts that our parameter consists of along its first axis."""
     if style == "bdiff":
         return (name,)
     numbered = _NUMBERED.fullmatch(name)
@@ -85,7 +85,7 @@ def source_shape(name: str, shape: tuple[int, ...], config: ModelConfig, style: 
     """Shape of each source of our parameter of the given shape."""
     if style == "bdiff":
         return shape
-    if name == "patches.project.weight":  # a strided convolution there
+    if name == "patches.project.weight":  # stored as a strided convolution
         return (config.dim, config.in_channels, *config.patch_size)
     if name.endswith("table"):
         return (1, *shape)
@@ -115,7 +115,7 @@ def _vocabulary(style: Style) -> frozenset[str]:
 
 
 def style_of(names: Iterable[str]) -> Style | None:
-    """The style that knows most of the names; None: no style knows any."""
+    """The style that has most of the names; None: no style has any of them."""
     stems = [_END.sub("", _NUMBERED.sub(r"blocks.*.\2", name)) for name in names]
     styles: tuple[Style, ...] = ("bdiff", "diffusers", "wan")
     known = {style: sum(stem in _vocabulary(style) for stem in set(stems)) for style in styles}

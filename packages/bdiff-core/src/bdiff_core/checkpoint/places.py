@@ -1,4 +1,4 @@
-"""Where a checkpoint lies: files and folders, here or on the hub."""
+"""Finding the files of a checkpoint, on this machine or on the hub."""
 
 import re
 from collections.abc import Sequence
@@ -13,14 +13,14 @@ from bdiff_core.files.reading import read_json, visible
 CONFIG = "config.json"
 OUR_STEM, DIFFUSERS_STEM = "model", "diffusion_pytorch_model"
 PICKLES = (".pt", ".pth", ".ckpt")
-"""Endings of files that `torch.save` is to write; what is read is told by content."""
+"""Endings of files that `torch.save` writes; when reading, the content counts and not the ending."""
 
 _ENDINGS = (".safetensors", ".sft", *PICKLES)
-_LESS_LIKELY = (".bin",)  # weights, unless there are others: trainers keep their arguments in such files too
+_LESS_LIKELY = (".bin",)  # weights, unless there are other files: trainers store their arguments in such files too
 _NO_WEIGHTS = (".gguf", ".onnx", ".msgpack", ".h5", ".npz", ".zip", ".tar", ".gz", ".part", ".incomplete", ".aria2",
                ".crdownload", ".download", ".partial")  # fmt: skip
 
-# Of a repository: the transformer, be it on top or in its folder, and what says how the pipeline runs it.
+# What is downloaded of a repository: the transformer, at the top or in its folder, and the pipeline's description.
 _FROM_HUB = (
     CONFIG, "model_index.json", f"{OUR_STEM}*.safetensors*", f"{DIFFUSERS_STEM}*.safetensors*", "transformer/*.json",
     "transformer/*.safetensors",
@@ -34,25 +34,25 @@ class Place:
     path: Path
     """The folder, or the one file."""
     config: dict[str, Any] | None
-    """What `config.json` says; None: there is none."""
+    """Content of `config.json`; None: there is none."""
     pipeline: str | None
     """Class of the diffusers pipeline around it; None: there is none."""
 
     @property
     def config_file(self) -> Path:
-        """Where `config.json` is or would be."""
+        """Path of `config.json`, whether it exists or not."""
         return (self.path if self.path.is_dir() else self.path.parent) / CONFIG
 
 
 def find_place(path_or_repo: str | Path) -> Place:
-    """Find a checkpoint; of a pipeline's folder, its transformer.
+    """Find a checkpoint; in the folder of a pipeline, its transformer.
 
     Args:
         path_or_repo: A folder, a file, or a repository of the hub (`owner/name`, or `owner/name/file`).
 
     Raises:
         ValueError: If there is nothing of that name, or a JSON file is damaged.
-        ImportError: If it is to come from the hub without huggingface_hub.
+        ImportError: If it has to come from the hub and huggingface_hub is missing.
     """
     path = local_path(path_or_repo)
     if path.is_file():
@@ -69,7 +69,7 @@ def find_place(path_or_repo: str | Path) -> Place:
 
 
 def local_path(path_or_repo: str | Path) -> Path:
-    """The path itself if it exists; else what the hub has of that name, downloaded.
+    """The path itself if it exists, otherwise the download of what has that name on the hub.
 
     Raises:
         ValueError: If it is neither.
@@ -105,8 +105,8 @@ def local_path(path_or_repo: str | Path) -> Path:
 def weight_files(path: Path, stems: tuple[str, ...]) -> tuple[Path, ...]:
     """The files of a folder that hold the weights.
 
-    Under the given names: those of an index, a single one, or numbered ones without an index; safetensors before what
-    torch saved. Under another name: the only safetensors file or pickle there is.
+    With the given names: the files of an index, a single file, or numbered files without an index; safetensors come
+    before pickles. With another name: the safetensors file or pickle, if there is only one.
 
     Raises:
         ValueError: If there are none, one is missing, or the index is damaged.
@@ -125,7 +125,7 @@ def weight_files(path: Path, stems: tuple[str, ...]) -> tuple[Path, ...]:
 
 
 def _under_name(path: Path, stem: str, ending: str) -> tuple[Path, ...]:
-    """The files that an index of this name lists, the one, or the numbered ones; none if there are none."""
+    """The files that an index of this name lists, or the one file, or the numbered files; empty if there are none."""
     index, single = path / f"{stem}.{ending}.index.json", path / f"{stem}.{ending}"
     if index.is_file():
         weight_map = read_json(index).get("weight_map")
@@ -151,7 +151,7 @@ def _lacking(path: Path, files: Sequence[Path], stem: str) -> str:
     """What is wrong with a folder without weights."""
     for file in files:
         if file.suffix.lower() in _NO_WEIGHTS and file.is_file():
-            weight_kind(file)  # which raises what it is
+            weight_kind(file)  # raises an error that says what the file is
     if not (path / CONFIG).is_file():
         return f"{path} holds no transformer: {CONFIG} is missing"
     return f"{path} is incomplete: {stem}.safetensors is missing"

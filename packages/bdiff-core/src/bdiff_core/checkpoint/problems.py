@@ -1,15 +1,15 @@
-"""Everything that does not fit, said at once."""
+"""One error for everything that does not fit."""
 
 from collections.abc import Sequence
 
-_MOST = 6  # that one error lists: another architecture's weights would name hundreds
+_MOST = 6  # that one error lists; with the weights of another architecture there are hundreds
 
 
 def raise_problems(problems: Sequence[str], heading: str) -> None:
     """Raise one error that lists the first few problems and counts the others; without problems do nothing.
 
     Raises:
-        ValueError: If there are any.
+        ValueError: If there are problems.
     """
     if problems:
         more = len(problems) - _MOST

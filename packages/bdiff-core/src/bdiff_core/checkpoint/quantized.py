@@ -1,7 +1,7 @@
-"""Weights in few bits: floats of 8 bits with a scale beside them become plain numbers, all others are refused by name.
+"""Quantised weights: floats of 8 bits with a scale beside them become plain numbers; other kinds are refused by name.
 
 The scales are those of ComfyUI and of the tools around it: one number for a weight, one for each row, or one for each
-row and group of columns. A weight is its 8 bits times them.
+row and group of columns. A weight is its 8-bit number times its scale.
 """
 
 import json
@@ -17,11 +17,11 @@ from bdiff_core.checkpoint.tensors import StoredTensor
 
 _FLOATS_OF_8_BITS = (torch.float8_e4m3fn, torch.float8_e5m2)
 _SCALES = (".weight.scale_weight", ".scale_weight", ".weight_scale", ".weight.scale", ".scale_weight_tensor")
-# Of activations, which are not made 8 bits wide here, and marks that a file is scaled.
+# Scales of activations, which are not quantised here, and marks that a file is scaled.
 _WITHOUT_USE = re.compile(r"(?:\.(?:weight\.)?(?:scale_input|input_scale)|(?:^|\.)scaled_fp8)$")
 _LAYOUT = ".comfy_quant"  # a few words of JSON
 _READ_LAYOUTS = ("float8_e4m3fn", "float8_e5m2")
-# Names of tensors that go with weights of other kinds.
+# Names of tensors that belong to weights of other kinds.
 _OTHERS = {
     "4 bits of bitsandbytes": re.compile(
         r"\.(?:absmax|quant_map|nested_absmax|nested_quant_map)$|\.quant_state\.bitsandbytes__|\.weight_format$"
@@ -37,7 +37,7 @@ _OTHERS = {
 
 @dataclass(frozen=True, slots=True)
 class _Scaled:
-    """A weight of 8 bits and what it is multiplied by."""
+    """A weight of 8 bits and the scales that it is multiplied by."""
 
     weight: StoredTensor
     scales: tuple[StoredTensor, ...]
@@ -73,11 +73,11 @@ class _Scaled:
 
 
 def plain_weights(tensors: Mapping[str, StoredTensor], source: Path) -> dict[str, StoredTensor]:
-    """The tensors of a checkpoint without scales: those are within the weights that they belong to.
+    """The tensors of a checkpoint, in which scales are part of the weights that they belong to.
 
     Args:
-        tensors: What is stored, by name.
-        source: Where, for the errors.
+        tensors: The stored tensors, by name.
+        source: Their file or folder, for errors.
 
     Raises:
         ValueError: If weights are quantised in a way that is not read, or a scale fits none.
@@ -100,7 +100,7 @@ def plain_weights(tensors: Mapping[str, StoredTensor], source: Path) -> dict[str
 
 
 def _check_layout(name: str, stored: StoredTensor, source: Path) -> None:
-    """Refuse a layer that its own note says to be of another kind."""
+    """Refuse a layer whose own description names another kind."""
     try:
         told = json.loads(bytes(stored.read().flatten().to(torch.uint8).tolist()))
         layout = str(told["format"])

@@ -1,4 +1,4 @@
-"""Opening a checkpoint, and making a transformer of it without a second copy in memory."""
+"""Opening a checkpoint, and loading a transformer from it without a second copy in memory."""
 
 import re
 from collections import Counter, defaultdict
@@ -39,20 +39,20 @@ from bdiff_core.model import ChunkDiT
 Format = Literal["bdiff", "diffusers", "wan", "pt"]
 """`bdiff`: ours. `diffusers`: its two classes. `wan`: names of Wan's own code, in safetensors. `pt`: a pickle."""
 
-# Where those who trained chunk by chunk keep the transformer.
+# Names under which projects that train chunk by chunk store the transformer.
 _CACHED_ENTRIES = ("generator", "generator_ema", "model")
-# Parameters that published checkpoints may hold and no model uses.
+# Parameters that published checkpoints may hold and that no model uses.
 _UNUSED = re.compile(r"\.norm_added_q\.|^freqs$")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Checkpoint:
-    """A transformer on disk, checked against its config; its numbers are not read yet."""
+    """A transformer on disk that fits its config; its numbers have not been read."""
 
     path: Path
     """The folder, or the one file."""
     format: Format
-    """Who wrote it."""
+    """Its format."""
     config: ModelConfig
     """The transformer it holds, and the mode it was trained in."""
     files: tuple[Path, ...]
@@ -62,7 +62,7 @@ class Checkpoint:
     style: Style
     """Whose names the parameters have."""
     tensors: Mapping[str, StoredTensor]
-    """What is stored, by those names."""
+    """The stored tensors, by these names."""
 
     @property
     def num_parameters(self) -> int:
@@ -84,7 +84,7 @@ class Checkpoint:
         device: torch.device | str = "cpu",
         loras: Mapping[str | Path, float] | None = None,
     ) -> ChunkDiT:
-        """Read it; the arguments are those of `load_transformer`."""
+        """Load the transformer; the arguments are those of `load_transformer`."""
         with torch.device("meta"):
             model = ChunkDiT(self.config)
         changes = self._changes(loras or {})
@@ -95,7 +95,7 @@ class Checkpoint:
             if name not in changes:
                 read_parts(sources, weight)
             else:
-                exact = torch.empty(shape, dtype=torch.float32, device=device)  # the sum is rounded once
+                exact = torch.empty(shape, dtype=torch.float32, device=device)  # so that the sum is rounded once
                 read_parts(sources, exact)
                 parts = exact.chunk(len(source_names(name, "wan")))
                 for part, change in changes[name]:
@@ -107,7 +107,7 @@ class Checkpoint:
         return model
 
     def _refuse(self, name: str, dtype: torch.dtype) -> None:
-        """Raise the error of a parameter that is not finite in memory: as stored, or only since it was read."""
+        """Raise the error for a parameter that is not finite in memory, saying whether it is finite on disk."""
         for source in source_names(name, self.style):
             stored = self.tensors[source]
             check_finite([(source, stored.read())], stored.file)
@@ -118,7 +118,7 @@ class Checkpoint:
         )
 
     def _changes(self, loras: Mapping[str | Path, float]) -> dict[str, list[tuple[int, Change]]]:
-        """What LoRAs add to each parameter, by its parts."""
+        """What LoRAs add to the parts of each parameter."""
         parts: dict[str, Part] = {}
         shapes: dict[str, tuple[int, ...]] = {}
         expected = _expected(self.config)
@@ -142,9 +142,9 @@ def load_transformer(
     entry: str | None = None,
     loras: Mapping[str | Path, float] | None = None,
 ) -> ChunkDiT:
-    """Read a transformer, into memory that holds it once.
+    """Load a transformer; memory holds it only once.
 
-    Known are the folders of `save_transformer`; those of diffusers' `WanTransformer3DModel` and
+    It reads the folders of `save_transformer`; those of diffusers' `WanTransformer3DModel` and
     `SkyReelsV2Transformer3DModel`, alone or in a pipeline; those of Wan 2.1 and SkyReels-V2 in the names of their own
     code; single safetensors files in any of these names; and the `.pt` files of Self-Forcing, CausVid and LongLive.
 
@@ -153,7 +153,7 @@ def load_transformer(
             `owner/name`, or `owner/name/file` for one file or folder of it.
         dtype: Dtype of the weights; None: the one they are stored in, bfloat16 for floats of 8 bits with scales.
         device: Where the weights go.
-        config: The transformer's config, where the checkpoint has none that says enough, or another mode is meant.
+        config: The transformer's config, if the checkpoint has none that is complete, or to set another mode.
         entry: Of a `.pt`, the name under which it keeps the weights; None: the first there is of `generator_ema`,
             `generator`, `model` and `state_dict`.
         loras: LoRAs (files, folders, repositories) and their strength, 1 as trained: added to the weights, each sum
@@ -204,8 +204,8 @@ def _read_files(place: Place, entry: str | None) -> tuple[tuple[Path, ...], list
 
 
 def _named(place: Place, read: Sequence[TensorFile]) -> tuple[Style, dict[str, StoredTensor]]:
-    """The style of the names, and the tensors under names freed of what training code puts around them."""
-    kind = None  # what lies beside a file or a pickle tells its sizes, not its names
+    """The style of the names, and the tensors by names without what training code puts around them."""
+    kind = None  # a config beside a file or a pickle shows its sizes, not its names
     if place.config is not None and place.path.is_dir() and not read[0].pickled:
         kind = place.config.get("_class_name")
     if kind == OUR_CLASS:
@@ -224,10 +224,10 @@ def _named(place: Place, read: Sequence[TensorFile]) -> tuple[Style, dict[str, S
 
 
 def _known(place: Place) -> Place:
-    """The place without a config that is about something else, which may lie beside a single file.
+    """The place, without its config if that describes something else; such a config may lie beside a single file.
 
     Raises:
-        ValueError: If the config of a folder is about something else.
+        ValueError: If the config of a folder describes something else.
     """
     if place.config is None or is_known(place.config):
         return place
@@ -239,7 +239,7 @@ def _known(place: Place) -> Place:
 
 
 def _told(place: Place) -> ModelConfig | None:
-    """The config, where `config.json` says all of it."""
+    """The config, if `config.json` holds all of it; else None."""
     if place.config is None:
         return None
     kind = place.config.get("_class_name")
@@ -265,7 +265,7 @@ def _config(
 
 
 def _shapes_of_ours(tensors: Mapping[str, StoredTensor], style: Style) -> dict[str, tuple[int, ...]]:
-    """Shapes of what is stored as one tensor, under our names."""
+    """Shapes of the parameters that are stored as one tensor, by our names."""
     layers = {name.split(".")[1] for name in tensors if re.match(r"blocks\.\d+\.", name)}
     config = ModelConfig(dim=2, num_layers=1, num_heads=1, ffn_dim=1, image_dim=1, image_length=1, fps_embedding=True)
     ours = list(_expected(config))

@@ -1,7 +1,7 @@
-"""Tensors in files: their names, dtypes and shapes without reading them, and reading one into memory that is there.
+"""Tensors in files: names, dtypes and shapes without reading the numbers, and reading them into existing memory.
 
-Safetensors files are read, not mapped: the pages of a mapped file stay resident until all of it is let go, so a large
-checkpoint would be in memory twice while it loads.
+Safetensors files are read, not mapped: the pages of a mapped file stay in memory until the whole file is closed, so a
+large checkpoint would be in memory twice while it loads.
 """
 
 import json
@@ -29,12 +29,12 @@ _DTYPES = {
 
 _ENTRIES = ("generator_ema", "generator", "model", "state_dict")
 
-# What reading a pickle that is damaged ends with: any bytes may stand for instructions.
+# Errors of reading a damaged pickle: any bytes may be taken for instructions.
 _DAMAGED_PICKLE = (
     RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError, AssertionError, OverflowError,
     struct.error,
 )  # fmt: skip
-_WANTED = re.compile(r"(?:GLOBAL |Unsupported class |function )`?([\w.]+)")  # in what torch says of pickles
+_WANTED = re.compile(r"(?:GLOBAL |Unsupported class |function )`?([\w.]+)")  # in messages of torch about pickles
 
 
 @runtime_checkable
@@ -51,7 +51,7 @@ class StoredTensor(Protocol):
 
     @property
     def read_dtype(self) -> torch.dtype:
-        """Dtype that it has in memory if none is asked for."""
+        """Dtype that it gets in memory by default."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -84,19 +84,19 @@ class _InSafetensors:
         if out.dtype != self.dtype or out.device.type != "cpu":
             out.copy_(self.read().view(out.shape))
             return
-        room = out.detach().view(-1).view(torch.uint8).numpy().data
+        buffer = out.detach().view(-1).view(torch.uint8).numpy().data
         with self.file.open("rb", buffering=0) as file:
             file.seek(self.offset)
-            while len(room):
-                count = file.readinto(room)  # the system hands out 2 GiB at most
+            while len(buffer):
+                count = file.readinto(buffer)  # the system reads at most 2 GiB at a time
                 if not count:
                     raise ValueError(f"{self.file} is damaged: it ends too early")
-                room = room[count:]
+                buffer = buffer[count:]
 
 
 @dataclass(frozen=True, slots=True)
 class _InMemory:
-    """A tensor of a pickle, whose storage is mapped."""
+    """A tensor of a pickle; its storage is mapped."""
 
     file: Path
     tensor: Tensor
@@ -122,22 +122,22 @@ class _InMemory:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TensorFile:
-    """What one file holds."""
+    """The tensors of one file."""
 
     path: Path
     """The file."""
     tensors: Mapping[str, StoredTensor]
     metadata: Mapping[str, Any]
-    """The strings of a safetensors header; what else than loose tensors a pickle holds."""
+    """The strings of a safetensors header; everything but loose tensors of a pickle."""
     entry: str | None = None
-    """Under which name a pickle keeps the tensors; None: under none."""
+    """The name under which a pickle keeps the tensors; None: they have none."""
     groups: tuple[str, ...] = ()
     """The names under which a pickle keeps tensors."""
     pickled: bool = False
     """Whether `torch.save` wrote it."""
 
     def told(self, names: Iterable[str]) -> str:
-        """What there is, where something else was looked for.
+        """What the file holds, for an error about something that was not found.
 
         Args:
             names: Of its tensors, and of those of other files that belong to it.
@@ -153,14 +153,14 @@ class TensorFile:
 
 
 def read_tensors(file: Path, *, entry: str | None = None) -> TensorFile:
-    """The tensors of a file of either kind, told by its content.
+    """The tensors of a file of either kind; its content shows the kind.
 
     Args:
         file: The file.
         entry: Of a pickle, the name under which it keeps the tensors; see `read_pickle`.
 
     Raises:
-        ValueError: If it holds no weights, is damaged, or has no such entry; says what it is.
+        ValueError: If it holds no weights, is damaged, or has no such entry; the message says what it is.
         OSError: If it cannot be read.
     """
     kind = weight_kind(file)
@@ -178,7 +178,7 @@ def read_header(file: Path) -> TensorFile:
         ValueError: If the file is damaged.
     """
     try:
-        with safe_open(file, framework="pt"):  # checks lengths, dtypes and that the tensors fill the file
+        with safe_open(file, framework="pt"):  # checks lengths, dtypes, and that the tensors fill the file
             pass
     except SafetensorError as error:
         raise ValueError(f"{file} is damaged: {error}") from error
@@ -198,13 +198,13 @@ def read_header(file: Path) -> TensorFile:
 
 
 def read_pickle(file: Path, *, entry: str | None = None, mapped: bool = True) -> TensorFile:
-    """The tensors of what `torch.save` wrote, without running code from the file.
+    """The tensors of a file of `torch.save`, without running code from the file.
 
     Args:
         file: The file.
         entry: Name under which it keeps the tensors; None: the first there is of `generator_ema`, `generator`, `model`
             and `state_dict`, or else the file is the tensors itself.
-        mapped: Whether to map it; files of before torch 1.6 have to be read.
+        mapped: Whether to map the file; files from before torch 1.6 have to be read.
 
     Raises:
         ValueError: If the file is damaged, holds more than plain data, or has no such entry.
@@ -231,11 +231,11 @@ def _unpickled(file: Path, *, mapped: bool) -> Any:
     options: dict[str, Any] = {"map_location": "cpu", "weights_only": True}
     try:
         with warnings.catch_warnings(), file.open("rb") as opened:
-            warnings.simplefilter("ignore")  # torch's, about pickles that it then refuses
-            if mapped and file.suffix != ".safetensors":  # which torch would take for what its name says
+            warnings.simplefilter("ignore")  # torch warns about pickles that it then refuses
+            if mapped and file.suffix != ".safetensors":  # torch would believe the name
                 return torch.load(file, mmap=True, **options)
             return torch.load(opened, **options)
-    except pickle.UnpicklingError as error:  # torch's own words advise to run what is in the file
+    except pickle.UnpicklingError as error:  # torch's own message advises to run the code in the file
         wanted = _WANTED.search(str(error))
         raise ValueError(
             f"{file} holds more than tensors and plain data{f': it wants {wanted[1]}' if wanted else ''}; files that "
@@ -246,15 +246,15 @@ def _unpickled(file: Path, *, mapped: bool) -> Any:
 
 
 def read_parts(sources: Sequence[StoredTensor], out: Tensor) -> None:
-    """Read what makes up a parameter, each into its place."""
+    """Read the parts of a parameter, each into its place."""
     for source, part in zip(sources, out.chunk(len(sources)), strict=True):
         source.read_into(part)
 
 
 def common_dtype(sources: Sequence[StoredTensor]) -> torch.dtype:
-    """What parts of one parameter are read as, if nothing else is asked for."""
+    """The dtype in which the parts of one parameter are read by default."""
     dtypes = {source.read_dtype for source in sources}
-    if len(dtypes) > 1:  # torch promotes no floats of 8 bits
+    if len(dtypes) > 1:  # torch does not promote floats of 8 bits
         dtypes = {torch.bfloat16 if dtype.itemsize == 1 else dtype for dtype in dtypes}
     common = dtypes.pop()
     for dtype in dtypes:

@@ -1,4 +1,4 @@
-"""Writing a transformer in any of the formats it can be read from."""
+"""Writing a transformer in any of the formats that can be read."""
 
 import json
 import os
@@ -26,14 +26,14 @@ def save_transformer(
     Args:
         model: The transformer.
         path: A folder, made if it does not exist: `config.json` and safetensors files. For the format `pt` a file.
-        format: Who shall be able to read it: `bdiff` this package, `diffusers` its `WanTransformer3DModel` or
+        format: What can read it: `bdiff` this package, `diffusers` its `WanTransformer3DModel` or
             `SkyReelsV2Transformer3DModel`, `wan` the code of Wan 2.1 and SkyReels-V2, `pt` that of Self-Forcing and its
             kin. All of them can be read back here, with the native mode.
         max_file_bytes: Split the weights into files of at most so many bytes (no tensor is split), with an index; None:
             one file.
 
     Raises:
-        ValueError: If the format cannot say what the config says, or path and format do not go together.
+        ValueError: If the format cannot express the config, or path and format do not go together.
         OSError: With the name of the file, if the disk is full or cannot be written; nothing new is left behind.
     """
     path = Path(path)
@@ -53,12 +53,12 @@ def save_transformer(
     describe = {"bdiff": described, "diffusers": described_for_diffusers, "wan": described_for_wan}[format]
     config = describe(model.config)
     stem = OUR_STEM if format == "bdiff" else DIFFUSERS_STEM
-    with _room(path) as room:
-        _write_weights(model, style, room, stem=stem, max_file_bytes=max_file_bytes)
-        _write_json(room / CONFIG, config)
-        written = sorted(file.name for file in room.iterdir())
-        for file in sorted(written, key=lambda file: file.endswith(".json")):  # weights, then what speaks of them
-            os.replace(room / file, path / file)
+    with _temporary_folder(path) as temporary:
+        _write_weights(model, style, temporary, stem=stem, max_file_bytes=max_file_bytes)
+        _write_json(temporary / CONFIG, config)
+        written = sorted(file.name for file in temporary.iterdir())
+        for file in sorted(written, key=lambda file: file.endswith(".json")):  # weights first, then what describes them
+            os.replace(temporary / file, path / file)
     earlier = [
         file
         for known in (OUR_STEM, DIFFUSERS_STEM)
@@ -66,13 +66,13 @@ def save_transformer(
         for file in path.glob(pattern)
     ]
     for stale in earlier:
-        if stale.name not in written:  # of an earlier save, which would be read instead
+        if stale.name not in written:  # from an earlier save; they would be read instead
             stale.unlink()
 
 
 @contextmanager
-def _room(folder: Path) -> Iterator[Path]:
-    """A folder within the folder to write to, which is made, and removed after an error."""
+def _temporary_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder within the folder to write to. That folder is made, and removed again after an error."""
     made = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -83,7 +83,7 @@ def _room(folder: Path) -> Iterator[Path]:
             with suppress(OSError):
                 folder.rmdir()
         if isinstance(error, OSError) and error.filename is not None and ".saving-" in str(error.filename):
-            named = str(folder / Path(str(error.filename)).name)  # not the name that it has for the moment
+            named = str(folder / Path(str(error.filename)).name)  # instead of its temporary name
             raise OSError(error.errno, error.strerror, named) from error
         raise
 
@@ -93,23 +93,23 @@ def _write_json(file: Path, content: object) -> None:
         file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def _write_weights(model: ChunkDiT, style: Style, room: Path, *, stem: str, max_file_bytes: int | None) -> None:
+def _write_weights(model: ChunkDiT, style: Style, temporary: Path, *, stem: str, max_file_bytes: int | None) -> None:
     groups = list(_groups(model, style, max_file_bytes))
     single = len(groups) == 1
     weight_map: dict[str, str] = {}
     for number, names in enumerate(groups, 1):
         file = f"{stem}.safetensors" if single else f"{stem}-{number:05}-of-{len(groups):05}.safetensors"
         weights = {name: part.contiguous().cpu() for name, part in split(model, style) if name in names}
-        write_tensors(weights, room / file, metadata={"format": "pt"})
+        write_tensors(weights, temporary / file, metadata={"format": "pt"})
         weight_map |= dict.fromkeys(names, file)
     if not single:
         total = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
         index = {"metadata": {"total_size": total}, "weight_map": weight_map}
-        _write_json(room / f"{stem}.safetensors.index.json", index)
+        _write_json(temporary / f"{stem}.safetensors.index.json", index)
 
 
 def _groups(model: ChunkDiT, style: Style, max_file_bytes: int | None) -> Iterator[set[str]]:
-    """Names of what goes into each file."""
+    """Names of the tensors of each file."""
     names: set[str] = set()
     size = 0
     for name, part in split(model, style):

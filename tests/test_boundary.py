@@ -96,10 +96,10 @@ def test_folders_that_stayed_empty_go_after_an_error(tmp_path):
 
 TRAIN_MODEL = ["train", "model", "--out", "o", "--vae", "v", "--stories", "s"]
 IDLE = [
-    (["sample", "--policy", "rolling", "--seniority", "5"], "--seniority is of --policy semantic"),
+    (["sample", "--policy", "rolling", "--seniority", "5"], "--age-bonus is of --policy semantic"),
     (["plan", "--policy", "sink", "--num-sink", "0"], "--num-sink is of --policy semantic"),
     (["sample", "--mode", "overlap", "--policy", "sink"], "--policy is of the memory"),
-    (["plan", "--mode", "whole", "--prompt", "a fox", "--seniority", "0"], "--seniority is of the memory"),
+    (["plan", "--mode", "whole", "--prompt", "a fox", "--seniority", "0"], "--age-bonus is of the memory"),
     (["plan", "--mode", "overlap", "--memory-limit", "1"], "--memory-limit is of the memory"),
     (["sample", "--mode", "overlap", "--memory-limit", "1"], "--memory-limit is of the memory"),
     (["plan", "--mode", "overlap", "--share", "0.5"], "--share is of the memory"),
@@ -125,9 +125,9 @@ IDLE = [
     ),
     (
         ["bench", "lvbench", "--manifest", "m", "--videos", "v", "--out", "o", "--model", "dino=x"],
-        "none of clarity, motion, background, subject looks through it",
+        "none of clarity, motion, background, subject uses it",
     ),
-    (["bench", "drift", "clip.mp4", "--model", "raft=x"], "none of clarity, motion looks through it"),
+    (["bench", "drift", "clip.mp4", "--model", "raft=x"], "none of clarity, motion uses it"),
 ]
 
 

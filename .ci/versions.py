@@ -35,8 +35,9 @@ ALONE_TESTS = (
 )
 TESTS = (
     *ALONE_TESTS,
-    *(f"packages/vde-metrics/tests/test_{name}.py" for name in ("bad_input", "measurement", "cli")),
-    *(f"apps/bdiff/tests/test_{name}.py" for name in ("video", "init_video", "sample", "train_videos")),
+    *(f"packages/vde-metrics/tests/test_{name}.py" for name in ("boundary", "measurement", "command")),
+    *(f"apps/bdiff/tests/test_{name}.py" for name in ("video", "init_video", "sample")),
+    "apps/bdiff-train/tests/data/test_videos.py",
 )
 OPTIONS = ("-q", "-p", "no:cacheprovider", "-m", "not gpu and not slow", "-W", "ignore::DeprecationWarning")
 

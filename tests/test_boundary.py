@@ -95,6 +95,8 @@ def test_folders_that_stayed_empty_go_after_an_error(tmp_path):
 
 
 TRAIN_MODEL = ["train", "model", "--out", "o", "--vae", "v", "--stories", "s"]
+MEMORY_COST = ["studies.memory_cost", "--out", "o"]
+PEERS = ["bench", "peers", "--out", "o", "--contestant", "dense"]
 IDLE = [
     (["sample", "--policy", "rolling", "--seniority", "5"], "--age-bonus is of --policy semantic"),
     (["plan", "--policy", "sink", "--num-sink", "0"], "--num-sink is of --policy semantic"),
@@ -115,10 +117,10 @@ IDLE = [
         [*TRAIN_MODEL, "--recipe", "sink", "--start-from", "t", "--policy", "rolling"],
         "leave out --policy rolling",
     ),
-    (["studies.memory_cost", "--out", "o", "--part", "peak", "--model", "m"], "--model is a setting of no part in peak"),
-    (["studies.memory_cost", "--out", "o", "--part", "video", "--repeats", "3"], "--repeats is a setting of no part in video"),
-    (["bench", "peers", "--out", "o", "--contestant", "dense", "--lag", "3"], "--lag is a setting of none of dense"),
-    (["bench", "peers", "--out", "o", "--contestant", "dense", "--coverage", "0.9"], "--coverage is a setting of none of dense"),
+    ([*MEMORY_COST, "--part", "peak", "--model", "m"], "--model is a setting of no part in peak"),
+    ([*MEMORY_COST, "--part", "video", "--repeats", "3"], "--repeats is a setting of no part in video"),
+    ([*PEERS, "--lag", "3"], "--lag is a setting of none of dense"),
+    ([*PEERS, "--coverage", "0.9"], "--coverage is a setting of none of dense"),
     (
         ["bench", "lvbench", "--manifest", "m", "--videos", "v", "--out", "o", "--split", "all", "--seed", "1"],
         "--seed is a setting of a split",

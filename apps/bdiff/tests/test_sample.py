@@ -194,9 +194,9 @@ def test_a_model_folder_may_say_how_it_wants_to_be_sampled(config, tiny_model, t
     made = build(config.changed(model=tmp_path))
     found, policy = made.sampling, made.spec.make_policy()
     assert (found.steps, found.guidance, found.shift, found.age_bonus) == (2, 1.5, 3.0, 0.1)
-    assert (policy.seniority, policy.num_sink) == (0.1, 1)
+    assert (policy.age_bonus, policy.num_sink) == (0.1, 1)
     plain = build(config.changed(model=tmp_path, age_bonus=0.0, num_sink=0)).spec.make_policy()
-    assert (plain.seniority, plain.num_sink) == (0.0, 0)
+    assert (plain.age_bonus, plain.num_sink) == (0.0, 0)
     (tmp_path / "sampling.json").write_text('{"seniority": -1}')
     with pytest.raises(ValueError, match=r"age_bonus is -1; expected a number from 0"):
         build(config.changed(model=tmp_path))

@@ -70,7 +70,7 @@ def captions(count: int) -> list[str]:
 
 
 def embeddings(texts: Sequence[str], folder: Path) -> torch.Tensor:
-    """Of all texts, from the files of the folder where they are there already."""
+    """Embeddings of all texts; those in files of the folder are read, the others are computed and written."""
     rows, encode = [], None
     for start in range(0, len(texts), PART):
         part = texts[start : start + PART]

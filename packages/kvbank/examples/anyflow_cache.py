@@ -18,12 +18,12 @@ from kvbank import KVBank, LayerKV
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheView:
-    """What a call of the model is given for one chunk."""
+    """Arguments of a call of the model for one chunk."""
 
     kv_cache: dict[int, dict[str, Tensor]]
-    """By layer."""
+    """The cache of each layer."""
     kv_cache_flag: dict[str, Any]
-    """Counts."""
+    """Counts of cached chunks."""
     chunk_partition: tuple[int, ...]
     """Frames of the chunks shown and of the current one."""
 
@@ -33,8 +33,8 @@ class AnyFlowCache:
 
     Args:
         bank: Empty, of a policy that keeps whole chunks.
-        frames_per_chunk: Latent frames.
-        tokens_per_frame: At full resolution.
+        frames_per_chunk: Latent frames of a chunk.
+        tokens_per_frame: Tokens of a frame at full resolution.
         shape: Layers, branches, heads and head width of the model.
     """
 
@@ -66,7 +66,7 @@ class AnyFlowCache:
             index: Chunk number.
             kv_cache: As the model filled it in a step with `is_cache_step`; this chunk is the last in its full part.
             num_full: Chunks in that part.
-            embedding: Of the chunk's prompt.
+            embedding: Embedding of the chunk's prompt.
         """
         count = self._frames * self._tokens
         start = (num_full - 1) * count

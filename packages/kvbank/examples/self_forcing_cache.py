@@ -2,8 +2,8 @@
 
 Their models attend to `cache["k"][:, :local_end_index]`, write the current chunk behind it at every denoising step, and
 leave the clean chunk there after a last pass at level 0. `BankedCache` is such a list. Before a chunk, `fill` puts what
-the bank recalls where the past is expected; after it, `keep` hands the clean chunk to the bank. The model is not
-changed.
+the bank recalls where the model expects earlier chunks. After it, `keep` writes the clean chunk to the bank. The model
+is not changed.
 """
 
 from collections.abc import Callable
@@ -19,13 +19,13 @@ Rotate = Callable[[Tensor, Tensor], Tensor]
 class BankedCache(list[dict[str, Tensor]]):
     """`kv_cache1` of Self-Forcing, filled by a bank.
 
-    These models store keys after RoPE, a bank holds them before it. RoPE turns back by negative positions, so that is
-    how keys leave the cache, and recalled ones enter it at their own positions, as in the original.
+    These models store keys after RoPE, a bank holds them before it. Keys that leave the cache are rotated by negative
+    positions, which undoes RoPE. Recalled keys are rotated by their own positions, as in the original.
 
     Args:
         bank: Empty. Policies that drop tokens need queries, which this cache never sees: use `coverage=None`.
         rotate: The model's RoPE, `rotate(x, position)` on `[branches, heads, tokens, dh]` and `[tokens, 3]`.
-        num_layers: Of the model.
+        num_layers: Layers of the model.
         shape: Branches, tokens that fit, heads and head width of `cache["k"]`.
     """
 
@@ -42,12 +42,12 @@ class BankedCache(list[dict[str, Tensor]]):
         self._bank, self._rotate = bank, rotate
 
     def fill(self, index: int, *, embedding: Tensor | None, current_start: int) -> None:
-        """Put what chunk `index` sees where its model looks for the past.
+        """Put what chunk `index` sees where the model expects earlier chunks.
 
         Args:
             index: Chunk number.
-            embedding: Of its prompt.
-            current_start: Tokens before it in the film, as the model is told.
+            embedding: Embedding of its prompt.
+            current_start: Tokens before it in the video, as given to the model.
         """
         recall = self._bank.read(index, embedding=embedding)
         for number, cache in enumerate(self):
@@ -61,12 +61,12 @@ class BankedCache(list[dict[str, Tensor]]):
             cache["global_end_index"].fill_(current_start)
 
     def keep(self, index: int, position: Tensor, *, embedding: Tensor | None) -> None:
-        """Remember the clean chunk that the model left behind the past.
+        """Write the clean chunk that the model left in the cache, after the chunks it saw.
 
         Args:
             index: Chunk number.
             position: (t, h, w) of each of its tokens, as the model rotated them.
-            embedding: Of its prompt.
+            embedding: Embedding of its prompt.
         """
 
         def layers():  # noqa: ANN202

@@ -67,7 +67,7 @@ def positions(chunk):
 
 def told(cache, *, banked, chunks=6, embeddings=None):
     """Chunks of two denoising steps and a clean pass each."""
-    model, film = CausalModel(), []
+    model, video = CausalModel(), []
     with torch.no_grad():
         for chunk in range(chunks):
             embedding = None if embeddings is None else embeddings[chunk]
@@ -77,10 +77,10 @@ def told(cache, *, banked, chunks=6, embeddings=None):
             for _ in range(2):
                 x = torch.tanh(model(x, positions(chunk), cache, chunk * TOKENS))
             model(x, positions(chunk), cache, chunk * TOKENS)
-            film.append(x)
+            video.append(x)
             if banked:
                 cache.keep(chunk, positions(chunk), embedding=embedding)
-    return film
+    return video
 
 
 def banked_cache(policy, **options):
@@ -109,11 +109,11 @@ def test_a_full_bank_behind_a_list_of_dicts_is_the_cache_it_replaces():
 def test_a_list_of_dicts_shows_what_the_bank_recalls():
     places = [torch.eye(3)[chunk % 3] for chunk in range(6)]
     banked, bank = banked_cache(SemanticSparse(top_l=1, num_recent=1, coverage=None), quantization=Int8())
-    film = told(banked, banked=True, embeddings=places)
+    video = told(banked, banked=True, embeddings=places)
     assert [trace.chunks for trace in bank.trace] == [(), (0,), (0, 1), (0, 2), (1, 3), (2, 4)]
     assert int(banked[0]["local_end_index"]) == 3 * TOKENS  # two chunks and the current one
     rolling, _ = banked_cache(Rolling(1))
-    assert not torch.allclose(film[-1], told(rolling, banked=True)[-1], atol=1e-2)
+    assert not torch.allclose(video[-1], told(rolling, banked=True)[-1], atol=1e-2)
 
 
 @pytest.fixture(scope="module")

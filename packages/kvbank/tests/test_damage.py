@@ -19,7 +19,7 @@ POLICIES = [SemanticSparse(top_l=1, num_recent=1, coverage=0.8), DeepSink(num_si
 
 
 def filled(bank):
-    """A film of 5 chunks, of which the last three are a second take."""
+    """A bank of 5 chunks, of which the last three were written a second time."""
     position = torch.arange(18).reshape(6, 3)
     for chunk in (0, 1, 2, 3, 2, 3, 4):
         prompt = torch.eye(3)[chunk % 3]

@@ -300,7 +300,7 @@ def test_one_bank_at_a_time_has_a_folder(tmp_path):
     bank.close()
     bank.close()
     KVBank.load(tmp_path / "bank")
-    with pytest.raises(ValueError, match=r"is closed; go on with it by KVBank.load\("):
+    with pytest.raises(ValueError, match=r"is closed; KVBank.load\(.*\) opens it again"):
         step(bank, 0)
 
 

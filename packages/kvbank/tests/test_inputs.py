@@ -188,7 +188,7 @@ def test_checks_leave_gradients_alone():
     [
         ({"latent": np.ones(3)}, TypeError, r"ndarray is not JSON serializable.*tolist\(\)"),
         ({"latent": torch.ones(3)}, TypeError, r"Tensor is not JSON serializable.*tolist\(\)"),
-        ({"latent": [float("nan")]}, ValueError, "metadata is nothing that JSON can hold"),
+        ({"latent": [float("nan")]}, ValueError, "metadata cannot be written as JSON"),
     ],
 )
 def test_metadata_that_is_no_json_is_refused(metadata, kind, words):
@@ -222,7 +222,7 @@ def test_every_file_has_the_mode_that_the_umask_says(tmp_path, mask, mode):
 def test_the_number_of_a_chunk_is_a_whole_number(index):
     bank = KVBank(policy=Rolling(num_chunks=2))
     for call in (bank.read, bank.prefetch, lambda number, **rest: bank.write(number, [], **rest)):
-        with pytest.raises(TypeError, match=r"index is .*; expected a whole number, that of a chunk"):
+        with pytest.raises(TypeError, match=r"index is .*; expected a whole number, the number of a chunk"):
             call(index, embedding=torch.ones(4))
 
 

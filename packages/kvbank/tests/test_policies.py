@@ -70,12 +70,12 @@ def test_an_age_bonus_is_added_to_what_older_chunks_have_in_common_with_the_read
 
 
 @given(similarity=SIMILARITY, top_l=COUNTS, num_recent=COUNTS, num_sink=COUNTS)
-def test_a_sink_is_seen_beside_what_would_be_seen_of_the_film_without_it(similarity, top_l, num_recent, num_sink):
+def test_a_sink_is_seen_beside_what_would_be_seen_of_the_video_without_it(similarity, top_l, num_recent, num_sink):
     index = len(similarity)
     policy = SemanticSparse(top_l, num_recent, num_sink=num_sink)
     chosen = policy.select(index, similarity)
     sink = list(range(min(num_sink, index)))
-    # The film that begins after the sink has the same recent chunks, and the same candidates for recall.
+    # The video that begins after the sink has the same recent chunks, and the same candidates for recall.
     rest = SemanticSparse(top_l, num_recent).select(index - len(sink), similarity[len(sink) :])
     assert set(chosen) == {*sink, *(chunk + len(sink) for chunk in rest)}
     kinds = {chunk: policy.kind(index, chunk) for chunk in chosen}

@@ -16,10 +16,10 @@ FIXED = settings(
 )
 COUNTS = st.integers(0, 3)
 SHARED = {"top_l": COUNTS, "num_recent": COUNTS, "num_sink": COUNTS}
-SCORED = [LatentRecall, QueryRecall, PoseRecall]
+QUERY_SCORED = [LatentRecall, QueryRecall, PoseRecall]
 # Made in the tests from these: the jaxtyping hook draws random numbers, which strategies must not.
 POLICIES = st.one_of(
-    *(st.tuples(st.just(policy), st.fixed_dictionaries(SHARED)) for policy in SCORED),
+    *(st.tuples(st.just(policy), st.fixed_dictionaries(SHARED)) for policy in QUERY_SCORED),
     st.tuples(
         st.just(DeepSink),
         st.fixed_dictionaries(
@@ -269,7 +269,7 @@ def test_recall_policies_keep_the_rules_of_policies(policy, index, later, data):
     ],
     ids=lambda policy: type(policy).__name__,
 )
-def test_a_film_under_each_policy_reads_what_its_trace_says(make_layers, policy):
+def test_a_video_under_each_policy_reads_what_its_trace_says(make_layers, policy):
     bank = KVBank(policy=policy)
     for chunk in range(7):
         bank.annotate(chunk, {"pose": [0, 0, 0, 0, 60 * chunk]})

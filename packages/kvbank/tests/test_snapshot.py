@@ -125,7 +125,7 @@ def test_a_policy_of_yours_is_given_back(make_layers, tmp_path):
     loaded = KVBank.load(tmp_path / "bank", policy=Mine(2))
     same(loaded.read(1, embedding=None), bank.read(1, embedding=None))
     for wrong in (None, Rolling(2)):
-        with pytest.raises(ValueError, match=r"saved with a Mine; give it back: KVBank.load\(path, policy=Mine"):
+        with pytest.raises(ValueError, match=r"saved with a Mine; pass it again: KVBank.load\(path, policy=Mine"):
             KVBank.load(tmp_path / "bank", policy=wrong)
 
 
@@ -239,7 +239,7 @@ def test_what_a_snapshot_cannot_name_is_refused(make_layers, tmp_path):
         pass
 
     bank = KVBank(policy=Full(), index=Mine())
-    with pytest.raises(ValueError, match=r"cannot save the index .*a file of a bank knows ExactIndex, FaissIndex"):
+    with pytest.raises(ValueError, match=r"cannot save the index .*expected one of ExactIndex, FaissIndex"):
         bank.save(tmp_path / "bank")
     assert list(tmp_path.iterdir()) == []
 

@@ -266,7 +266,7 @@ def test_the_folder_of_a_store_ends_with_it(tmp_path):
 def test_mistakes_are_named(tmp_path):
     store = TieredStore(device_budget=0, host_budget=10, num_recent=0)
     assert isinstance(store, Store)
-    with pytest.raises(ValueError, match="host memory is to hold 10 bytes, and there is no disk for more"):
+    with pytest.raises(ValueError, match="host_budget is 10 bytes, and there is no disk for more"):
         store.put(0, tiny_layers(0))
     assert store.nbytes == 0
     store = lowered(tmp_path, chunks=3, disk_budget=2 * A_CHUNK)

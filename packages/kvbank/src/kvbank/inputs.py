@@ -1,4 +1,4 @@
-"""What a caller hands over, looked at before it is used: tensors, of finite numbers."""
+"""Checks of arguments: tensors, floating dtypes, finite numbers, chunk numbers."""
 
 from numbers import Integral
 from typing import Any
@@ -8,14 +8,14 @@ from torch import Tensor
 
 
 def check_tensor(given: Any, name: str) -> None:
-    """Refuse what is no tensor, such as an array or a list.
+    """Raise TypeError for anything but a tensor, such as an array or a list.
 
     Args:
-        given: What came.
-        name: What it is called, for the error.
+        given: The argument.
+        name: Its name, for the error message.
 
     Raises:
-        TypeError: If it is none; says how to make one.
+        TypeError: If it is no tensor; the message says how to make one.
     """
     if isinstance(given, Tensor):
         return
@@ -31,20 +31,20 @@ def check_tensor(given: Any, name: str) -> None:
 
 
 def check_index(index: Any) -> None:
-    """Refuse what is no number of a chunk.
+    """Raise TypeError for anything but a whole number.
 
     Raises:
-        TypeError: If it is none.
+        TypeError: If it is no whole number.
     """
     if isinstance(index, bool) or not isinstance(index, Integral):
-        raise TypeError(f"index is {index!r}, a {type(index).__name__}; expected a whole number, that of a chunk")
+        raise TypeError(f"index is {index!r}, a {type(index).__name__}; expected a whole number, the number of a chunk")
 
 
 def check_floats(given: Any, name: str) -> None:
-    """Refuse what is no tensor of floating numbers.
+    """Raise TypeError for anything but a tensor of floating numbers.
 
     Raises:
-        TypeError: If it is none.
+        TypeError: If it is no tensor, or its dtype is not floating.
     """
     check_tensor(given, name)
     if not given.is_floating_point():
@@ -53,10 +53,10 @@ def check_floats(given: Any, name: str) -> None:
 
 @torch.no_grad()
 def is_finite(*tensors: Tensor) -> bool:
-    """Whether no number of any of them is NaN or infinity; waits for their device once.
+    """Whether all numbers of the tensors are finite; waits for their device once.
 
-    A sum tells it at the cost of reading the numbers. One that is not finite may come of finite numbers, so then the
-    smallest and the largest decide.
+    The sum of a tensor is computed first, as it is fast. Finite numbers may have an infinite sum, so if a sum is not
+    finite, the smallest and the largest number are looked at.
     """
     filled = [x.to(torch.bfloat16) if x.element_size() == 1 else x for x in tensors if x.numel()]
     if not filled:

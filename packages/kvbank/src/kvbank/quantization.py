@@ -19,7 +19,7 @@ class PackedLayer:
     """Keys and values of one layer as `Int8`, `Float8` or `Int4` store them; the numbers are codes, not values."""
 
     format: "Int8 | Int4 | Float8"
-    """What packed it and unpacks it."""
+    """The format that packed it and unpacks it."""
     key: UInt8[Tensor, "branches heads tokens bytes"]
     """Codes of the keys; two per byte in `Int4`."""
     key_scale: Float[Tensor, "branches heads groups dh"]
@@ -46,7 +46,7 @@ class PackedLayer:
         return sum(tensor.nbytes for tensor in self.tensors().values())
 
     def tensors(self) -> dict[str, Tensor]:
-        """What is stored, by name."""
+        """The tensors that are stored, by name."""
         return {name: getattr(self, name) for name in TENSORS}
 
     def unpacked_key(self) -> Float[Tensor, "branches heads tokens dh"]:
@@ -62,7 +62,7 @@ class PackedLayer:
         value: Float[Tensor, "branches heads shown dh"],
         tokens: Int[Tensor, " shown"] | None,
     ) -> None:
-        """Unpack some tokens (None: all) into the memory of others."""
+        """Unpack some tokens (None: all) into `key` and `value`."""
         self.format.unpack_into(key, self.key, self.key_scale, self.key_offset, tokens)
         self.format.unpack_into(value, self.value, self.value_scale, self.value_offset, tokens)
 
@@ -72,7 +72,7 @@ TENSORS = ("key", "key_scale", "key_offset", "value", "value_scale", "value_offs
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Codes:
-    """Codes of one or half a byte, and what they have in common: a scale and an offset for those that share them."""
+    """The common part of all formats: codes of one or half a byte, with a scale and an offset for each group."""
 
     group: int | None = None
     """Consecutive tokens that share the scale of a key channel; None: all stored tokens of the chunk."""
@@ -115,7 +115,7 @@ class _Codes:
         offset: Float[Tensor, "branches heads groups #dh"],
         tokens: Int[Tensor, " shown"] | None = None,
     ) -> None:
-        """Write the numbers behind some codes (None: all) into `out`, by its own memory alone but for the codes."""
+        """Unpack some tokens (None: all) into `out`, which is also the working memory."""
         scale, offset = (self._per_token(each, codes, tokens) for each in (scale, offset))
         self._decode(out, codes if tokens is None else codes.index_select(2, tokens), scale, offset)
 

@@ -1,4 +1,4 @@
-"""From what a policy picks to what a reader gets, and what a bank remembers of it."""
+"""From a policy's picks to the layers of a recall, and the record that a bank keeps of a read."""
 
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,14 +20,14 @@ from kvbank.token_set import TokenSet
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChunkRecord:
-    """What a bank knows of a chunk that it wrote, whether or not it still holds it."""
+    """What a bank remembers of a written chunk, also after the chunk was freed."""
 
     num_tokens: tuple[int, ...]
     """Tokens of each layer before selection."""
     kept: tuple[range | TokenSet, ...]
     """Which of them each layer stored: a range for all."""
     metadata: dict[str, Any]
-    """What the writer attached, and notes added since."""
+    """The metadata of its write, and notes added since."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,13 +37,13 @@ class ReadRecord:
     chunks: tuple[int, ...]
     """Ids of the chunks shown, ascending."""
     kinds: tuple[Kind, ...]
-    """Why each of them was shown."""
+    """Why each chunk was shown."""
     similarity: tuple[float | None, ...]
-    """Cosine similarity of each one's prompt to the reader's."""
+    """Cosine similarity of each chunk's prompt to the reader's; None where an embedding is missing."""
     spans: tuple[tuple[int, ...], ...]
     """`spans[layer][i]`: tokens of `chunks[i]` shown."""
     weights: tuple[tuple[float, ...], ...]
-    """`weights[layer][i]`: what its values were multiplied by; () if by 1 throughout."""
+    """`weights[layer][i]`: factor of the values of `chunks[i]`; () if all factors are 1."""
     picked: tuple[tuple[Sequence[int] | None, ...], ...]
     """`picked[layer][i]`: which of its stored tokens the policy picked, before the drop; None for all."""
 
@@ -56,7 +56,7 @@ class ReadRecord:
         kinds: Iterable[Kind],
         similarity: Iterable[float | None],
     ) -> "ReadRecord":
-        """What is remembered of a read that shows these layers."""
+        """The record of a read that shows these layers."""
         weighted = any(weight != 1.0 for layer in shown for weight in layer.weights)
         return cls(
             chunks=tuple(chunks),
@@ -69,7 +69,7 @@ class ReadRecord:
 
     @property
     def fields(self) -> dict[str, Any]:
-        """What a `Recall` and a `RecallTrace` have of it."""
+        """The fields that it shares with `Recall` and `RecallTrace`."""
         return {name: getattr(self, name) for name in ("chunks", "kinds", "similarity", "spans", "weights")}
 
 
@@ -83,13 +83,13 @@ def picked_tokens(pick: LayerPick, chunks: Sequence[int]) -> tuple[Sequence[int]
 def shown_tokens(
     picked: Sequence[Sequence[int] | None], counts: Sequence[int], *, drop: float, seed: int, index: int, layer: int
 ) -> list[Int[Tensor, " _"] | None]:
-    """What of the picked tokens the random drop leaves, for each chunk of a read; None for all stored tokens.
+    """The picked tokens that the random drop leaves, for each chunk of a read; None for all stored tokens.
 
     Args:
         picked: See `ReadRecord.picked`.
         counts: Stored tokens of each chunk.
         drop: Probability that a token is hidden.
-        seed: Of the bank.
+        seed: Seed of the bank.
         index: The chunk that reads.
         layer: Number of the layer.
     """
@@ -106,20 +106,20 @@ def shown_tokens(
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ShownLayer:
-    """What one layer of a read shows: where its tokens come from, and how."""
+    """The tokens that one layer of a read shows, before they are copied."""
 
     parts: Sequence[StoredLayer]
     """The layer of each chunk, all stored in one form."""
     picked: tuple[Sequence[int] | None, ...]
     """See `ReadRecord.picked`."""
     tokens: Sequence[Int[Tensor, " _"] | None]
-    """Which of its stored tokens each shows; None for all."""
+    """For each chunk, which of its stored tokens are shown; None for all."""
     weights: tuple[float, ...]
-    """What the values of each are multiplied by."""
+    """Factor of the values of each chunk."""
 
     @property
     def spans(self) -> tuple[int, ...]:
-        """Tokens that each shows."""
+        """Number of tokens shown of each chunk."""
         pairs = zip(self.parts, self.tokens, strict=True)
         return tuple(part.num_tokens if some is None else len(some) for part, some in pairs)
 
@@ -134,9 +134,9 @@ class ShownLayer:
         return key, value
 
     def lay_out(self, key: Tensor, value: Tensor) -> LayerKV:
-        """The layer as the reader gets it (ConcatKV, Eq. 9): chunk after chunk, written straight into these tensors.
+        """Write the layer into `key` and `value`, chunk after chunk (ConcatKV, Eq. 9).
 
-        Nothing is copied twice, and what is packed is unpacked there.
+        Each token is copied once; packed tokens are unpacked straight into place.
         """
         positions, start = [], 0
         for part, some, weight, span in zip(self.parts, self.tokens, self.weights, self.spans, strict=True):
@@ -159,14 +159,14 @@ def shown_layers(
     seed: int,
     index: int,
 ) -> list[ShownLayer]:
-    """What the layers of a read show.
+    """The tokens that the layers of a read show.
 
     Args:
         picks: The policy's answer.
-        chunks: Those that any layer shows.
-        held: The layers of each.
-        drop: See `shown_tokens`, also for what follows.
-        seed: Of the bank.
+        chunks: The chunks that any layer shows.
+        held: The stored layers of each chunk.
+        drop: Probability that a token is hidden.
+        seed: Seed of the bank.
         index: The chunk that reads.
     """
     shown = []
@@ -185,7 +185,7 @@ def shown_layers(
 
 
 def lay_out(shown: Sequence[ShownLayer], buffers: ReadBuffers) -> tuple[LayerKV, ...]:
-    """All layers of a read as the reader gets them."""
+    """The layers of a recall, in memory of `buffers`."""
     if not shown:
         return ()
     made = buffers.make([shape for layer in shown for shape in layer.shapes])
@@ -193,7 +193,7 @@ def lay_out(shown: Sequence[ShownLayer], buffers: ReadBuffers) -> tuple[LayerKV,
 
 
 def traced(read: ReadRecord, records: Mapping[int, ChunkRecord], *, drop: float, seed: int, index: int) -> RecallTrace:
-    """The read in token ids of the chunks as they were written, before salient tokens were kept."""
+    """The trace of a read; its token ids count all tokens of a chunk, before salient ones were selected."""
     kept = []
     for layer, picked in enumerate(read.picked):
         stored = [_ids(records[chunk].kept[layer]) for chunk in read.chunks]

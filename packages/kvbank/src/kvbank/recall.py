@@ -1,4 +1,4 @@
-"""What goes into a memory and what comes out of it."""
+"""The types that a memory takes and gives: layers of keys and values, recalls, traces."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -83,7 +83,7 @@ class LayerKV:
         return sum(tensor.nbytes for tensor in self.tensors().values())
 
     def tensors(self) -> dict[str, Tensor]:
-        """What is stored, by name: keys, values and positions."""
+        """The tensors that are stored, by name: keys, values and positions."""
         return {"key": self.key, "value": self.value, "position": self.position}
 
     def write_into(
@@ -92,13 +92,13 @@ class LayerKV:
         value: Float[Tensor, "branches heads shown dh"],
         tokens: Int[Tensor, " shown"] | None,
     ) -> None:
-        """Copy some tokens (None: all) into the memory of others."""
-        for room, own in ((key, self.key), (value, self.value)):
-            room.copy_(own if tokens is None else own.index_select(2, tokens))
+        """Copy some tokens (None: all) into `key` and `value`."""
+        for out, own in ((key, self.key), (value, self.value)):
+            out.copy_(own if tokens is None else own.index_select(2, tokens))
 
 
 def gather_tokens(layer: LayerKV, tokens: Int[Tensor, " kept"] | None) -> LayerKV:
-    """A copy of some tokens (None: of all) without queries; it shares no memory with the model's buffers."""
+    """A copy of some tokens (None: of all) without queries; it shares no memory with the model."""
     if tokens is None:
         parts = (layer.key, layer.value, layer.position)
         return LayerKV(*(part.clone(memory_format=torch.contiguous_format) for part in parts))
@@ -109,24 +109,24 @@ def gather_tokens(layer: LayerKV, tokens: Int[Tensor, " kept"] | None) -> LayerK
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Recall:
-    """What one chunk is shown of the past.
+    """What one chunk is shown of the chunks before it.
 
-    Layers may show different chunks or tokens. `chunks` then holds those that any layer shows, a layer that does not
-    show one has a span of 0 there, and all layers agree on the order, the kinds and so the slots of the chunks.
+    Layers may show different chunks or tokens. `chunks` then holds every chunk that any layer shows. A layer that does
+    not show one of them has a span of 0 there. Order, kinds and slots of the chunks are the same for all layers.
     """
 
     chunks: tuple[int, ...]
     """Ids of the chunks shown, in chronological order."""
     kinds: tuple[Kind, ...]
-    """Why each of them is shown."""
+    """Why each chunk is shown."""
     similarity: tuple[float | None, ...]
-    """Cosine similarity of each one's prompt to the reader's; None where an embedding is missing."""
+    """Cosine similarity of each chunk's prompt to the reader's; None where an embedding is missing."""
     spans: tuple[tuple[int, ...], ...]
     """`spans[layer][i]`: how many tokens of `chunks[i]` the layer shows."""
     layers: tuple[LayerKV, ...]
-    """Their tokens, concatenated; empty if no chunk is shown. The reader owns these tensors."""
+    """Keys and values of the tokens shown, concatenated; empty if no chunk is shown. The reader owns these tensors."""
     weights: tuple[tuple[float, ...], ...] = ()
-    """`weights[layer][i]`: what the values of `chunks[i]` are multiplied by already; () if by 1 throughout."""
+    """`weights[layer][i]`: factor by which the values of `chunks[i]` are multiplied already; () if all are 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,9 +138,9 @@ class RecallTrace:
     chunks: tuple[int, ...]
     """Ids of the chunks shown, in chronological order."""
     kinds: tuple[Kind, ...]
-    """Why each of them was shown."""
+    """Why each chunk was shown."""
     similarity: tuple[float | None, ...]
-    """Cosine similarity of each one's prompt to the reader's; None where an embedding is missing."""
+    """Cosine similarity of each chunk's prompt to the reader's; None where an embedding is missing."""
     spans: tuple[tuple[int, ...], ...]
     """`spans[layer][i]`: how many tokens of `chunks[i]` the layer showed."""
     shares: tuple[float, ...]
@@ -148,4 +148,4 @@ class RecallTrace:
     kept: tuple[tuple[Sequence[int], ...], ...]
     """`kept[layer][i]`: which tokens of `chunks[i]` the layer showed, ascending; a range where it is all of them."""
     weights: tuple[tuple[float, ...], ...] = ()
-    """`weights[layer][i]`: what the values of `chunks[i]` were multiplied by; () if by 1 throughout."""
+    """`weights[layer][i]`: factor by which the values of `chunks[i]` were multiplied; () if all are 1."""

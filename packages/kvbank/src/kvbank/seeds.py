@@ -1,4 +1,4 @@
-"""Generators that are pure functions of what they are for."""
+"""Random generators whose seed is a pure function of their purpose and of some numbers."""
 
 import hashlib
 

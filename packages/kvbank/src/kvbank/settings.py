@@ -1,4 +1,4 @@
-"""What a bank was made with, and how that is written down."""
+"""The settings of a bank, and their JSON."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -30,12 +30,12 @@ INDEXES: dict[str, Any] = {"ExactIndex": ExactIndex, "FaissIndex": FaissIndex}
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Settings:
-    """What stays the same as long as a bank lives."""
+    """The settings of a bank; they never change."""
 
     policy: Policy
     """Which chunks a chunk sees, and how much of them is stored."""
     index: Index
-    """Where prompts are compared; of its settings only the kind is written down, not what it holds."""
+    """Where prompts are compared; the JSON holds its kind and spec, not its embeddings."""
     salience: SalienceOptions
     """How salient tokens are scored."""
     quantization: Quantization | None
@@ -45,10 +45,10 @@ class Settings:
     seed: int
     """Seed of random probes and the token drop."""
     rotates: bool
-    """Whether salience is scored after a `rotate`, which is code and is not written down."""
+    """Whether salience is scored after a `rotate`; the function itself is code and is not saved."""
 
     def as_json(self) -> dict[str, Any]:
-        """What `from_json` needs.
+        """The settings as JSON, for `from_json`.
 
         Raises:
             ValueError: If the index is of an unknown kind.
@@ -72,7 +72,7 @@ class Settings:
 
         Args:
             header: Holds what `as_json` returned; quantization and budget may be missing.
-            policy: As given to the bank that wrote it; needed only if it is none of ours.
+            policy: As given to the bank that wrote it; needed only if it is a policy of your own.
 
         Raises:
             ValueError: If `policy` is needed and not given, or is another one.
@@ -89,13 +89,13 @@ class Settings:
         )
 
     def differences(self, other: "Settings") -> list[str]:
-        """Names of what is not the same, as far as it is written down."""
+        """Names of the saved settings that differ."""
         ours, theirs = self.as_json(), other.as_json()
         return [name for name in ours if ours[name] != theirs[name]]
 
 
 def _named_policy(policy: Policy) -> list[Any]:
-    """Name and fields; fields None for a policy that only its writer can make again."""
+    """Name and fields of a policy; the fields are None for a policy that is not one of kvbank's."""
     name = type(policy).__name__
     if POLICIES.get(name) is not type(policy):
         return [name, None]
@@ -106,25 +106,24 @@ def _policy(named: list[Any], given: Policy | None) -> Policy:
     name, fields = named
     if fields is None:
         if given is None or type(given).__name__ != name:
-            raise ValueError(f"this bank was saved with a {name}; give it back: KVBank.load(path, policy={name}(...))")
+            raise ValueError(f"this bank was saved with a {name}; pass it again: KVBank.load(path, policy={name}(...))")
         return given
     known = {_OLD_FIELDS.get(key, key): value for key, value in fields.items()}
     exact = {key: tuple(value) if isinstance(value, list) else value for key, value in known.items()}
     saved: Policy = POLICIES[name](**exact)
     if given is not None and given != saved:
-        raise ValueError(f"this bank was saved with {saved}; got {given}, which it cannot go on with")
+        raise ValueError(f"this bank was saved with {saved}; got {given}; pass the saved policy, or none")
     return saved
 
 
 def _named_index(index: Index) -> list[Any]:
     name = type(index).__name__
     if INDEXES.get(name) is not type(index):
-        raise ValueError(f"cannot save the index {index!r}; a file of a bank knows {', '.join(INDEXES)}")
+        raise ValueError(f"cannot save the index {index!r}; expected one of {', '.join(INDEXES)}")
     return [name, {"spec": index.spec} if isinstance(index, FaissIndex) else {}]
 
 
 def _index(named: list[Any] | str) -> Index:
-    name, fields = (
-        (named, dict[str, Any]()) if isinstance(named, str) else named
-    )  # a name alone in formats 1 and 2 of snapshots
+    # Formats 1 and 2 of snapshots hold the name alone.
+    name, fields = (named, dict[str, Any]()) if isinstance(named, str) else named
     return INDEXES[name](**fields)

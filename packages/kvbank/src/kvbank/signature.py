@@ -1,4 +1,4 @@
-"""What must agree between chunks for their layers to be concatenated."""
+"""Shape, dtype and device of layers, which must agree between chunks so that they can be concatenated."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ Signature = tuple[int, int, int, str, str]
 
 
 def layer_signature(layer: StoredLayer) -> Signature:
-    """Of a layer as it came, whether or not it is packed."""
+    """The signature of a layer before packing, from a packed layer or a plain one."""
     numbers = layer.key if isinstance(layer, LayerKV) else layer.key_scale
     branches, heads, _, dh = numbers.shape
     return branches, heads, dh, str(numbers.dtype), str(numbers.device)
@@ -19,7 +19,7 @@ def layer_signature(layer: StoredLayer) -> Signature:
 def checked_signature(
     index: int, layers: Sequence[StoredLayer], before: tuple[Signature, ...]
 ) -> tuple[Signature, ...]:
-    """The signatures of a chunk.
+    """The signatures of a chunk's layers, checked against those of the chunks before it.
 
     Args:
         index: Its number, for the message.

@@ -1,4 +1,4 @@
-"""What a bank knows beside keys and values, and how it changes: by the bank itself, and when its journal is read."""
+"""Everything a bank remembers beside keys and values. A bank and the replay of its journal change it alike."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +13,7 @@ from kvbank.reading import ChunkRecord, ReadRecord
 
 
 class BankState:
-    """Records, notes, reads, embeddings and summaries of one film.
+    """Records, notes, reads, embeddings and summaries of one video.
 
     Args:
         index: Where prompts are compared; empty.
@@ -66,7 +66,7 @@ class BankState:
         )
 
     def rewind(self, index: int) -> None:
-        """As if chunk `index` had never been written, nor anything after it."""
+        """Forget chunk `index` and all later ones, as if they had never been written."""
         for chunk in [chunk for chunk in self.chunks if chunk >= index]:
             self.free(chunk)
         for chunk in range(index, self.next_index):
@@ -81,7 +81,7 @@ class BankState:
         embedding: Float[Tensor, " d"] | None,
         summaries: Sequence[LayerSummary],
     ) -> None:
-        """Chunk `index`, the next one, is written; the state owns the embedding."""
+        """Add chunk `index`, which is the next one; the state owns the embedding."""
         if summaries:
             self.summaries[index] = tuple(summaries)
         self.embeddings[index] = embedding
@@ -90,27 +90,29 @@ class BankState:
         self.records[index] = record
 
     def free(self, chunk: int) -> None:
-        """A chunk is no longer held, but was written."""
+        """Forget what is needed only while a chunk is held; its record stays."""
         if self.embeddings.pop(chunk) is not None:
             self.index.remove(chunk)
         self.summaries.pop(chunk, None)
 
     def note(self, index: int, metadata: Mapping[str, Any]) -> None:
-        """Something is said of a chunk, written or still to come."""
+        """Add notes to a chunk, written or still to come."""
         known = self.plans.setdefault(index, {}) if index >= self.next_index else self.records[index].metadata
         known.update(metadata)
 
 
 def as_json(metadata: Mapping[str, Any] | None) -> dict[str, Any]:
-    """A copy that JSON can hold.
+    """A copy of the metadata as JSON holds it.
 
     Raises:
-        TypeError: If it holds something else, such as an array.
+        TypeError: If it holds something that JSON cannot, such as an array.
         ValueError: If it holds a number that is not finite, which JSON does not know.
     """
     try:
         return json.loads(json.dumps(dict(metadata or {}), allow_nan=False))
     except TypeError as error:
-        raise TypeError(f"metadata is nothing that JSON can hold ({error}); tensors and arrays have tolist()") from None
+        raise TypeError(
+            f"metadata cannot be written as JSON ({error}); pass lists: tensors and arrays have tolist()"
+        ) from None
     except ValueError as error:
-        raise ValueError(f"metadata is nothing that JSON can hold ({error})") from None
+        raise ValueError(f"metadata cannot be written as JSON ({error})") from None

@@ -1,4 +1,4 @@
-"""Ids of tokens that take little room."""
+"""Sets of token ids, one bit a token."""
 
 from array import array
 from collections.abc import Sequence
@@ -11,10 +11,10 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class TokenSet:
-    """Some of a chunk's tokens, a bit for each token of the chunk.
+    """A set of token ids of one chunk, stored as one bit for each token of the chunk.
 
-    A bank knows of every chunk it ever wrote which tokens each layer kept. For an hour at the shapes of a 1.3B model
-    these are 25 MB; as numbers of 4 bytes they would be 800.
+    A bank remembers for every chunk which tokens each layer kept. For an hour of video at the shapes of a 1.3B model
+    this takes 25 MB; ids of 4 bytes would take 800 MB.
     """
 
     bits: bytes

@@ -22,18 +22,18 @@ Rotate = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class WrittenChunk:
-    """A chunk as it is written: what a bank will know and hold of it, and what it lets go."""
+    """A chunk ready to be stored, and the chunks that are freed with it."""
 
     index: int
     """Its number."""
     record: ChunkRecord
     """What stays known of it."""
     embedding: Float[Tensor, " d"] | None
-    """Of its prompt; the bank's own copy."""
+    """Embedding of its prompt; the bank's own copy."""
     summaries: tuple[LayerSummary, ...]
-    """Of its layers, if the policy uses them."""
+    """Summaries of its layers, if the policy uses them."""
     layers: tuple[StoredLayer, ...]
-    """As they are stored."""
+    """Its layers as they are stored."""
     frees: tuple[int, ...]
     """Chunks, perhaps this one, that no later chunk can see."""
 
@@ -43,7 +43,7 @@ class ChunkWriter:
     """Cuts chunks down to their salient tokens and packs them."""
 
     settings: Settings
-    """Of the bank."""
+    """Settings of the bank."""
     rotate: Rotate | None
     """The model's RoPE, to score salience."""
 
@@ -67,7 +67,7 @@ class ChunkWriter:
         Args:
             index: Its number.
             layers: As the model hands them over, consumed one by one.
-            embedding: Of its prompt.
+            embedding: Embedding of its prompt.
             metadata: What is attached to it.
             held: The chunks that the bank holds; those before this one stay.
 
@@ -99,7 +99,7 @@ class ChunkWriter:
         )
 
     def _whole(self, layer: LayerLike, where: str) -> LayerKV:
-        """A layer as it came, looked at; queries count where they are used."""
+        """Check a layer as it came, and return it as a `LayerKV`; queries are checked where they are used."""
         if missing := [name for name in ("key", "value", "position", "query") if not hasattr(layer, name)]:
             raise TypeError(f"{where} is a {type(layer).__name__} without {', '.join(missing)}; expected a LayerKV")
         for name in ("key", "value"):
@@ -137,7 +137,7 @@ class ChunkWriter:
         return salient_tokens(query, key, coverage=policy.coverage, generator=generator, **asdict(salience))
 
     def _as_stored(self, layer: LayerKV, tokens: Int[Tensor, " kept"] | None) -> StoredLayer:
-        """A copy of some tokens (None: of all), packed if the bank packs."""
+        """A copy of some tokens (None: of all), packed if the bank has a quantization."""
         quantization = self.settings.quantization
         if quantization is None:
             return gather_tokens(layer, tokens)
@@ -145,5 +145,5 @@ class ChunkWriter:
 
 
 def missing_rotate(x: Tensor, position: Tensor) -> Tensor:
-    """Stands for the `rotate` of a loaded bank that was not given it."""
+    """Takes the place of `rotate` in a bank that was saved with one and loaded without; raises when called."""
     raise ValueError("this bank was saved with a rotate; give it to KVBank.load(path, rotate=...) before writing")

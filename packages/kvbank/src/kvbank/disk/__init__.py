@@ -1,1 +1,1 @@
-"""A bank on disk: in one file, or in a folder that it lives in."""
+"""A bank on disk: a snapshot in one file, or a folder with a journal and a segment for each chunk."""

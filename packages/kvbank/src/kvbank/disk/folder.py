@@ -1,9 +1,14 @@
-"""A bank in a folder: a journal of all that happens to it, and a segment for each chunk that it holds.
+"""A bank in a folder: a journal of all changes, and a segment for each chunk that it holds.
 
-Order makes it safe. A chunk is first written to a segment of its own, under a pending name, and forced to disk; then
-the journal says so, and is forced to disk: that is the moment at which the chunk is written. Then the segment gets its
-final name, and last what the journal has given up is deleted. So a crash leaves at most one segment that the journal
-does not know, under a pending name. A final name that it does not know proves that the journal has lost its end.
+A write has four steps, whose order makes it safe in a crash:
+
+1. The chunk is written to a segment under a pending name, and forced to disk.
+2. A record is appended to the journal, and forced to disk. From now on the chunk counts as written.
+3. The segment gets its final name.
+4. Segments that are no longer needed are deleted.
+
+So a crash leaves at most one segment without a record in the journal, and it has a pending name. A segment with a final
+name and without a record proves that the end of the journal was lost.
 """
 
 import re
@@ -33,13 +38,13 @@ _NAME = re.compile(r"(\d+)-(\d+)\.safetensors(\.pending)?")
 
 
 class BankFolder:
-    """Journal and segments of one bank, made by `create` or `open`.
+    """Journal and segments of one bank; `create` and `open` make it.
 
     Args:
         path: The folder.
-        journal: Its journal, read to the end or new.
-        fsync: When the disk itself is waited for.
-        segments: Of the chunks held.
+        journal: Its journal, new or read to the end.
+        fsync: When to wait for the disk; see `KVBank.open`.
+        segments: The segment of each chunk held.
     """
 
     def __init__(self, path: Path, journal: Journal, *, fsync: Fsync, segments: dict[int, Segment]) -> None:
@@ -51,7 +56,7 @@ class BankFolder:
 
     @classmethod
     def create(cls, path: Path, settings: Settings, *, fsync: Fsync) -> "BankFolder":
-        """A folder with an empty bank.
+        """Make a folder with an empty bank.
 
         Raises:
             OSError: If it cannot be written.
@@ -65,7 +70,7 @@ class BankFolder:
 
     @staticmethod
     def holds_bank(path: Path) -> bool:
-        """Whether there is a bank to be opened.
+        """Whether the folder holds a bank.
 
         Raises:
             DamageError: If there are segments without a journal.
@@ -78,11 +83,11 @@ class BankFolder:
 
     @classmethod
     def open(cls, path: Path, *, policy: Policy | None) -> tuple["BankFolder", Settings, BankState]:
-        """The bank as it was when its last chunk was written, with what was noted since as far as it got to the disk.
+        """Open a bank as it was after its last write, with the later reads and notes that reached the disk.
 
         Raises:
             DamageError: If the journal or a segment is not what was written.
-            ValueError: If a process has the bank open, its format is newer, or it wants a policy.
+            ValueError: If the bank is open already, its format is unknown, or the policy must be given and is not.
         """
         journal = Journal(path / _JOURNAL)
         try:
@@ -104,7 +109,7 @@ class BankFolder:
         return folder, settings, state
 
     def write(self, chunk: WrittenChunk) -> None:
-        """Make a chunk durable; a smaller number than the next rewinds. If this raises, nothing has changed.
+        """Write a chunk to disk; a chunk before the next one rewinds. If this raises, nothing has changed.
 
         Raises:
             OSError: With the name of the file, if the disk is full or cannot be written.
@@ -124,12 +129,12 @@ class BankFolder:
         except OSError:
             pending.unlink(missing_ok=True)
             raise
-        with suppress(OSError):  # the chunk is written; whoever opens the bank next will rename
+        with suppress(OSError):  # the chunk counts as written; the next `open` renames the file
             segment = segment.moved(pending.with_name(name))
         self._hold(chunk.index, segment, chunk.frees)
 
     def load(self, state: BankState, *, device: torch.device | str) -> Iterator[tuple[int, tuple[StoredLayer, ...]]]:
-        """The layers of each chunk held, checked, as views of the mapped files; its summaries go into the state.
+        """The layers of each chunk held, as views of checked files; summaries are put into the state.
 
         Raises:
             DamageError: If a segment is missing, or not what was written.
@@ -141,22 +146,22 @@ class BankFolder:
             yield chunk, layers
 
     def read(self, index: int, read: ReadRecord) -> None:
-        """Note a read; it reaches the disk itself with the next chunk."""
+        """Record a read in the journal; it is forced to disk with the next chunk."""
         self._append({"op": "read", "read": read_entry(index, read)}, {"picked": read_ids(read)})
 
     def note(self, index: int, metadata: dict[str, Any]) -> None:
-        """Note what is said of a chunk; it reaches the disk itself with the next chunk."""
+        """Record notes on a chunk in the journal; they are forced to disk with the next chunk."""
         self._append({"op": "note", "chunk": index, "metadata": metadata}, {})
 
     def sweep(self) -> None:
-        """Delete the segments that the journal has given up."""
+        """Delete the segments of chunks that are no longer held."""
         for segment in self._dead:
-            with suppress(OSError):  # the bank does not need it gone; whoever opens it next will try again
+            with suppress(OSError):  # a file too many does no harm; the next `open` tries again
                 segment.path.unlink(missing_ok=True)
         self._dead.clear()
 
     def close(self) -> None:
-        """Let another process have the bank; reads and notes are brought to the disk itself."""
+        """Force reads and notes to disk, and let another process open the bank."""
         if self._journal is not None:
             self._journal.force()
             self._journal.close()
@@ -188,7 +193,7 @@ class BankFolder:
             self._hold(entry["chunk"], Segment(path=path, checksum=entry["checksum"]), entry["frees"])
 
     def _settle(self) -> None:
-        """Make the segments what the journal says: finish what a crash interrupted, and delete what is given up."""
+        """Make the segments agree with the journal: finish interrupted renames, and delete what is not needed."""
         found = {path: match for path in (self.path / _SEGMENTS).iterdir() if (match := _NAME.fullmatch(path.name))}
         journal = self._open_journal
         for path, match in found.items():
@@ -211,5 +216,5 @@ class BankFolder:
             ValueError: If the folder is closed.
         """
         if self._journal is None:
-            raise ValueError(f"the bank in {self.path} is closed; go on with it by KVBank.load({str(self.path)!r})")
+            raise ValueError(f"the bank in {self.path} is closed; KVBank.load({str(self.path)!r}) opens it again")
         return self._journal

@@ -25,18 +25,18 @@ class JournalRecord(NamedTuple):
     """One record as it was appended."""
 
     number: int
-    """Counts from 0."""
+    """Number of the record, from 0."""
     metadata: dict[str, Any]
-    """Its JSON."""
+    """JSON metadata of the record."""
     tensors: dict[str, Tensor]
-    """Its tensors."""
+    """Tensors of the record."""
 
 
 class Journal:
-    """Appends records to a file that one process at a time may hold.
+    """A file to which records are appended; one process at a time may have it open.
 
     Args:
-        path: Of an existing journal.
+        path: Path of an existing journal.
 
     Raises:
         ValueError: If another process, or this one, has it open.
@@ -56,7 +56,7 @@ class Journal:
 
     @classmethod
     def create(cls, path: Path, metadata: Mapping[str, Any]) -> "Journal":
-        """A new journal with one record, which appears complete or not at all, and is forced to disk."""
+        """Make a journal with one record, forced to disk; after a crash it is complete or not there."""
         temporary = path.with_name(f"{path.name}.tmp")
         try:
             with temporary.open("wb") as file:
@@ -76,8 +76,8 @@ class Journal:
     def records(self) -> Iterator[JournalRecord]:
         """All records in order, once; then the journal is ready to append.
 
-        What a crash left of one more record stays until `cut` or `append`. The file grows from the front, so that is
-        the beginning of a record, or bytes that never got beyond zero; whatever else does not fit is damage.
+        A crash may leave an incomplete record at the end: the beginning of a record, or zero bytes. It stays until
+        `cut` or `append`. Anything else that does not fit is damage.
 
         Raises:
             DamageError: If a record is not what was appended.
@@ -96,7 +96,7 @@ class Journal:
                     break
                 raise DamageError(self.path, f"the frame of {where} has another checksum than was written")
             if (magic, number) != (_MAGIC, self.next_number):
-                raise DamageError(self.path, f"where {where} should be is {magic!r} {number}")
+                raise DamageError(self.path, f"in place of {where} stands {magic!r} {number}")
             content = bytearray(data[self._end + _HEAD : self._end + _HEAD + length])
             if len(content) < length:
                 break
@@ -108,15 +108,15 @@ class Journal:
             self.next_number += 1
             yield JournalRecord(number, metadata, tensors)
         if self._end == 0:
-            raise DamageError(self.path, "it has no complete record, and is never made without one")
+            raise DamageError(self.path, "it has no complete record; a journal always has one")
 
     def append(self, metadata: Mapping[str, Any], tensors: Mapping[str, Tensor], *, force: bool) -> None:
         """Append a record, or leave the journal as it was.
 
         Args:
-            metadata: Anything JSON.
-            tensors: By name; small ones, as the record is put together in memory.
-            force: Whether it is to be on the disk itself before this returns.
+            metadata: Anything that JSON can hold.
+            tensors: Small tensors by name; the whole record is assembled in memory.
+            force: Whether to wait until the record is on the disk.
 
         Raises:
             OSError: With the name of the file, if the disk is full or cannot be written.
@@ -133,20 +133,20 @@ class Journal:
         self.next_number += 1
 
     def cut(self) -> None:
-        """Drop what stands behind the last complete record, if anything does."""
+        """Remove an incomplete record at the end, if there is one."""
         if os.fstat(self._descriptor).st_size > self._end:
             os.ftruncate(self._descriptor, self._end)
 
     def force(self) -> None:
-        """Bring to the disk itself what was appended without force."""
+        """Wait until all records are on the disk."""
         os.fsync(self._descriptor)
 
     def close(self) -> None:
-        """Let another process have it."""
+        """Close the file, so that another process may open it."""
         self._closing()
 
     def _write(self, data: bytes) -> None:
-        """Until all is written; a full disk takes a part first."""
+        """Write all of `data`; before an error a full disk writes a part."""
         with memoryview(data) as rest:
             done = 0
             while done < len(rest):
@@ -161,6 +161,6 @@ def _framed(number: int, metadata: Mapping[str, Any], tensors: Mapping[str, Tens
 
 
 def _begins_alike(frame: bytes, number: int) -> bool:
-    """Whether this is how the frame of a record begins, or zero."""
+    """Whether the bytes are the beginning of the frame of this record, or all zero."""
     begin = _FRAME.pack(_MAGIC, number, 0)[:12]
     return not any(frame) or frame[:12] == begin[: len(frame)]

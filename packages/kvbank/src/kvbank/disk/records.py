@@ -22,12 +22,12 @@ def chunk_entry(record: ChunkRecord) -> dict[str, Any]:
 
 
 def chunk_ids(record: ChunkRecord) -> Int[Tensor, " ids"] | None:
-    """The tokens that it kept, layer after layer; None if it kept all."""
+    """Ids of the tokens that each layer kept, layer after layer; None if all layers kept all."""
     return _joined([kept.ids() for kept in record.kept if isinstance(kept, TokenSet)])
 
 
 def chunk_record(entry: dict[str, Any], ids: Int[Tensor, " ids"] | None) -> ChunkRecord:
-    """The other way round from `chunk_entry` and `chunk_ids`."""
+    """The record from the results of `chunk_entry` and `chunk_ids`."""
     parts = _parted(entry["kept"], ids)
     kept = tuple(
         range(total) if part is None else TokenSet.of(part, total)
@@ -46,13 +46,13 @@ def read_entry(index: int, read: ReadRecord) -> dict[str, Any]:
 
 
 def read_ids(read: ReadRecord) -> Int[Tensor, " ids"] | None:
-    """The tokens that its policy picked, layer after layer; None if it picked none by itself."""
+    """Ids of the tokens that the policy picked, layer after layer; None if it picked whole chunks only."""
     return _joined([array("i", some) for layer in read.picked for some in layer if some])
 
 
 def read_record(entry: dict[str, Any], ids: Int[Tensor, " ids"] | None) -> ReadRecord:
-    """The other way round from `read_entry` and `read_ids`."""
-    # The first format of snapshots knew no picks: all stored tokens of every chunk.
+    """The record from the results of `read_entry` and `read_ids`."""
+    # Format 1 of snapshots has no picks: all stored tokens of every chunk were shown.
     sizes = entry.get("picked", [[None] * len(layer) for layer in entry["spans"]])
     parts = iter(_parted([size for layer in sizes for size in layer], ids))
     return ReadRecord(
@@ -66,13 +66,13 @@ def read_record(entry: dict[str, Any], ids: Int[Tensor, " ids"] | None) -> ReadR
 
 
 def _joined(parts: Sequence[array]) -> Int[Tensor, " ids"] | None:
-    """Ids one after the other, if there are any; empty arrays have no buffer to take them from."""
+    """Concatenate arrays of ids; None if there are no ids. Empty arrays have no buffer and are left out."""
     filled = [torch.frombuffer(part, dtype=torch.int32) for part in parts if part]
     return torch.cat(filled) if filled else None
 
 
 def _parted(sizes: Sequence[int | None], joined: Int[Tensor, " ids"] | None) -> list[array | None]:
-    """The other way round from `_joined`: arrays of these sizes, None where the size is."""
+    """Split what `_joined` made into arrays of these sizes; None where a size is None."""
     lengths = [size or 0 for size in sizes]
     ids = torch.zeros(0, dtype=torch.int32) if joined is None else joined
     parts = ids.split(lengths)

@@ -1,4 +1,4 @@
-"""A bank in one file: safetensors, tensors beside JSON metadata, no pickle, a checksum over everything."""
+"""Snapshots: a bank in one safetensors file with JSON metadata and a checksum, without pickle."""
 
 import dataclasses
 import json
@@ -22,24 +22,24 @@ from kvbank.state import BankState
 from kvbank.stores.segments import force_folder, named_error
 from kvbank.stores.tensorfile import DamageError, claimed_checksum, map_file, read_tensors, write_tensors
 
-# 1 knew neither quantization nor policies that answer layer by layer, 1 and 2 no checksum; they are still read.
+# Format 1 has neither quantization nor picks by layer, formats 1 and 2 have no checksum; both are still read.
 FORMAT = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Snapshot:
-    """Everything a bank is made of."""
+    """Everything that a bank consists of."""
 
     settings: Settings
-    """What it was made with."""
+    """Its settings."""
     state: BankState
-    """What it knows."""
+    """What it remembers beside keys and values."""
     layers: dict[int, tuple[StoredLayer, ...]]
-    """What it holds."""
+    """The stored layers of each chunk held."""
 
 
 def save_snapshot(path: Path, snapshot: Snapshot) -> None:
-    """Write to a temporary name beside `path`, then rename: a crash leaves the old file or the new one.
+    """Write a snapshot under a temporary name and rename it, so a crash leaves the old file or the new one.
 
     Raises:
         OSError: With the name of the file, if the disk is full or cannot be written; the old file is as it was.
@@ -69,11 +69,11 @@ def save_snapshot(path: Path, snapshot: Snapshot) -> None:
 
 
 def load_snapshot(path: Path, *, device: torch.device | str, policy: Policy | None = None) -> Snapshot:
-    """Read what `save_snapshot` wrote; keys and values go to `device`, the rest stays on the CPU.
+    """Read a file of `save_snapshot`; keys and values are put on `device`, all else on the CPU.
 
     Raises:
         DamageError: If the file is not what was written.
-        ValueError: If it is no snapshot of a bank, or wants a policy.
+        ValueError: If it is no snapshot of a bank, or the policy must be given and is not.
     """
     header, tensors = _read_file(path)
     settings = Settings.from_json(header, policy=policy)
@@ -113,7 +113,7 @@ def _read_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def _read_old_file(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Files of formats 1 and 2, which have no checksum."""
+    """Read a file of format 1 or 2, which has no checksum."""
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get("kvbank", "{}"))

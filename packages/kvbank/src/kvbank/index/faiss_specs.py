@@ -34,20 +34,20 @@ class Neighbours(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FaissSpec:
-    """What a spec says."""
+    """A parsed spec."""
 
     text: str
-    """As it was given."""
+    """The spec as it was given."""
     kind: Literal["flat", "ivf", "hnsw"]
-    """Which index."""
+    """Kind of the index."""
     size: int
-    """Lists or links."""
+    """Lists of "ivf", links of each prompt of "hnsw"."""
     effort: int
-    """Lists or candidates looked at in a search."""
+    """Lists ("ivf") or candidates ("hnsw") that a search looks at."""
 
     @classmethod
     def parsed(cls, text: str) -> "FaissSpec":
-        """From "flat", "ivf1024,nprobe=32" or "hnsw32,ef=64".
+        """Parse "flat", "ivf1024,nprobe=32" or "hnsw32,ef=64".
 
         Raises:
             ValueError: If it is none of these.
@@ -69,7 +69,7 @@ class FaissSpec:
 
 
 class _Flat:
-    """Exact."""
+    """Exact search."""
 
     ready = True
 
@@ -89,7 +89,7 @@ class _Flat:
 
 
 class _Ivf:
-    """Lists around centroids; vectors wait until there are enough to place the centroids by."""
+    """Lists around centroids, which are trained once there are enough vectors."""
 
     def __init__(self, spec: FaissSpec, width: int) -> None:
         import faiss
@@ -122,7 +122,7 @@ class _Ivf:
 
 
 class _Hnsw:
-    """A graph. Nothing can be taken out of it: what is removed still leads the way, and is passed over."""
+    """A graph of vectors. FAISS cannot remove from it; searches pass over removed vectors."""
 
     ready = True
 
@@ -145,7 +145,7 @@ class _Hnsw:
     def search(self, query: Float[Tensor, " d"], count: int) -> tuple[list[float], list[int]]:
         import faiss
 
-        library: Any = faiss  # the names of its builds are not all known before it runs
+        library: Any = faiss  # type checkers do not know all of its names
         if self._selected < len(self._removed):
             batch = library.IDSelectorBatch(np.array(self._removed))
             self._selectors, self._selected = [batch, library.IDSelectorNot(batch)], len(self._removed)
@@ -154,7 +154,7 @@ class _Hnsw:
 
 
 def _found(answer: tuple[np.ndarray, np.ndarray]) -> tuple[list[float], list[int]]:
-    """Without the places that were left empty."""
+    """Scores and numbers of an answer without its empty places."""
     (scores,), (numbers,) = answer
     there = numbers >= 0
     return scores[there].tolist(), numbers[there].tolist()

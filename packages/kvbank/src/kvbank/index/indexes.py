@@ -101,7 +101,7 @@ class _Vectors:
 
 
 class ExactIndex:
-    """Exact search in torch; for the chunks of one film nothing faster is needed.
+    """Exact search in torch; fast enough for the chunks of one video.
 
     Cosines are rounded to 7 decimals, so that the same prompt ties with itself whatever the order of summation.
     """

@@ -1,4 +1,4 @@
-"""Which past chunks a chunk sees: by prompts, by queries, by place; and what a policy of your own looks at."""
+"""Policies: which earlier chunks a chunk sees. Also the protocols and types for a policy of your own."""
 
 from kvbank.kinds import Kind
 from kvbank.policies.context import LayerPick, LayerSummary, PolicyContext, RecallPolicy

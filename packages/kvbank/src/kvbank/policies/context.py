@@ -1,4 +1,4 @@
-"""What a policy may look at, and what it answers: recall by layer, by token and by weight."""
+"""What a policy may look at, and its answer: chunks, tokens and weights of each layer."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +15,7 @@ from kvbank.recall import LayerLike
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LayerSummary:
-    """One layer of one chunk in two vectors a head: means over all of its tokens, before RoPE and selection."""
+    """Mean key and mean query of each head in one layer of a chunk, over all tokens, before RoPE and selection."""
 
     key: Float[Tensor, "branches heads dh"]
     """Mean key, float32."""
@@ -24,7 +24,7 @@ class LayerSummary:
 
     @classmethod
     def of(cls, layer: LayerLike) -> "LayerSummary":
-        """Means of a layer as the model hands it over."""
+        """The summary of a layer as the model made it."""
         query = None if layer.query is None else layer.query.detach().float().mean(2)
         return cls(layer.key.detach().float().mean(2), query)
 
@@ -40,18 +40,20 @@ class LayerSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LayerPick:
-    """What one layer shows of the past: whole chunks, or some of their tokens, at full weight or less."""
+    """What one layer shows: whole chunks or some of their tokens, at full weight or less."""
 
     chunks: tuple[int, ...]
     """Ids of the chunks shown in this layer, ascending."""
     tokens: Mapping[int, Int[Tensor, " _"]] = field(default_factory=dict)
-    """By chunk id, for those shown in part: which of their stored tokens, ascending from 0."""
+    """For chunks that are shown in part, by id: numbers of the stored tokens to show, ascending from 0."""
     weights: Mapping[int, float] = field(default_factory=dict)
-    """By chunk id, for those shown softly: what their values are multiplied by; not negative."""
+    """For chunks that are not shown at full weight, by id: factor of their values; not negative."""
 
 
 def _no_keys(chunk: int, layer: int) -> Tensor:
-    raise ValueError(f"this past was made without keys; the keys of chunk {chunk}, layer {layer}, are not there")
+    raise ValueError(
+        f"this PolicyContext was made without keys, so those of chunk {chunk}, layer {layer}, are not there; pass keys="
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -64,15 +66,15 @@ class PolicyContext:
     index: int
     """The chunk that reads."""
     spans: Mapping[int, tuple[int, ...]]
-    """Stored tokens of each layer, by id of each chunk that is held and older than the reader, ascending."""
+    """Stored tokens in each layer of every chunk that is held and older than the reader, ascending by id."""
     embedding: Float[Tensor, " d"] | None = None
     """Embedding of the reader's prompt."""
     embeddings: Mapping[int, Float[Tensor, " d"] | None] = field(default_factory=dict)
     """Embeddings of the prompts of the chunks held."""
     similarity: Mapping[int, float] = field(default_factory=dict)
-    """Cosine of the reader's prompt and theirs."""
+    """Cosine similarity of the reader's prompt to those of the chunks held."""
     metadata: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
-    """What is known of each earlier chunk (time, place, pose, shot, latent ...) and, under `index`, of the reader."""
+    """Metadata of each earlier chunk (time, place, pose, shot, latent ...) and, under `index`, of the reader."""
     summaries: Mapping[int, tuple[LayerSummary, ...]] = field(default_factory=dict)
     """Mean keys and queries of each layer of the chunks held, for policies that use them."""
     budget: int | None = None
@@ -91,7 +93,7 @@ class PolicyContext:
         return len(next(iter(self.spans.values()), ()))
 
     def in_every_layer(self, chunks: Sequence[int]) -> tuple[LayerPick, ...]:
-        """The answer that shows the same whole chunks in all layers."""
+        """The answer of a policy that shows the same whole chunks in all layers."""
         return (LayerPick(chunks=tuple(chunks)),) * max(1, self.num_layers)
 
     def noted(self, chunk: int, name: str) -> Any:
@@ -104,19 +106,19 @@ class PolicyContext:
         if name not in known:
             raise ValueError(
                 f"chunk {chunk} has no {name!r} in its metadata, only {sorted(known)}; "
-                f"tell the bank before chunk {self.index} reads: bank.annotate({chunk}, {{{name!r}: ...}})"
+                f"add it before chunk {self.index} reads: bank.annotate({chunk}, {{{name!r}: ...}})"
             )
         return known[name]
 
     def within_budget(
         self, ranked: Sequence[int], *, always: Sequence[int], layers: Sequence[int] | None = None
     ) -> tuple[int, ...]:
-        """The chunks `always` shown and, best first, those of `ranked` before the first that exceeds the budget.
+        """The chunks of `always`, and those of `ranked`, best first, until one exceeds the budget.
 
         Args:
             ranked: Candidates, best first.
-            always: Chunks shown whatever the budget is.
-            layers: Layers in which they are shown; None: all.
+            always: Chunks that are shown whatever the budget is.
+            layers: Layers that show them; None: all.
         """
         if self.budget is None:
             return tuple(sorted({*always, *ranked}))
@@ -135,21 +137,21 @@ class PolicyContext:
 class RecallPolicy(Policy, Protocol):
     """A policy that sees more than prompts and may answer layer by layer.
 
-    A bank asks `recall` instead of `select`, which stays what it is for `Policy`: a pure function of numbers, the
-    scores being the policy's own. `recall` must be pure too: the same past, the same answer. It must show nothing that
-    `retains` has given up. `kind` and `retains` see chunk numbers only.
+    A bank calls `recall` in place of `select`. `select` is still a pure function of numbers, as for `Policy`, but of
+    scores of the policy's own. `recall` must be pure too: the same context gives the same answer. It must not show a
+    chunk that `retains` has refused. `kind` and `retains` see chunk numbers only.
     """
 
     @property
     def uses_summaries(self) -> bool:
-        """Whether the bank is to keep a `LayerSummary` of each layer of each chunk."""
+        """Whether the bank must keep a `LayerSummary` of each layer of each chunk."""
 
     def recall(self, past: PolicyContext) -> tuple[LayerPick, ...]:
-        """What each layer shows of the past: one `LayerPick` a layer, or anything empty if there is no past."""
+        """What each layer shows: one `LayerPick` a layer, or something empty if no chunk is held."""
 
 
 def check_policy(policy: Policy) -> None:
-    """Refuse what would pass for a simpler policy than it means to be.
+    """Refuse a policy without all attributes of its protocol, which would be taken for a simpler one.
 
     Raises:
         TypeError: If attributes of `Policy`, or of `RecallPolicy` where there is a `recall`, are missing.
@@ -158,17 +160,17 @@ def check_policy(policy: Policy) -> None:
     names += ["uses_summaries"] if hasattr(policy, "recall") else []
     if missing := [name for name in names if not hasattr(policy, name)]:
         kind = "RecallPolicy" if hasattr(policy, "recall") else "Policy"
-        raise TypeError(f"{policy} has no {', '.join(missing)}; expected all that {kind} lists")
+        raise TypeError(f"{policy} has no {', '.join(missing)}; expected all attributes of kvbank.policies.{kind}")
 
 
 def ask(policy: Policy, past: PolicyContext) -> tuple[LayerPick, ...]:
-    """What each layer shows, whichever kind of policy it is.
+    """Ask a policy of either kind what each layer shows, and check the answer.
 
     Raises:
         ValueError: If the answer is not well formed or exceeds the budget.
     """
     if not isinstance(policy, RecallPolicy):
-        # Only prefetch asks before all past chunks are written; what is not there is similar to nothing.
+        # Only prefetch asks before all earlier chunks are written; a missing chunk is never the most similar.
         known = [past.similarity.get(chunk, -math.inf) for chunk in range(past.index)] if policy.uses_similarity else ()
         picks = past.in_every_layer(sorted(set(policy.select(past.index, known))))
     else:

@@ -1,4 +1,7 @@
-"""Recall by a score of the policy's own: what chunks look like, what their layers attend to, where the camera stood."""
+"""Query-scored policies: the reader is the query, and each policy scores chunks by its own rule.
+
+The rules compare latents (`LatentRecall`), queries and keys of attention (`QueryRecall`), or poses (`PoseRecall`).
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,15 +18,15 @@ from kvbank.policies.standard import Similarity, best_chunks, check_count, check
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Scored:
-    """The chunks of a sink, those of a window, and between them the ones with the highest scores."""
+class _QueryScored:
+    """The common part: the chunks of a sink and of a window, and between them those with the highest scores."""
 
     top_l: int = 2
     """Chunks recalled by score; those of the sink and the window are no candidates."""
     num_recent: int = 2
     """Chunks right before the current one."""
     num_sink: int = 0
-    """Chunks from the start of the film."""
+    """Chunks from the start of the video that every chunk sees."""
     coverage: float | None = None
     """Fraction of attention that the stored tokens of a chunk cover; None stores all of its tokens."""
 
@@ -38,7 +41,7 @@ class _Scored:
             check_coverage(self.coverage)
 
     def select(self, index: int, similarity: Similarity = ()) -> tuple[int, ...]:
-        """What all layers would show, given this policy's score of every chunk before `index`; ties to the newest."""
+        """What all layers show, given this policy's score of every chunk before `index`; ties go to the newest."""
         candidates = self._candidates(index)
         if candidates and self.top_l and len(similarity) != index:
             raise ValueError(f"got {len(similarity)} scores for chunk {index}; expected one for each chunk before it")
@@ -50,7 +53,7 @@ class _Scored:
         return kind_of(index, chunk, num_recent=self.num_recent, num_sink=self.num_sink)
 
     def retains(self, index: int, chunk: int) -> bool:
-        """Any chunk may be recalled, as long as there is recall."""
+        """Every chunk if there is recall; else the sink and the window."""
         return self.top_l > 0 or self.kind(index, chunk) != "recalled"
 
     def _candidates(self, index: int) -> range:
@@ -63,12 +66,12 @@ class _Scored:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LatentRecall(_Scored):
+class LatentRecall(_QueryScored):
     """Chunks that look like the newest one, by embeddings of latents (LongLive-RAG, arXiv 2606.02553).
 
     The embedding of each finished chunk comes as metadata, a list of numbers: LongLive-RAG trains a small autoencoder
-    for it and falls back on the mean over space. It recalls frames; here the unit is a chunk. Tell the bank after each
-    chunk that `generate` yields: `bank.annotate(chunk.index, {"latent": embed(chunk.latents).tolist()})`.
+    for it, or takes the mean over space. It recalls frames; here the unit is a chunk. Annotate each chunk that
+    `generate` yields: `bank.annotate(chunk.index, {"latent": embed(chunk.latents).tolist()})`.
 
     Raises:
         ValueError: If a count is negative or the coverage no fraction.
@@ -89,7 +92,7 @@ class LatentRecall(_Scored):
         return past.in_every_layer(past.within_budget(ranked, always=self._always(past.index)))
 
     def scores(self, past: PolicyContext) -> dict[int, float]:
-        """Cosine of each candidate's embedding and that of chunk `past.index - 1`."""
+        """Cosine similarity of each candidate's embedding to that of the chunk before the reader."""
         candidates = self._candidates(past.index)
         if not candidates or self.top_l == 0:
             return {}
@@ -100,15 +103,15 @@ class LatentRecall(_Scored):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class QueryRecall(_Scored):
-    """Layer by layer, the chunks that the layer's queries ask for (MemFlow, arXiv 2512.14699; LayerRecall, 2026).
+class QueryRecall(_QueryScored):
+    """In each layer, the chunks whose keys agree most with its queries (MemFlow, arXiv 2512.14699; LayerRecall, 2026).
 
-    An approximation: a recall holds for all denoising steps of a chunk, so its own queries do not exist yet, and the
-    mean query of the chunk before stands for them. MemFlow scores with the queries of the chunk in hand, LayerRecall
-    adds learned projections of its features. A chunk is known by its mean key, as in both, before RoPE.
+    This is an approximation. A recall holds for all denoising steps of a chunk, so the queries of that chunk do not
+    exist yet; the mean query of the chunk before is used instead. MemFlow scores with the queries of the current chunk,
+    and LayerRecall adds learned projections of its features. As in both, the mean key before RoPE represents a chunk.
 
-    Layers may recall different chunks: `Recall.chunks` then lists those of any layer, and a layer that does not show
-    one has a span of 0 there. All layers share its slot.
+    Layers may recall different chunks. `Recall.chunks` lists the chunks of all layers, and a layer that does not show
+    one of them has a span of 0 there. All layers use the same slot for a chunk.
 
     Raises:
         ValueError: If a count is negative, the coverage no fraction, or the temperature not above 0.
@@ -116,15 +119,15 @@ class QueryRecall(_Scored):
     """
 
     layers: tuple[int, ...] | None = None
-    """Layers that recall (LayerRecall's memory-sensitive ones); the others show sink and window only. None: all."""
+    """Layers that recall (the memory-sensitive ones of LayerRecall); others show sink and window only. None: all."""
     temperature: float | None = None
-    """None shows recalled chunks whole. A number weighs their values by softmax(score / temperature), the best by 1;
-    LayerRecall's soft mode instead merges the candidates into one slot."""
+    """None shows recalled chunks at full weight. A number multiplies their values by exp((score - best score) /
+    temperature), so by 1 for the best. LayerRecall's soft mode instead merges the candidates into one slot."""
 
     uses_summaries: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        _Scored.__post_init__(self)
+        _QueryScored.__post_init__(self)
         if self.temperature is not None and not 0.0 < self.temperature < math.inf:
             raise ValueError(f"temperature is {self.temperature}; expected a finite number above 0, or None")
         for layer in self.layers or ():
@@ -148,7 +151,7 @@ class QueryRecall(_Scored):
         return tuple(picks)
 
     def scores(self, past: PolicyContext, layer: int) -> dict[int, float]:
-        """Cosine of each candidate's mean key and the mean query of the chunk before the reader, mean over heads.
+        """Cosine similarity of each candidate's mean key to the mean query of the chunk before, mean over heads.
 
         Raises:
             ValueError: If that chunk came without queries.
@@ -171,14 +174,16 @@ class QueryRecall(_Scored):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PoseRecall(_Scored):
+class PoseRecall(_QueryScored):
     """Chunks whose camera saw what the reader's camera will see (WorldMem, arXiv 2504.12369).
 
-    Metadata: `pose`, five numbers (x, y, z, pitch, yaw), angles in degrees, yaw 0 along +z and 90 along +x, pitch up;
-    and, if `time` names it, the chunk's time. The reader's pose must be known before it reads, so annotate a planned
-    camera path in advance: `bank.annotate(index, {"pose": [...]})`. Points around the reader stand for the scene:
-    of those in view, the share that a chunk sees, less a little for its age, is its score; what the best one covers
-    no longer counts for the next. WorldMem draws the points at random and works by frame.
+    Each chunk needs `pose` in its metadata: five numbers (x, y, z, pitch, yaw), angles in degrees, yaw 0 along +z and
+    90 along +x, pitch up. If `time` is set, it names the entry with the chunk's time. The reader's pose must be known
+    before it reads, so annotate a planned camera path in advance: `bank.annotate(index, {"pose": [...]})`.
+
+    Points in a ball around the reader represent the scene. The score of a chunk is its share of the points that the
+    reader will see, less a little for its age. Points that the best chunk sees no longer count for the next one.
+    WorldMem draws the points at random and works by frame.
 
     Raises:
         ValueError: If a count is negative, or an angle, the radius or a weight out of range.
@@ -188,16 +193,16 @@ class PoseRecall(_Scored):
     field_of_view: tuple[float, float] = (105.0, 75.0)
     """Horizontal and vertical, in degrees."""
     radius: float = 30.0
-    """Of the ball of points around the reader, in the unit of the poses."""
+    """Radius of the ball of points around the reader, in the unit of the poses."""
     num_points: int = 4096
     """Points in that ball."""
     age_weight: float = 0.2
-    """What the score loses for a chunk as old as the film."""
+    """How much less the score of the oldest possible chunk is; younger chunks lose less."""
     time: str | None = None
     """The entry of the metadata that holds a chunk's time; None: its number."""
 
     def __post_init__(self) -> None:
-        _Scored.__post_init__(self)
+        _QueryScored.__post_init__(self)
         check_count("num_points", self.num_points, least=1)
         if len(self.field_of_view) != 2 or not all(0.0 < angle <= 360.0 for angle in self.field_of_view):
             raise ValueError(f"field_of_view is {self.field_of_view}; expected two angles in (0, 360] degrees")
@@ -207,7 +212,7 @@ class PoseRecall(_Scored):
             )
 
     def recall(self, past: PolicyContext) -> tuple[LayerPick, ...]:
-        """The sink, the window, and candidates one by one, each for what those before it leave uncovered.
+        """The sink, the window, and candidates one by one, each by the points that those before it do not see.
 
         Raises:
             ValueError: If the reader or a candidate has no pose, or no time where `time` is set.
@@ -228,7 +233,7 @@ class PoseRecall(_Scored):
         return past.in_every_layer(past.within_budget(ranked, always=self._always(past.index)))
 
     def _points(self) -> Float[Tensor, "points 3"]:
-        """Evenly spread in a ball around 0, the same at every call."""
+        """Points evenly spread in a ball around 0; the same at every call."""
         u, v, w = torch.quasirandom.SobolEngine(3).draw(self.num_points).double().T
         radius, around, cosine = self.radius * u ** (1 / 3), 2 * math.pi * v, 1 - 2 * w
         sine = (1 - cosine**2).sqrt()
@@ -248,7 +253,7 @@ class PoseRecall(_Scored):
         return pose
 
     def _ages(self, past: PolicyContext, candidates: Sequence[int]) -> dict[int, float]:
-        """From 0, as the reader, to 1, the oldest candidate or chunk 0."""
+        """Ages from 0, the age of the reader, to 1, that of the oldest candidate or of chunk 0."""
         if self.time is None:
             return {chunk: (past.index - chunk) / past.index for chunk in candidates}
         now = float(past.noted(past.index, self.time))

@@ -1,6 +1,6 @@
-"""Which past chunks the current one sees: pure functions of its number and of prompt similarity.
+"""Policies that are pure functions of chunk numbers and of prompt similarity.
 
-Policies that look at more than that, or answer layer by layer, are in `past`, `scored` and `deep_sink`.
+Policies that look at more, or answer layer by layer, are in `query_scored` and `deep_sink`.
 """
 
 import math
@@ -30,7 +30,7 @@ class Policy(Protocol):
 
     @property
     def uses_similarity(self) -> bool:
-        """Whether the similarity of prompts decides, so that every chunk needs an embedding."""
+        """Whether the policy compares prompts, so that every chunk needs an embedding."""
 
     def select(self, index: int, similarity: Similarity = ()) -> tuple[int, ...]:
         """Ids of the chunks that chunk `index` sees, ascending."""
@@ -46,11 +46,11 @@ class Policy(Protocol):
 class SemanticSparse:
     """The recent chunks and the most similar older ones, salient tokens only (section 3.4, Eqs. 8-9).
 
-    With `num_sink` the first chunks are seen, too, by every chunk, as `Sink` shows them.
+    With `num_sink` every chunk also sees the first chunks, as with `Sink`.
 
     Raises:
-        ValueError: If a count or the age_bonus is negative, the coverage no fraction in (0, 1], or the drop no
-            probability below 1.
+        ValueError: If a count or the age bonus is negative, the coverage is not in (0, 1], or the drop is not in
+            [0, 1).
         TypeError: If a count is no integer.
     """
 
@@ -64,11 +64,11 @@ class SemanticSparse:
     drop: float = 0.0
     """Algorithm 1's p_drop: each token is hidden with this probability, anew for every reading chunk; for training."""
     age_bonus: float = 0.0
-    """Added to the similarity of the first chunk, and ever less to later ones: of visits about equally similar, the
-    first is recalled, which is no copy of another. Not in the paper."""
+    """Added to the similarity of the first chunk, and less and less to later ones. Among chunks of about equal
+    similarity the oldest is recalled; later visits to a place are copies of the first. Not in the paper."""
     num_sink: int = 0
-    """Chunks from the start of the film, always seen beside the others and no candidates for recall: what they show
-    of the subject has passed through no copy. Not in the paper."""
+    """Chunks from the start of the video that every chunk sees; they are no candidates for recall. They show the
+    subject as it was first generated. Not in the paper."""
 
     def __post_init__(self) -> None:
         check_count("top_l", self.top_l)
@@ -83,7 +83,7 @@ class SemanticSparse:
 
     @property
     def uses_similarity(self) -> bool:
-        """Without recall no similarity is needed."""
+        """Whether there is recall; without it no similarity is needed."""
         return self.top_l > 0
 
     def select(self, index: int, similarity: Similarity = ()) -> tuple[int, ...]:
@@ -114,17 +114,17 @@ class SemanticSparse:
         return (*sink, *sorted(best_chunks(scores, scores, self.top_l)), *recent)
 
     def kind(self, index: int, chunk: int) -> Kind:
-        """`recent`, `sink` or `recalled`, the first that is true."""
+        """`recent`, else `sink`, else `recalled`."""
         return kind_of(index, chunk, num_recent=self.num_recent, num_sink=self.num_sink)
 
     def retains(self, index: int, chunk: int) -> bool:
-        """Any chunk may be recalled, as long as there is recall; without, as `Sink`."""
+        """Every chunk if there is recall; else the sink and the recent chunks."""
         return self.uses_similarity or self.kind(index, chunk) != "recalled"
 
 
 @dataclass(frozen=True, slots=True)
 class _Window:
-    """A window of the last chunks."""
+    """The common part of `Rolling` and `DynamicSparse`: a window of the last chunks."""
 
     num_chunks: int
     """Chunks right before the current one."""
@@ -141,7 +141,7 @@ class _Window:
         return "recent"
 
     def retains(self, index: int, chunk: int) -> bool:
-        """Nothing that has left the window."""
+        """The chunks of the window."""
         return chunk >= index - self.num_chunks
 
 
@@ -192,7 +192,7 @@ class Sink:
     """
 
     num_sink: int
-    """Chunks from the start of the film, always seen."""
+    """Chunks from the start of the video that every chunk sees."""
     num_recent: int
     """Chunks right before the current one."""
 
@@ -220,7 +220,7 @@ class Sink:
 
 @dataclass(frozen=True, slots=True)
 class Full:
-    """All past chunks, whole: what a dense block-causal model sees."""
+    """All earlier chunks, whole: what a dense block-causal model sees."""
 
     coverage: ClassVar[None] = None
     drop: ClassVar[float] = 0.0
@@ -231,11 +231,11 @@ class Full:
         return tuple(last_chunks(index, index))
 
     def kind(self, index: int, chunk: int) -> Kind:
-        """Always `recent`: the window is as long as the film."""
+        """Always `recent`: the window is the whole video."""
         return "recent"
 
     def retains(self, index: int, chunk: int) -> bool:
-        """Everything."""
+        """Every chunk."""
         return True
 
 
@@ -252,14 +252,14 @@ def last_chunks(index: int, count: int) -> range:
 
 
 def kind_of(index: int, chunk: int, *, num_recent: int, num_sink: int) -> Kind:
-    """Why chunk `index` sees `chunk`: it is recent, else of the sink, else recalled."""
+    """Why chunk `index` sees `chunk`: `recent`, else `sink`, else `recalled`."""
     if chunk >= index - num_recent:
         return "recent"
     return "sink" if chunk < num_sink else "recalled"
 
 
 def check_count(name: str, value: int, *, least: int = 0) -> None:
-    """Refuse what is no integer of at least `least`."""
+    """Raise an error unless the value is an integer of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} is {value!r}; expected an integer")
     if value < least:
@@ -267,6 +267,6 @@ def check_count(name: str, value: int, *, least: int = 0) -> None:
 
 
 def check_coverage(value: float) -> None:
-    """Refuse what is no fraction in (0, 1]."""
+    """Raise ValueError unless the value is in (0, 1]."""
     if not 0.0 < value <= 1.0:
         raise ValueError(f"coverage is {value}; expected a fraction in (0, 1]")

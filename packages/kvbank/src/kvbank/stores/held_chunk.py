@@ -1,4 +1,4 @@
-"""A chunk in a store of three tiers."""
+"""One chunk in a `TieredStore`."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -14,21 +14,28 @@ Eviction = Literal["oldest", "unread"]
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class HeldChunk:
-    """A chunk, wherever it is."""
+    """One chunk in a `TieredStore`, on any tier."""
 
     home: torch.device
+    """The device it came from, where reads want it."""
     nbytes: int
+    """Bytes of its layers."""
     tier: Tier
+    """Where it is read from."""
     layers: tuple[StoredLayer, ...] | None
+    """Its layers; None on the disk tier."""
     segment: Segment | None = None
+    """Its file, if it has one."""
     checked: bool = False
+    """Whether the file was compared with its checksum already."""
     last_read: int = 0
+    """Number of the read that used it last; 0 if none did."""
 
     def read(self, *, ahead: bool = False) -> tuple[StoredLayer, ...]:
-        """Its layers where they are; a file is checked when it is first read, and need not be again.
+        """Its layers where they are; the first read of a file compares it with its checksum.
 
         Args:
-            ahead: Have the system start to read the file at once.
+            ahead: Ask the system to start reading the whole file at once.
 
         Raises:
             DamageError: If its file is not what was written.

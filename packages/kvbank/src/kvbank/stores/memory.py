@@ -1,4 +1,4 @@
-"""Where the keys and values of chunks are held."""
+"""The protocol of stores, and the store in memory."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,7 +11,7 @@ from kvbank.quantization import StoredLayer
 
 @runtime_checkable
 class Store(Protocol):
-    """Holds chunks by id; a bank decides what is put and removed, and whether it comes packed in few bits."""
+    """Holds the layers of chunks. The bank decides which chunks are put and removed, and whether they are packed."""
 
     @property
     def nbytes(self) -> int:
@@ -23,14 +23,14 @@ class Store(Protocol):
         Args:
             chunk: Its number; not held already, or one of `instead_of`.
             layers: As they are stored.
-            instead_of: Held chunks, which take no room any more when it comes.
+            instead_of: Held chunks that the new one replaces; their memory may be used for it.
         """
 
     def get(self, chunk: int, *, home: bool = True) -> tuple[StoredLayer, ...]:
         """The layers of a held chunk, on the device they came from or else where they are; not to be modified."""
 
     def prefetch(self, chunks: Sequence[int]) -> None:
-        """Start to bring these chunks to where `get` returns them, and no others."""
+        """Start to copy these chunks to where `get` returns them; copies of other chunks are no longer needed."""
 
     def remove(self, chunk: int) -> None:
         """Let go of a held chunk."""
@@ -46,7 +46,7 @@ class MemoryStore:
         device: Where to hold; None leaves every chunk on the device it comes from.
 
     Raises:
-        ValueError: Whatever is asked of a chunk that is not held.
+        ValueError: From all methods, if a chunk is not held.
     """
 
     def __init__(self, *, device: torch.device | str | None = None) -> None:
@@ -66,7 +66,7 @@ class MemoryStore:
         Args:
             chunk: Its number; not held already, or one of `instead_of`.
             layers: As they are stored.
-            instead_of: Held chunks.
+            instead_of: Held chunks that the new one replaces.
         """
         for each in instead_of:
             self._check_held(each)
@@ -110,7 +110,7 @@ class MemoryStore:
 
 
 def moved_layer(layer: StoredLayer, device: torch.device, *, pin: bool = False) -> StoredLayer:
-    """A layer on a device, in pinned memory if `pin`; the same tensors if they are there."""
+    """A layer on a device, in pinned memory if `pin`; without a copy if it is there already."""
     parts = layer.tensors()
     moved: dict[str, Any] = {}
     for name, part in parts.items():

@@ -1,4 +1,4 @@
-"""Memory for what reads return, used again and again."""
+"""Memory for the tensors that reads return, used again when nobody holds them."""
 
 import math
 import mmap
@@ -17,7 +17,7 @@ _HUGE_PAGE = 1 << 21
 
 
 class Shape(NamedTuple):
-    """What a tensor is to be like."""
+    """Sizes, dtype and device of a tensor to be made."""
 
     sizes: tuple[int, ...]
     dtype: torch.dtype
@@ -25,27 +25,27 @@ class Shape(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        """Bytes that it takes."""
+        """Bytes of the tensor."""
         return math.prod(self.sizes) * self.dtype.itemsize
 
     @property
     def on_cpu(self) -> bool:
-        """Whether it takes memory of ours."""
+        """Whether its memory comes from `ReadBuffers`, not from the allocator of a device."""
         return self.device.type == "cpu"
 
 
 class ReadBuffers:
-    """Makes the tensors of one read after the other; those on the CPU take the memory of a read that nobody holds.
+    """Makes the tensors of reads. On the CPU they take the memory of an earlier read that nobody holds any more.
 
-    The system hands out pages one by one and clears them, which takes several times as long as to fill them. A device
-    with an allocator of its own, as CUDA's, has no such cost.
+    New memory is slow on the CPU: the system hands out pages one by one and clears them, which takes several times as
+    long as filling them. Devices whose allocator keeps memory, as CUDA's does, have no such cost.
     """
 
     def __init__(self) -> None:
         self._spare: deque[mmap.mmap] = deque(maxlen=1)
 
     def make(self, shapes: Sequence[Shape]) -> list[Tensor]:
-        """Tensors of any content that are used together; their memory is free when the last of them is gone."""
+        """Tensors of these shapes, not filled; their memory is free again when the last of them is gone."""
         starts = list(accumulate((_padded(shape) for shape in shapes), initial=0))
         memory = self._memory(starts[-1])
         lease = np.frombuffer(memory, dtype=np.uint8)  # every tensor holds it, so that its end is that of them all
@@ -58,7 +58,7 @@ class ReadBuffers:
         ]
 
     def _memory(self, size: int) -> mmap.mmap:
-        """At least this many bytes, and not more than twice as many if they were used before."""
+        """Memory of at least this size; memory that was used before is at most about twice as large."""
         spare = self._spare.pop() if self._spare else None
         if spare is not None and size <= len(spare) <= 2 * size + mmap.PAGESIZE:
             return spare
@@ -73,5 +73,5 @@ class ReadBuffers:
 
 
 def _padded(shape: Shape) -> int:
-    """Bytes of ours that it takes, so that the next one is aligned."""
+    """Bytes that it takes in the buffer, rounded up so that the next tensor is aligned."""
     return -(-shape.nbytes // _ALIGNMENT) * _ALIGNMENT if shape.on_cpu else 0

@@ -1,4 +1,4 @@
-"""The keys and values of one chunk in one file."""
+"""Segments: the keys and values of one chunk in one file."""
 
 import dataclasses
 import os
@@ -17,7 +17,7 @@ from kvbank.stores.tensorfile import map_tensors, write_tensors
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
-    """A chunk on disk."""
+    """The file of one chunk."""
 
     path: Path
     """Where its file is."""
@@ -27,11 +27,11 @@ class Segment:
     def load(
         self, *, check: bool = True, ahead: bool = False
     ) -> tuple[tuple[StoredLayer, ...], tuple[LayerSummary, ...]]:
-        """Layers and summaries as they were written, as views of the mapped file.
+        """Layers and summaries of the chunk, as views of the mapped file.
 
         Args:
-            check: Whether to compare the whole file with the checksum, rather than its claim alone.
-            ahead: Whether to have the system start to read the file at once.
+            check: True compares the content of the whole file with the checksum; False only the one in its header.
+            ahead: Whether to ask the system to start reading the whole file at once.
 
         Raises:
             DamageError: If the file is missing, or not what was written.
@@ -57,13 +57,13 @@ class Segment:
 def write_segment(
     path: Path, layers: Sequence[StoredLayer], summaries: Sequence[LayerSummary] = (), *, force: bool
 ) -> Segment:
-    """Write a chunk, or nothing: a file that could not be completed is removed.
+    """Write the file of a chunk; a file that could not be completed is removed.
 
     Args:
-        path: Of the file.
+        path: Path of the file.
         layers: As they are stored; those of a GPU are copied to the host one tensor at a time.
-        summaries: Of the layers, or none.
-        force: Whether file and name are to be on the disk itself before this returns.
+        summaries: Summaries of the layers, or none.
+        force: Whether to wait until the file and its name are on the disk.
 
     Raises:
         OSError: With the name of the file, if the disk is full or cannot be written.
@@ -95,12 +95,12 @@ def write_segment(
 
 
 def named_error(error: OSError, path: Path) -> OSError:
-    """The same error, which says the name of the file; that of a full disk does not."""
+    """The same error with the name of the file; the error of a full disk has none by itself."""
     return OSError(error.errno, error.strerror or str(error), str(path))
 
 
 def force_folder(path: Path) -> None:
-    """Names in a folder are data of the folder: new and changed ones reach the disk when it is told so."""
+    """Wait until new and changed names in a folder are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""Safetensors files that check themselves: a CRC-32 over everything, in the header."""
+"""Safetensors files with a checksum: a CRC-32 over the whole file, in its header."""
 
 import io
 import json
@@ -49,13 +49,12 @@ class DamageError(ValueError):
 def write_tensors(file: io.BufferedIOBase, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> str:
     """Write a safetensors file, one tensor at a time, and return its checksum.
 
-    Tensors are not gathered: beside them there is never more than a copy of one, and none of what is contiguous in host
-    memory.
+    At most one tensor is copied at a time, and none that is contiguous in host memory.
 
     Args:
-        file: Binary and seekable; the tensor file starts where it stands, and ends where it then stands.
-        tensors: By name.
-        metadata: Anything JSON, under "kvbank".
+        file: Binary and seekable; the tensor file is written at the current position.
+        tensors: Tensors by name.
+        metadata: Anything that JSON can hold; stored under "kvbank".
     """
     start = file.tell()
     header = _header(tensors, metadata)
@@ -76,13 +75,13 @@ def write_tensors(file: io.BufferedIOBase, tensors: Mapping[str, Tensor], metada
 def map_tensors(
     path: Path, *, checksum: str | None = None, check: bool = True, ahead: bool = False
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Metadata and tensors of a file; the tensors are views of the mapped file, read when they are looked at.
+    """Metadata and tensors of a file; the tensors are views of the mapped file, read from disk when they are used.
 
     Args:
         path: Written by `write_tensors`.
-        checksum: That the file must have; None takes any that fits its content.
-        check: Whether to read the whole file and compare. Without it only the checksum that it claims is looked at.
-        ahead: Whether to have the system start to read the file at once.
+        checksum: The checksum that the file must have; None accepts any that fits its content.
+        check: True compares the content of the whole file with the checksum; False only the one in its header.
+        ahead: Whether to ask the system to start reading the whole file at once.
 
     Raises:
         DamageError: If the file is missing, or is not what was written.
@@ -97,7 +96,7 @@ def map_tensors(
 
 
 def map_file(path: Path) -> mmap.mmap:
-    """The bytes of a file, read when they are looked at.
+    """Map the bytes of a file; they are read from disk when they are used.
 
     Raises:
         DamageError: If it is empty.
@@ -112,10 +111,10 @@ def map_file(path: Path) -> mmap.mmap:
 def read_tensors(
     data: mmap.mmap | bytearray, path: Path, *, checksum: str | None = None, check: bool = True
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """As `map_tensors`, from bytes that are there; `path` is named where they are damaged."""
+    """Metadata and tensors from the bytes of a file, as `map_tensors`; errors name `path`."""
     claimed = claimed_checksum(data)
     if claimed is None:
-        raise DamageError(path, "it does not begin like a tensor file of a bank")
+        raise DamageError(path, "it does not begin as a tensor file of a bank does")
     if checksum is not None and claimed != checksum:
         raise DamageError(path, f"its checksum is {claimed!r}, and {checksum!r} was written")
     if check and (found := content_checksum(data)) != claimed:
@@ -130,20 +129,20 @@ def read_tensors(
 
 
 def claimed_checksum(data: mmap.mmap | bytearray) -> str | None:
-    """The checksum in the header; None if this is no file of ours."""
+    """The checksum in the header; None if the file was not written by `write_tensors`."""
     if data[8:_FIRST_DIGIT] != _OPENING:
         return None
     return data[_FIRST_DIGIT : _FIRST_DIGIT + _DIGITS].decode("latin-1")
 
 
 def content_checksum(data: mmap.mmap | bytearray) -> str:
-    """Of every byte but the digits of the checksum itself."""
+    """The checksum of all bytes except the digits of the checksum itself."""
     with memoryview(data) as view, view[:_FIRST_DIGIT] as head, view[_FIRST_DIGIT + _DIGITS :] as rest:
         return f"{zlib.crc32(rest, zlib.crc32(head)):0{_DIGITS}x}"
 
 
 def _in_order(tensors: Mapping[str, Tensor]) -> list[str]:
-    """Wide types first, so that each tensor starts at a multiple of its width."""
+    """Names of tensors with wide dtypes first, so that each starts at a multiple of its element size."""
     return sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
 
 

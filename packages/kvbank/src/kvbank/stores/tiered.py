@@ -21,31 +21,32 @@ from kvbank.stores.segments import Segment, write_segment
 class TieredStore:
     """Holds the newest chunks on the device of the model, older ones in host memory, and the rest on disk.
 
-    When a chunk is put, the tiers are brought within their budgets: chunks leave the device for host memory, and host
-    memory for disk, in the order that `eviction` declares. A chunk that has gone down stays there, and is read from
-    there; the recent ones never leave the device, even if they exceed its budget. What comes packed stays packed on
-    its way, so nothing is unpacked but what is shown. Chunks on disk are memory-mapped: those of a model on the CPU
-    are read straight from the file into what is shown. `prefetch` brings chunks home on a thread of its own.
+    When a chunk is put, the tiers are brought within their budgets: chunks move from the device to host memory, and
+    from host memory to disk, in the order that `eviction` says. A chunk that was moved down stays there and is read
+    from there. The recent chunks never leave the device, even if they exceed its budget. Packed chunks stay packed; a
+    read unpacks only the tokens that it shows. Files are memory-mapped: a model on the CPU reads tokens straight from
+    the file. `prefetch` copies chunks to the device on a thread of its own.
 
-    Budgets bound what is held between reads. What is on its way to a read comes on top, as does what the read returns.
+    Budgets bound the chunks held between reads. Copies made for a read, and the tensors that it returns, come on top.
 
-    A `KVBank` in a folder (`KVBank.open`, `KVBank.load`) lends its segments as the disk, so that nothing is written
-    twice; what it has loaded starts there. A bank in memory needs a `disk_folder` for what its host budget excludes.
+    For a `KVBank` in a folder (`KVBank.open`, `KVBank.load`) the files of the folder are the disk tier, so nothing is
+    written twice; loaded chunks start there. A bank in memory needs a `disk_folder` for chunks that exceed its
+    host budget.
 
     Args:
         device_budget: Bytes on the device of the model; None: no limit.
         host_budget: Bytes in host memory, pinned for a model on a CUDA device; None: no limit. For a model on the CPU
             both tiers are the same memory, and the limit is their sum.
-        disk_budget: Bytes in `disk_folder`; None: no limit. A chunk beyond it is refused. A bank in a folder takes
-            neither: all that it holds is there.
-        disk_folder: Where to put what exceeds the host budget, in a folder that is made for it and removed with the
-            store. It does not outlive the process; a bank in a folder does.
+        disk_budget: Bytes in `disk_folder`; None: no limit. A chunk that exceeds it is refused. Only for a bank in
+            memory: a bank in a folder keeps every chunk there.
+        disk_folder: Where to put chunks that exceed the host budget, in a new folder that is removed with the store.
+            It does not outlive the process; a bank in a folder does. Only for a bank in memory.
         num_recent: How many of the newest chunks never leave the device; as many as the policy always shows.
-        eviction: "oldest": those with the smallest number go first. "unread": those whose last read is longest ago,
-            and of these the oldest.
+        eviction: "oldest": the chunk with the smallest number moves down first. "unread": the chunk whose last read is
+            longest ago moves first, among equals the oldest.
 
     Raises:
-        ValueError: If a budget is negative, or `eviction` is no such word.
+        ValueError: If a budget is negative, or `eviction` is another word.
     """
 
     def __init__(
@@ -94,7 +95,7 @@ class TieredStore:
         """Where a chunk is read from.
 
         Raises:
-            ValueError: If it is not held, as in all that follows.
+            ValueError: If it is not held; this holds for all methods below.
         """
         return self._found(chunk).tier
 
@@ -106,7 +107,7 @@ class TieredStore:
         Args:
             chunk: Its number; not held already, or one of `instead_of`.
             layers: As they are stored.
-            instead_of: Held chunks, which count for no budget any more.
+            instead_of: Held chunks that the new one replaces; the budgets no longer count them.
 
         Raises:
             ValueError: If it is held already, or host memory is full and there is no disk.
@@ -158,7 +159,7 @@ class TieredStore:
         return layers
 
     def prefetch(self, chunks: Sequence[int]) -> None:
-        """Start to bring these chunks home on a thread, and forget what was brought of others."""
+        """Start to copy these chunks to their device on a thread, and forget earlier copies of others."""
         wanted = {chunk: held for chunk in chunks if (held := self._found(chunk)).tier != "device"}
         for chunk in [chunk for chunk in self._coming if chunk not in wanted]:
             self._coming.pop(chunk).cancel()
@@ -175,7 +176,7 @@ class TieredStore:
         self._delete(held)
 
     def check_lendable(self) -> None:
-        """Refuse what would have no effect in a bank that lives in a folder.
+        """Refuse settings that would have no effect for a bank in a folder.
 
         Raises:
             ValueError: If the store has a disk of its own, or a budget for it.
@@ -193,12 +194,12 @@ class TieredStore:
         held: Mapping[int, int] | None = None,
         home: torch.device | str = "cpu",
     ) -> None:
-        """Take the segments of a bank's folder as the disk; a bank does this by itself.
+        """Use the segments of a bank's folder as the disk tier; the bank calls this itself.
 
         Args:
-            segments: Of every chunk that will be held, when it is put; they are checked.
-            held: Bytes of the chunks that are held from the start, by number.
-            home: The device of these.
+            segments: The segment of every chunk held; the bank adds that of a new chunk before it puts the chunk.
+            held: Bytes of each chunk that is held from the start; the files of these were checked already.
+            home: The device of these chunks.
 
         Raises:
             ValueError: If the store has a disk of its own, or a budget for it.
@@ -207,12 +208,7 @@ class TieredStore:
         self._lent = segments
         for chunk, nbytes in (held or {}).items():
             self._held[chunk] = HeldChunk(
-                home=torch.device(home),
-                nbytes=nbytes,
-                tier="disk",
-                layers=None,
-                segment=segments[chunk],
-                checked=True,
+                home=torch.device(home), nbytes=nbytes, tier="disk", layers=None, segment=segments[chunk], checked=True
             )
         self._balance()
 
@@ -222,7 +218,7 @@ class TieredStore:
             wait([future])
 
     def _delete(self, held: HeldChunk) -> None:
-        """The file of a chunk, if it is the store's own."""
+        """Delete the file of a chunk, if it is the store's own."""
         if self._own is not None and held.segment is not None:
             held.segment.path.unlink(missing_ok=True)
 
@@ -232,7 +228,7 @@ class TieredStore:
         return self._held[chunk]
 
     def _bring(self, held: HeldChunk) -> tuple[StoredLayer, ...]:
-        """Home, on the thread; what has arrived may be used at once."""
+        """Copy a chunk to its device, on the thread; the copy may be used as soon as this returns."""
         if held.home.type != "cuda":
             return tuple(moved_layer(layer, held.home) for layer in held.read(ahead=True))
         stream = torch.cuda.Stream(held.home)
@@ -284,13 +280,15 @@ class TieredStore:
             return self._lent[chunk]
         if self._disk_folder is None:
             raise ValueError(
-                f"host memory is to hold {self._budgets['host']} bytes, and there is no disk for more; "
-                "give TieredStore a disk_folder, or make the bank by KVBank.open"
+                f"host_budget is {self._budgets['host']} bytes, and there is no disk for more; "
+                "give TieredStore a disk_folder, or keep the bank in a folder by KVBank.open"
             )
         budget = self._budgets["disk"]
         if budget is not None and self.tier_bytes["disk"] + held.nbytes > budget:
             raise OSError(
-                errno.ENOSPC, f"disk_budget is {budget} bytes, and chunk {chunk} exceeds it", self._disk_folder
+                errno.ENOSPC,
+                f"disk_budget is {budget} bytes, and chunk {chunk} exceeds it; raise it, or use None",
+                self._disk_folder,
             )
         if self._own is None:
             self._disk_folder.mkdir(parents=True, exist_ok=True)

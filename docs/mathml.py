@@ -1,6 +1,6 @@
 """Formulas of the site: a ```math block (LaTeX, which GitHub renders too) as MathML, which browsers draw by themselves.
 
-No script and no font is loaded for them. Zensical is told of `block` in zensical.toml.
+No script and no font is loaded for them. zensical.toml names `block`.
 """
 
 import re

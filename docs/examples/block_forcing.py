@@ -1,4 +1,4 @@
-"""forcing-losses: what Block Forcing asks of a model, seen on one that learns a single chunk by heart."""
+"""forcing-losses: what Block Forcing asks of a model. Here the model learns a single chunk."""
 
 import torch
 
@@ -19,7 +19,7 @@ for weight in (0.0, 0.5, 2.0):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    # The best answer is a mix of the chunk itself and of its reference: a pull towards the past.
+    # The best answer is a mix of the chunk and of its reference: it is pulled towards the past.
     mix = (clean + weight * reference) / (1 + weight)
     assert torch.allclose(learned, mix, atol=1e-2)
     print(f"weight {weight}: distance to the chunk {float((learned - clean).detach().square().mean()):.3f}")

@@ -1,4 +1,4 @@
-"""forcing-losses: the best answer to Block Forcing's objective, seen in the pixels of a rendered story."""
+"""forcing-losses: the best answer to the objective of Block Forcing, in the pixels of a rendered story."""
 
 from pathlib import Path
 
@@ -16,12 +16,12 @@ similarity = [float(place[c] == place[current]) for c in range(current)]
 clean = chunks[current]
 reference = semantic_reference(chunks[:current], similarity, top_l=2, num_frames=clean.shape[2])
 
-shown, noise = [clean, reference], torch.zeros_like(clean)  # whatever the noise: it is on both sides
+shown, noise = [clean, reference], torch.zeros_like(clean)  # any noise will do: it is on both sides
 for weight in (0.25, 1.0):
     answer = (clean + weight * reference) / (1 + weight)
     pred = velocity(answer, noise).requires_grad_()
     loss = block_forcing_objective(pred, clean, noise, reference, gamma=1.0, weight=weight)
-    assert torch.autograd.grad(loss, pred)[0].abs().max() < 1e-8  # nothing could be better
+    assert torch.autograd.grad(loss, pred)[0].abs().max() < 1e-8  # no other answer is better
     shown.append(answer)
 
 strip = torch.cat([torch.nn.functional.pad(video[0, :, -1], (2, 2, 2, 2), value=1.0) for video in shown], dim=2)

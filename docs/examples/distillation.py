@@ -1,4 +1,4 @@
-"""forcing-losses: DMD and SiD lead a student to its teacher: two normal numbers of known mean and width."""
+"""forcing-losses: DMD and SiD lead a student to its teacher. Both model two normal numbers."""
 
 from pathlib import Path
 

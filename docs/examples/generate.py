@@ -1,7 +1,7 @@
-"""bdiff-core, kvbank and noisesched together: the loop of generation, with a small model that has learned nothing.
+"""bdiff-core, kvbank and noisesched together: the generation loop, with a small untrained model.
 
-It shows the plumbing: five chunks, what each of them was shown of the past, and that going on after the third gives the
-same latents as not having stopped.
+It prints what each of five chunks was shown of the past. Stopping after the third chunk and continuing gives the same
+latents as not stopping.
 """
 
 from dataclasses import replace
@@ -17,7 +17,7 @@ CONFIG = replace(tiny(), dim=48, num_layers=2, num_heads=2, ffn_dim=96)
 
 torch.manual_seed(0)
 model = ChunkDiT(CONFIG).eval().requires_grad_(False)
-for parameter in model.parameters():  # a new model ends in zeros and would move nothing
+for parameter in model.parameters():  # the last layer of a new model is zero
     parameter.normal_(std=0.05)
 texts = torch.randn(2, CONFIG.text_length, CONFIG.text_dim)
 chunks = [
@@ -34,7 +34,7 @@ noise = NoiseStream((16, 8, 8), 5, seed=7)
 grid = denoising_grid(4, shift=3.0)
 
 made = []
-for stop_at in (3, 5):  # generate three chunks, stop, and go on
+for stop_at in (3, 5):  # generate three chunks, stop, and continue
     rest = chunks[len(made) : stop_at]
     for chunk in generate(model, rest, memory=bank, noise=noise, grid=grid, guidance=3.0):
         made.append(chunk.latents)

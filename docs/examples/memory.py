@@ -1,4 +1,4 @@
-"""kvbank: a film that returns to a place, and a memory that finds the chunks that showed it."""
+"""kvbank: a video returns to a place, and the memory finds the chunks that showed it."""
 
 import torch
 
@@ -11,7 +11,7 @@ POSITION = torch.cartesian_prod(torch.arange(2), torch.arange(8), torch.arange(8
 
 
 def layer() -> LayerKV:
-    """What a model would hand over for one layer: attention is peaked, so few tokens are salient."""
+    """Stands for one layer of a chunk. Its attention is peaked, so few tokens are salient."""
     query, key, value = torch.randn(3, 2, 4, len(POSITION), 32, generator=GENERATOR)
     return LayerKV(4 * key, value, POSITION, query=query)
 

@@ -1,10 +1,10 @@
-"""noisesched: levels that grow along a film's chunks, and starting noise for any chunk at once."""
+"""noisesched: levels that grow along the chunks of a video, and the noise of any chunk at once."""
 
 import torch
 
 from noisesched import NoiseStream, chunk_levels, denoising_grid, sample_levels
 
-# Training: later chunks train at higher noise, so that they learn to lean on the earlier ones.
+# Training: later chunks train at higher noise, so that they learn to use the earlier ones.
 levels = chunk_levels(8, "cosine", level_min=0.5, level_max=0.83)
 print("level of each chunk:", [round(level, 3) for level in levels.tolist()])
 drawn = sample_levels(levels, 4096, generator=torch.Generator().manual_seed(0))

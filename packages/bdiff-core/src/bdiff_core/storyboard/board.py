@@ -1,4 +1,4 @@
-"""The storyboard: shots in order, and the shot of a time."""
+"""The storyboard: shots in order, and which of them is seen at a time."""
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
@@ -45,7 +45,7 @@ class Storyboard:
         return self.shots[-1].end
 
     def shot_at(self, seconds: float | int) -> int:
-        """Index of the shot seen at a time; in a gap (ranges are often inclusive), of the nearest one."""
+        """Index of the shot seen at a time; in a gap (ranges are often inclusive), index of the nearest shot."""
         if not self.is_timed:
             raise ValueError("this storyboard has no times: map its shots to chunks by count")
         following = bisect_right(self.shots, seconds, key=lambda shot: shot.start)
@@ -69,9 +69,9 @@ class Storyboard:
 
     @classmethod
     def load(cls, path: str | Path) -> "Storyboard":
-        """Reads a storyboard file; its suffix (.yaml, .yml, .json, .txt, .srt, .vtt) names the format.
+        """Read a storyboard file; its suffix (.yaml, .yml, .json, .txt, .srt, .vtt) gives the format.
 
-        Without one of these it is guessed; suffixes of other formats are refused.
+        Without one of these the format is guessed; suffixes of other formats are refused.
         The text is UTF-8, or UTF-16 or UTF-32 with a byte order mark.
         """
         path = Path(path)
@@ -80,7 +80,7 @@ class Storyboard:
 
     @classmethod
     def parse(cls, text: str, *, format: Format = "auto", source: str = "storyboard") -> "Storyboard":
-        r"""Reads a storyboard from text.
+        r"""Read a storyboard from text.
 
         Args:
             text: YAML or JSON holding a list of shots (strings, or mappings with `prompt`, `start`, `end`; `caption`
@@ -90,13 +90,13 @@ class Storyboard:
                 begin or end with its range, as in `(00s - 03s)`, `[0:00 - 0:03]` or `0:00-0:03: a fox runs`; what looks
                 like a range and cannot be read is refused, unless the shot has `start` or `end`.
             format: `auto` guesses.
-            source: where the text comes from, named in errors.
+            source: where the text comes from, for errors.
         """
         return _build(contents(text, format, source), source)
 
 
 def _build(found: Contents, source: str) -> Storyboard:
-    """Checks shots one by one, so that an error can name its line."""
+    """Check shots one by one, so that an error can name its line."""
     title, seconds = found.title, found.seconds
     if title is not None and not isinstance(title, str):
         raise ValueError(f"{source}: title is {kind(title)}; expected a string")

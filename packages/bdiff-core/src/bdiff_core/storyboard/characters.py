@@ -5,12 +5,12 @@ import re
 import unicodedata
 from functools import lru_cache
 
-# Control characters (C0 but tab and newline, DEL, C1), line and paragraph separators, marks that turn the direction of
-# all text after them, halves of surrogate pairs, and two codes that no XML file may hold.
+# Control characters (C0 without tab and newline, DEL, C1), line and paragraph separators, marks that change the
+# direction of all text after them, halves of surrogate pairs, and two codes that no XML file may hold.
 _FORBIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
-# Fillers and variation selectors show nothing, though Unicode counts them as letters, signs or marks.
+# Fillers and variation selectors are invisible, though Unicode counts them as letters, signs or marks.
 _UNSEEN = "\u115f\u1160\u2800\u3164\uffa0" + "".join(map(chr, range(0xFE00, 0xFE10)))
-# UTF-32 first: its little-endian mark begins with that of UTF-16.
+# UTF-32 comes first: its little-endian mark begins with that of UTF-16.
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -32,10 +32,10 @@ def forbidden(text: str) -> str | None:
 
 
 def check_prompt(text: str, name: str) -> None:
-    """Check a text that a model is shown and that is no shot, such as a negative prompt; it may be empty.
+    """Check the prompt of no shot, such as a negative prompt; it may be empty.
 
     Raises:
-        ValueError: If it holds a character that no prompt may hold; `name` says there what it is.
+        ValueError: If it holds a character that no prompt may hold; the message begins with `name`.
     """
     if sign := forbidden(unified(text)):
         raise ValueError(f"{name} holds {sign}; take it out")
@@ -43,15 +43,15 @@ def check_prompt(text: str, name: str) -> None:
 
 @lru_cache(maxsize=8)
 def is_blank(text: str) -> bool:
-    """Whether a text shows nothing: it is empty, or all spaces and invisible characters."""
+    """Whether a text is empty, or consists of spaces and invisible characters."""
     return all(sign in _UNSEEN or unicodedata.category(sign) in ("Zs", "Zl", "Zp", "Cc", "Cf") for sign in text)
 
 
 def decoded(content: bytes) -> str:
-    """Text of a file: UTF-8, or UTF-16 and UTF-32 with a byte order mark; lines end with a newline alone.
+    """Decode a file: UTF-8, or UTF-16 and UTF-32 with a byte order mark; lines of the result end with a newline alone.
 
     Raises:
-        ValueError: If it is neither.
+        ValueError: If it is none of these.
     """
     mark, encoding = next(((mark, name) for mark, name in _MARKS if content.startswith(mark)), (b"", "utf-8"))
     try:
@@ -67,7 +67,7 @@ def unified(text: str) -> str:
 
 
 def one_line(text: str, length: int = 160) -> str:
-    """Text from elsewhere for a message: without line breaks and control characters, and not too long."""
+    """Text of a file or of another library for a message: short, without line breaks and control characters."""
     line = " ".join(_FORBIDDEN.sub("?", text[: 4 * length]).split())
     return line if len(line) <= length else f"{line[:length]}..."
 

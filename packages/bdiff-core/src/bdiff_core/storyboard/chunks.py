@@ -18,15 +18,16 @@ def chunk_shots(
 ) -> list[int]:
     """Index of the shot that each chunk shows.
 
-    A chunk shows the shot at its middle; the causal VAE gives the first chunk 3 frames fewer. Without times there is
-    one shot a chunk, stretched evenly where `num_chunks` asks for more chunks than shots, cut where it asks for fewer.
+    A chunk shows the shot at its middle; the first chunk has 3 frames fewer, because of the causal VAE. Without times
+    each chunk shows one shot. If `num_chunks` is more than the shots, they are spread evenly; if it is less, the last
+    shots are left out.
 
     Args:
         storyboard: the shots.
         fps: frames a second.
         frames_per_chunk: frames of every chunk after the first one.
         num_chunks: length of the video; None: as long as the storyboard.
-        continued: the chunks go on after others, so that the first one is as long as the rest.
+        continued: whether the chunks follow others, so that the first one is as long as the rest.
     """
     if fps <= 0 or frames_per_chunk < 4:
         raise ValueError(f"fps is {fps} and frames_per_chunk {frames_per_chunk}; expected above 0 and at least 4")
@@ -46,10 +47,10 @@ def chunk_shots(
 
 
 def count_chunks(seconds: float | int, *, fps: float | int, frames_per_chunk: int, continued: bool = False) -> int:
-    """How many chunks it takes to fill a time; the first one has 3 frames fewer, unless it goes on after others.
+    """How many chunks it takes to fill a time; the first one has 3 frames fewer, unless it follows others.
 
-    Up to half a frame may be missing at the end, so that rounded seconds are not filled up by a whole chunk. The count
-    of an absurd time is absurd, but made at once: ask for it before `chunk_shots` lists so many.
+    Up to half a frame may be missing at the end, so that a rounded time does not need a whole chunk more. The answer
+    comes at once for any time; check it before `chunk_shots` makes a list of that length.
     """
     if not 0 < seconds <= _LONGEST:
         given = f"{seconds:g}" if abs(seconds) <= _LONGEST or isinstance(seconds, float) else "beyond all numbers"

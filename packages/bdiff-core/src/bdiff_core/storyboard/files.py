@@ -1,4 +1,4 @@
-"""What a storyboard file holds, whatever its format."""
+"""Reading a storyboard file of any format."""
 
 import os
 import re
@@ -19,7 +19,7 @@ LISTS = ("shots", "captions", "prompts")
 SEGMENTS = "segments"
 MOST_BYTES = 64 * 2**20
 LONGEST_WAIT = 5.0
-"""Seconds without a byte after which a pipe is given up."""
+"""Seconds to wait for a byte from a pipe."""
 _SUFFIXES: dict[str, Format] = {
     ".yaml": "yaml", ".yml": "yaml", ".json": "json", ".txt": "text", ".srt": "subtitles", ".vtt": "subtitles",
 }  # fmt: skip
@@ -40,7 +40,7 @@ _CUE = re.compile(r"(?:[0-9]++\s*\n)?\s*[0-9:.,]++[ \t]*+--+>[ \t]*+[0-9:.,]++[ 
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """The shots of a file as they stand there, and what is said of all of them."""
+    """The shots of a file before they are checked, and the settings beside them."""
 
     items: Iterable[Item]
     title: object = None
@@ -48,7 +48,7 @@ class Contents:
 
 
 def read(path: Path) -> tuple[str, Format]:
-    """The text of a file and the format that its suffix names.
+    """The text of a file, and the format that its suffix gives.
 
     Raises:
         ValueError: If it cannot be read, is no text, or is far too long for a storyboard.
@@ -76,14 +76,14 @@ def read(path: Path) -> tuple[str, Format]:
 
 
 def _content(path: Path) -> bytes:
-    """The bytes of a file, and one more than a storyboard may have where there are more."""
+    """The bytes of a file; of a file that is too long, one byte more than a storyboard may have."""
     if "\0" in str(path):
         raise ValueError(f"{shown(str(path))}: cannot read the storyboard: its name holds a null character")
     mode = path.stat().st_mode
     if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
         with path.open("rb") as file:
             return file.read(MOST_BYTES + 1)
-    # Opening a pipe that nobody writes to would wait for ever.
+    # Opened in the usual way, a pipe without a writer would block for ever.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
         return _piped(descriptor, path)
@@ -100,7 +100,7 @@ def _piped(descriptor: int, path: Path) -> bytes:
         try:
             part = os.read(descriptor, 2**16)
         except BlockingIOError:
-            part = None  # a writer is there and has not written
+            part = None  # there is a writer, and it has not written yet
         if part:
             content += part
             continue
@@ -114,10 +114,10 @@ def _piped(descriptor: int, path: Path) -> bytes:
 
 
 def contents(text: str, format: Format, source: str) -> Contents:
-    """What a text of a format holds; `auto` guesses the format.
+    """The shots and settings of a text in a format; `auto` guesses the format.
 
     Raises:
-        ValueError: Naming source and line.
+        ValueError: If the text is empty or cannot be read; the message names source and line.
     """
     from . import json_items, text_items, yaml_items
 
@@ -162,15 +162,15 @@ def list_key(fields: dict[Any, Any], source: str) -> tuple[str, dict[str, Any]]:
     """The key that holds the shots, and the settings beside it.
 
     Raises:
-        ValueError: If there is none, more than one, or a field that nobody knows.
+        ValueError: If there is none, more than one, or an unknown field.
     """
     present = [key for key in (*LISTS, SEGMENTS) if key in fields]
     if len(present) != 1:
         raise ValueError(f"{source}: expected exactly one of {', '.join(LISTS)}, got {present or 'none of them'}")
     rest = {key: fields[key] for key in ("title", "seconds") if key in fields}
     unknown = [str(key) for key in fields if key not in (*present, *rest)]
-    # Data set entries say captions, transcripts segments, and carry fields of their own; our two words promise a file
-    # written for us.
+    # Entries of data sets (captions) and transcripts (segments) have fields of their own. The other keys are ours, so
+    # every field beside them must be known.
     if unknown and present not in (["captions"], [SEGMENTS]):
         field = one_line(unknown[0], 40)
         raise ValueError(f"{source}: unknown field {field!r}; known are {', '.join(LISTS)}, title and seconds")
@@ -178,7 +178,7 @@ def list_key(fields: dict[Any, Any], source: str) -> tuple[str, dict[str, Any]]:
 
 
 def known_fields(key: str | None, item: object) -> object:
-    """A shot of a list; those of transcripts carry fields of their own, which are left out."""
+    """A shot of a list; other fields of the shots of transcripts are left out."""
     if key != SEGMENTS or not isinstance(item, Fields):
         return item
     return Fields(tuple(pair for pair in item.pairs if pair[0] in FIELDS))

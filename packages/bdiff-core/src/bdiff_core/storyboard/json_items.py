@@ -1,4 +1,4 @@
-"""Shots of JSON, and of the paper's lists that are nearly JSON."""
+"""Reading shots from JSON, and from the caption lists of the paper, which are nearly JSON."""
 
 import json
 import math
@@ -17,7 +17,7 @@ _SECOND = re.compile(rf'"(?:{"|".join(LISTS)})"\s*+:')
 
 
 def _integer(digits: str) -> int | float:
-    """Python refuses integers of thousands of digits; no time is one."""
+    """An integer; Python refuses thousands of digits, and no time has so many."""
     return int(digits) if len(digits) < 400 else math.inf
 
 

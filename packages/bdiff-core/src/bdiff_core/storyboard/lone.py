@@ -1,4 +1,4 @@
-"""Where a time stands in a prompt, and which single times are refused there."""
+"""The place of a time in a prompt, and which single times are refused."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class Place:
 
 
 def lone_problem(tokens: Sequence[Token], time: Time, place: Place) -> str | None:
-    """Why one time is refused: in brackets at an edge, half a range, or before a dash or colon; None: it is prose."""
+    """Why a single time is refused: in brackets at an edge, half a range, before a dash or colon. None: it is prose."""
     if time.form == "bare" or time.metres or time.value is None:
         return None
     before = tokens[place.first - 1] if place.first else None
@@ -55,7 +55,7 @@ def lone_problem(tokens: Sequence[Token], time: Time, place: Place) -> str | Non
 
 
 def _ends_soon(tokens: Sequence[Token], index: int) -> bool:
-    """`(0s / 3s)`, `(3s+)`: another time or nothing, and the closing bracket, follow at once."""
+    """Whether a closing bracket follows, at once or after another time: `(0s / 3s)`, `(3s+)`."""
     while index < len(tokens) and tokens[index].kind == "other":
         index += 1
     other = time_at(tokens, index) if index < len(tokens) else None
@@ -64,12 +64,12 @@ def _ends_soon(tokens: Sequence[Token], index: int) -> bool:
 
 
 def _half(tokens: Sequence[Token], index: int) -> bool:
-    """`(- 3s)`, `(start - 3s)`: a dash before a time that a bracket closes."""
+    """Whether a dash stands before a time that a bracket closes: `(- 3s)`, `(start - 3s)`."""
     return tokens[index].kind == "join" and index > 0 and tokens[index - 1].end < tokens[index].end
 
 
 def _marks_start(tokens: Sequence[Token], time: Time, place: Place, after: Token | None) -> bool:
-    """`0:03 a fox`, `3s a fox`, `3s: a fox`, `3s - a fox`."""
+    """Whether a prompt begins with the time: `0:03 a fox`, `3s a fox`, `3s: a fox`, `3s - a fox`."""
     if not place.at_start or place.opens or after is None:
         return False
     number = tokens[place.first].text
@@ -83,7 +83,7 @@ def _marks_start(tokens: Sequence[Token], time: Time, place: Place, after: Token
 
 
 def _marks_end(tokens: Sequence[Token], time: Time, place: Place, before: Token | None, after: Token | None) -> bool:
-    """`a fox - 3s`, `a fox | 3s`, `a fox, 3s`, `a fox 0:03 -`."""
+    """Whether a prompt ends with the time: `a fox - 3s`, `a fox | 3s`, `a fox, 3s`, `a fox 0:03 -`."""
     if not place.at_end or place.opens or before is None:
         return False
     gap = place.first > 1 and before.start > tokens[place.first - 2].end
@@ -94,5 +94,5 @@ def _marks_end(tokens: Sequence[Token], time: Time, place: Place, before: Token 
 
 
 def _is_stopwatch(number: str, time: Time) -> bool:
-    """Whether it is rather a time of a video than of a day: `0:03`, `00:00:03`."""
+    """Whether it is likely a time in a video and not a time of day: `0:03`, `00:00:03`."""
     return time.form == "clock" and (number[0] == "0" or number.count(":") > 1)

@@ -1,4 +1,4 @@
-"""Times in forms that are not read: t=0s, (start: 0s, end: 3s), (frames 0-24), (0% - 50%), between 0s and 3s."""
+"""Finding times in forms that are not read, such as t=0s, (start: 0s, end: 3s), (frames 0-24), between 0s and 3s."""
 
 import re
 
@@ -10,7 +10,7 @@ _JOIN = r" *+(?:[-~]++>*+|=*+>++|\.\.\.?|…|to|until|till|thru|through) *+"
 _NAME = r"(?:start|end|begin|stop|duration|length|time|timestamp|timecode|t)(?:[_ ]?time)?"
 _FRAMES = r"(?:fr?|frames?)"
 _MARK = r"'\"′″"
-# Each begins with a word, a bracket or the first character, and none goes back over what it has passed.
+# Each form begins with a word, a bracket or the first character; none backtracks, so the search is linear in time.
 _ODD = re.compile(
     rf"(?<![a-z0-9_]){_NAME} ?= ?\+?[0-9][0-9.,:]*+"
     rf"|(?<![a-z0-9_])t ?\+ ?{_TIME}"
@@ -30,6 +30,6 @@ _ODD = re.compile(
 
 
 def odd_time(text: str) -> str | None:
-    """The first time of such a form in a prompt, or None."""
+    """The first time in a prompt that has such a form; None: there is none."""
     match = _ODD.search(plain_text(text))
     return text[match.start() : match.end()].strip() if match else None

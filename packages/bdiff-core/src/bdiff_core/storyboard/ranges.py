@@ -1,4 +1,4 @@
-"""The range of times that a prompt begins or ends with, told apart from prose that holds numbers."""
+"""Finding the range of times at the start or end of a prompt, and leaving prose with numbers alone."""
 
 import unicodedata
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ _SEPARATING = ":;,|"
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """What is known of the shot before."""
+    """The times of the shot before."""
 
     start: float | int
     end: float | int | None
@@ -33,10 +33,10 @@ class TimedPrompt:
 
 
 def timed_prompt(text: str, before: Before | None = None) -> TimedPrompt:
-    """Take the range from the start or the end of a prompt.
+    """Separate the range at the start or the end of a prompt from the prompt.
 
     A range is two times with a dash, an arrow or `to` between them. A time has a colon (`1:02`, `00:00:03,5`) or a unit
-    (`3s`, `2 min`, `1m30s`); one of the two may be a bare number, which has the unit of the other.
+    (`3s`, `2 min`, `1m30s`); one of the two may be a bare number, which gets the unit of the other.
 
     - In brackets of any kind, at the start or the end of a prompt, it is read.
     - Without brackets it is read at the start of a prompt if both times have a colon or unit, if it begins at 0 or no
@@ -54,7 +54,7 @@ def timed_prompt(text: str, before: Before | None = None) -> TimedPrompt:
         before: The shot before, if it has times.
 
     Raises:
-        ValueError: If it holds what looks like a range and cannot be read as one.
+        ValueError: If it holds something that looks like a range and cannot be read as one.
     """
     if not any(character.isdecimal() for character in text):
         return TimedPrompt(text.strip())
@@ -75,7 +75,7 @@ def timed_prompt(text: str, before: Before | None = None) -> TimedPrompt:
 
 
 def _whole(text: str, tokens: list[Token]) -> TimedPrompt:
-    """`[0s-3s: a fox runs]`: brackets around all of a prompt are no part of it."""
+    """The prompt and its range; brackets around the whole prompt are dropped, as in `[0s-3s: a fox runs]`."""
     if len(tokens) > 2 and tokens[0].kind == "open" and tokens[-1].kind == "close" and _one_pair(tokens):
         inner = text[tokens[0].end : tokens[-1].start]
         found = _Scan(inner, tokens_of(inner)).result()
@@ -95,7 +95,7 @@ def _one_pair(tokens: Sequence[Token]) -> bool:
 
 
 class _Scan:
-    """One look at a prompt, from its first number to its last."""
+    """A search for the range of a prompt, from its first number to its last."""
 
     def __init__(self, text: str, tokens: list[Token], before: Before | None = None) -> None:
         self.text = text
@@ -179,19 +179,19 @@ class _Scan:
         raise self._refused(place, "put it in brackets")
 
     def _is_prose(self, span: Range, place: Place) -> bool:
-        """Whether it is rather decades, ages, a ratio, or lengths."""
+        """Whether it is likely decades, ages, a ratio or lengths, and not times."""
         if span.decades and (self.before is None or self._word_before(place)):
             first = span.start.value
             if not place.bracketed or (first is not None and 1000 <= first <= 2100):
                 return True
         if span.start.ratio and span.end.form == "bare" and not place.at_edge and not place.bracketed:
-            return True  # a verse: Psalm 23:1-6
+            return True  # a passage of a text: Psalm 23:1-6
         if all(time.ratio for time in (span.start, span.end)):
             return not place.bracketed
         return all(time.metres for time in span.timed) and not (place.bracketed and place.at_edge)
 
     def _is_plain(self, span: Range, place: Place, start: float) -> bool:
-        """Whether a range without brackets at an edge is unmistakable."""
+        """Whether a range without brackets at an edge of a prompt is clearly one."""
         if place.at_start:
             later = self.before is not None and start >= (self.before.end or self.before.start)
             return start == 0 or later or len(span.timed) == 2 or self._separated_after(place)
@@ -199,7 +199,7 @@ class _Scan:
         return previous.text in _SEPARATING or previous.text[0] in "-~" or "\n" in self.text[previous.end : first.start]
 
     def _word_before(self, place: Place) -> bool:
-        """`in her 20s - 30s` goes on a sentence."""
+        """Whether a word before it continues a sentence, as in `in her 20s - 30s`."""
         words = ("the", "her", "his", "their", "in", "early", "mid", "late", "my", "its", "our", "your")
         return place.first > 0 and self.tokens[place.first - 1].text in words
 
@@ -211,7 +211,11 @@ class _Scan:
         return following.text in _SEPARATING or following.kind in ("join", "close") or "\n" in gap
 
     def _check_bare(self, span: Range, place: Place) -> None:
-        """Two bare numbers are prose, unless they begin at 0 in brackets, or a unit stands before them."""
+        """Refuse two bare numbers that begin at 0 in brackets, or that follow a unit; other bare numbers are prose.
+
+        Raises:
+            ValueError: If they are refused.
+        """
         before = self.tokens[place.first - 1] if place.first else None
         named = before is not None and before.text in ("sec", "secs", "seconds", "min", "mins", "minutes")
         equals = before is not None and before.text == "=" and self.tokens[max(0, place.first - 2)].text == "t"
@@ -244,7 +248,7 @@ class _Scan:
 
 
 def _is_content(token: Token) -> bool:
-    """Whether it is more than punctuation."""
+    """Whether a token is more than punctuation."""
     if token.kind == "other":
         return not token.text.isascii() and unicodedata.category(token.text)[0] not in "PZC"
     return token.kind in ("number", "word")

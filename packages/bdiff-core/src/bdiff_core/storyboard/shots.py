@@ -1,4 +1,4 @@
-"""Shots, as they were found in a file and as they are checked."""
+"""Shots: as they are found in a file, and checked."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +15,10 @@ FIELDS = (*TEXTS, *TIMES["start"], *TIMES["end"], *PAIRS)
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """One prompt and, if known, when it is to be seen."""
+    """One prompt and, if known, the time for which it is shown."""
 
     prompt: str
-    """What is to be seen."""
+    """What the video shows."""
     start: float | int | None = None
     """Seconds from the start of the video; None: the storyboard has no times."""
     end: float | int | None = None
@@ -35,7 +35,7 @@ class Unread:
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """A mapping of a file: its pairs as they stand there."""
+    """A mapping in a file: its pairs in order, keys that are given twice included."""
 
     pairs: tuple[tuple[Any, Any], ...]
 
@@ -62,16 +62,16 @@ class Item:
 
 
 class Checker:
-    """Makes shots of items, and remembers prompts: a file may refer to one long prompt many times."""
+    """Makes shots of items; it remembers prompts, since a file may refer to one long prompt many times."""
 
     def __init__(self) -> None:
         self._prompts: dict[tuple[str, bool], TimedPrompt] = {}
 
     def shot(self, value: object, previous: Shot | None) -> Shot:
-        """The shot that a file's text or mapping stands for.
+        """The shot that a text or mapping of a file describes.
 
         Raises:
-            ValueError: Saying what is wrong with it.
+            ValueError: If something is wrong with it.
         """
         start = end = None
         if isinstance(value, Fields):
@@ -92,7 +92,7 @@ class Checker:
         return Shot(found.prompt, start, end)
 
     def _timed(self, prompt: str, before: Before | None, *, apart: bool) -> TimedPrompt:
-        """A prompt and its range; where its times stand apart, what cannot be read as a range is prose."""
+        """A prompt and its range. With times of its own (`apart`), what cannot be read as a range is prose."""
         found = self._prompts.get((prompt, apart)) if before is None else None
         if found is None:
             text = unified(prompt)
@@ -133,7 +133,7 @@ def _fields(value: dict[Any, Any]) -> tuple[object, float | int | None, float | 
 
 
 def _one_of(value: dict[Any, Any], names: tuple[str, ...]) -> str | None:
-    """Which of some names for one thing a mapping has."""
+    """The one of several names for the same field that a mapping has; None: it has none."""
     present = [name for name in names if name in value]
     if len(present) > 1:
         raise ValueError(f"has {present[0]} and {present[1]}; leave one of them out")
@@ -141,7 +141,7 @@ def _one_of(value: dict[Any, Any], names: tuple[str, ...]) -> str | None:
 
 
 def _is_range(text: str) -> bool:
-    """`0:00-0:03: a fox runs` without quotes is a mapping to YAML."""
+    """Whether a key is a range: to YAML `0:00-0:03: a fox runs` without quotes is a mapping."""
     try:
         found = timed_prompt(text)
     except ValueError:
@@ -163,7 +163,7 @@ def _seconds(name: str, value: object) -> float | int | None:
 
 
 def problem_of(shot: Shot, previous: Shot | None) -> str | None:
-    """What is wrong with a shot after another, or None."""
+    """What is wrong with a shot, given the shot before it; None: nothing."""
     prompt: object = shot.prompt
     if not isinstance(prompt, str):
         return f"prompt is {kind(prompt)}; expected a string"
@@ -198,7 +198,7 @@ def is_number(value: object) -> bool:
 
 
 def kind(value: object) -> str:
-    """What a value is, in words."""
+    """The kind of a value, in words."""
     if isinstance(value, bool):
         return f"a truth value ({value})"
     if isinstance(value, int | float):

@@ -1,4 +1,4 @@
-"""Shots of plain text, a prompt a line, and of subtitles."""
+"""Reading shots from plain text, one prompt a line, and from subtitles."""
 
 import re
 
@@ -13,7 +13,7 @@ _BLOCKS = ("WEBVTT", "NOTE", "STYLE", "REGION")
 
 
 def read_lines(text: str, source: str) -> Contents:
-    """A prompt a line; `#` begins a comment."""
+    """One prompt a line; `#` begins a comment."""
     lines = ((number, line.strip()) for number, line in enumerate(text.split("\n"), 1))
     return Contents([Item(line, number) for number, line in lines if line and line[0] != "#"])
 
@@ -22,7 +22,7 @@ def read_subtitles(text: str, source: str) -> Contents:
     """SubRip (.srt) and WebVTT (.vtt): a number, the times, and lines of text, then an empty line.
 
     Raises:
-        ValueError: Naming the line of times that cannot be read.
+        ValueError: If times cannot be read; the message names their line.
     """
     cues: list[tuple[float, Item]] = []
     block: list[tuple[int, str]] = []
@@ -33,12 +33,12 @@ def read_subtitles(text: str, source: str) -> Contents:
             if not block[0][1].startswith(_BLOCKS) or any(_ARROW.search(line) for _, line in block[:2]):
                 cues.append(_cue(block, source))
             block = []
-    # Players show cues by their times, in whatever order they stand.
+    # The order of cues is that of their times, as in players, and not that of the file.
     return Contents([item for _, item in sorted(cues, key=lambda cue: cue[0])])
 
 
 def _cue(block: list[tuple[int, str]], source: str) -> tuple[float, Item]:
-    """The start of a cue, and its shot."""
+    """The start time of a cue, and its shot."""
     position = next((index for index, (_, line) in enumerate(block[:2]) if _ARROW.search(line)), None)
     if position is None:
         number, line = block[0]

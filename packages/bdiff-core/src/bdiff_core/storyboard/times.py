@@ -1,4 +1,4 @@
-"""Times and ranges of times as people write them: 00:00:03, 1:02.5, 3 sec, 1m30s, 2 min, (0:03 - 0:06)."""
+"""Reading times and ranges of times as people write them: 00:00:03, 1:02.5, 3 sec, 1m30s, 2 min, (0:03 - 0:06)."""
 
 import re
 import unicodedata
@@ -25,7 +25,7 @@ _WRONG = {
     "units": "write a fraction with a point, and no unit twice",
     "bare": "a number has one point or comma at most",
 }
-# A number with all its colons, points and commas is one token, so that no part of it is taken for a number.
+# A number with all its colons, points and commas is one token, so that no part of it counts as a number of its own.
 _TOKEN = re.compile(
     r"(?P<number>[0-9]++(?:[.,:;][0-9]++)*+)"
     r"|(?P<join>[-~]++>*+|=++>++|>++|\.\.\.?|…|[到至])"
@@ -49,7 +49,7 @@ class Token(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Time:
-    """A time or a bare number, at some tokens of a prompt."""
+    """A time or a bare number in a prompt."""
 
     value: float | None
     """Seconds, or the bare number; None: it cannot be read."""
@@ -58,7 +58,7 @@ class Time:
     form: str
     """`bare`, `clock`, or `units`."""
     unit: float | None = None
-    """Seconds of its one unit, if it has one."""
+    """Seconds of its unit, if it has exactly one."""
     spelled: bool = False
     """Whether its unit is a whole word, as in `3 seconds`."""
     metres: bool = False
@@ -95,7 +95,7 @@ class Range:
         """Start and end.
 
         Raises:
-            ValueError: Saying why they cannot be read.
+            ValueError: If they cannot be read; the message says why.
         """
         if self.chained:
             raise ValueError("it has more than two times")
@@ -108,7 +108,7 @@ class Range:
 
 
 def _in_seconds(time: Time, other: Time) -> float:
-    """A bare number has the unit of the other time."""
+    """Seconds of a time; a bare number gets the unit of the other time."""
     if time.value is None:
         raise ValueError("one of the two has no number")
     if time.form != "bare" or time.value == 0:
@@ -119,7 +119,7 @@ def _in_seconds(time: Time, other: Time) -> float:
 
 
 class _Plain(dict[int, str]):
-    """Every character as the one that it stands for, made when it is met."""
+    """For every character the plain one that it stands for; entries are made on demand."""
 
     def __missing__(self, code: int) -> str:
         self[code] = _plain_character(chr(code))
@@ -159,7 +159,7 @@ _PLAIN = _Plain()
 
 
 def plain_text(text: str) -> str:
-    """A prompt with the plain sign for any dash, bracket, digit or full-width sign, character for character."""
+    """A prompt with the plain character for any dash, bracket, digit or full-width sign; its length stays."""
     return text.translate(_PLAIN)
 
 
@@ -169,17 +169,17 @@ def tokens_of(text: str) -> list[Token]:
 
 
 def is_joining(token: Token) -> bool:
-    """Whether it stands between two times: a dash, an arrow, or `to`."""
+    """Whether a token may join two times: a dash, an arrow, or `to`."""
     return token.kind == "join" or (token.kind == "word" and token.text in _JOINING)
 
 
 def is_unit(token: Token) -> bool:
-    """Whether it is the name of a unit of time."""
+    """Whether a token is the name of a unit of time."""
     return token.kind == "word" and token.text in _UNITS
 
 
 def time_at(tokens: Sequence[Token], index: int) -> Time | None:
-    """The time, or bare number, that begins at a token; None: there is none."""
+    """The time or bare number that begins at a token; None: there is none."""
     token = tokens[index]
     if token.kind != "number":
         return None
@@ -223,7 +223,7 @@ def _clock(text: str) -> float | None:
 
 
 def _units_at(tokens: Sequence[Token], index: int) -> Time | None:
-    """`3`, `3 s`, `1m30s`, `1 h 2 min 3 sec`."""
+    """A time with units or a bare number: `3`, `3 s`, `1m30s`, `1 h 2 min 3 sec`."""
     total: float | None = 0.0
     units: list[Token] = []
     while index + 1 < len(tokens) and tokens[index].kind == "number" and is_unit(tokens[index + 1]):
@@ -272,7 +272,7 @@ def _number(text: str, unit: Token | None) -> float | None:
 
 
 def range_from(tokens: Sequence[Token], start: Time) -> Range | None:
-    """The range that begins with a time; None: nothing joins it to another."""
+    """The range that begins with a time; None: no other time follows it."""
     if start.last + 1 >= len(tokens) or not is_joining(tokens[start.last]):
         return None
     end = time_at(tokens, start.last + 1)
@@ -284,7 +284,7 @@ def range_from(tokens: Sequence[Token], start: Time) -> Range | None:
 
 
 def seconds_of(text: str) -> float | None:
-    """Seconds of a text that is one time, or a bare number of seconds; None: it is neither."""
+    """Seconds of a text that is a time or a bare number of seconds; None: it is neither."""
     tokens = tokens_of(text) if len(text) <= 80 else []
     time = time_at(tokens, 0) if tokens else None
     return time.value if time and time.last == len(tokens) else None

@@ -1,4 +1,4 @@
-"""Shots of YAML, read event by event: nothing is constructed but text and numbers, and nothing nests deeply."""
+"""Reading shots from YAML, event by event: only text and numbers are constructed, and nesting is limited."""
 
 import math
 import re
@@ -18,7 +18,7 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _RESOLVER = yaml.resolver.Resolver()
 _PREFIX = "tag:yaml.org,2002:"
 _DEEPEST = 50
-# Backslashes in pairs come first: of `\\\\ud83d` the second is no escape.
+# Backslashes in pairs come first: the second one of `\\\\ud83d` begins no escape.
 _PAIR = re.compile(r"\\\\|\\u(d[89ab][0-9a-f]{2})\\u(d[c-f][0-9a-f]{2})", re.IGNORECASE)
 _DECIMAL = re.compile(r"[-+]?(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++)(?:e[-+]?[0-9]++)?", re.IGNORECASE)
 
@@ -47,7 +47,7 @@ def read_yaml(text: str, source: str) -> Contents:
     """A list of shots, alone or in a mapping.
 
     Raises:
-        ValueError: Naming source and line.
+        ValueError: If it holds no such list; the message names source and line.
     """
     sign = forbidden(text)
     if sign:
@@ -80,14 +80,14 @@ def read_yaml(text: str, source: str) -> Contents:
 
 
 def _joined(match: re.Match[str]) -> str:
-    """One character for two escapes, as JSON writes those beyond U+FFFF."""
+    """One character for two escapes, the way JSON writes characters beyond U+FFFF."""
     if not match[1]:
         return match[0]
     return chr(0x10000 + ((int(match[1], 16) - 0xD800) << 10) + int(match[2], 16) - 0xDC00)
 
 
 def _composed(stream: Iterator[events.Event], source: str) -> _Node | None:
-    """The one document of a file; what an alias stands for is not copied."""
+    """The document of a file as nodes; an alias refers to its node without a copy."""
     root: _Node | None = None
     stack: list[_Collection] = []
     anchors: dict[str, _Node] = {}
@@ -154,7 +154,7 @@ def _key(node: _Node, source: str) -> str:
 
 
 def _value(node: _Node, source: str) -> object:
-    """A node as text, a number, a mapping of such, or an empty list in place of any list."""
+    """A node as text, a number, or a mapping of these; any list becomes an empty list."""
     if isinstance(node, _Scalar):
         return _scalar(node, source)
     if node.tag:
@@ -165,12 +165,12 @@ def _value(node: _Node, source: str) -> object:
 
 
 def _inner(node: _Node, source: str) -> object:
-    """The value of a field of a shot, which is no mapping."""
+    """The value of a field of a shot; a mapping becomes an empty one."""
     if isinstance(node, _Scalar):
         return _scalar(node, source)
     if not node.is_list:
         return Fields(())
-    # No field holds more than two values; a third shows that there are too many.
+    # No field has more than two values; a third shows that there are too many.
     return [_scalar(child, source) if isinstance(child, _Scalar) else [] for child in node.nodes[:3]]
 
 
@@ -190,7 +190,7 @@ def _scalar(node: _Scalar, source: str) -> object:
 
 
 def _number(text: str) -> object:
-    """A decimal number: `010` is ten, whatever YAML 1.1 says; one with colons is a time, and read as such."""
+    """A decimal number. Unlike in YAML 1.1, `010` is ten, and a number with colons is a time."""
     plain = text.replace("_", "").lower()
     if plain.lstrip("+-") in (".inf", ".nan"):
         return float(plain.replace(".", ""))

@@ -16,7 +16,7 @@ from bdiff_core.wan.parts import check_files, check_module
 class ImageCondition:
     """Inputs beside the latents and the prompt."""
 
-    extra: Float[Tensor, "1 20 t h8 w8"]
+    extra: Float[Tensor, "1 extra t h8 w8"]
     """Four channels that mark the known frames, and the latents of the picture followed by grey."""
     image_tokens: Float[Tensor, "1 m clip"] | None
     """States of the picture before the last layer of its CLIP encoder; None for a model without them."""

@@ -100,6 +100,14 @@ def test_nothing_is_painted_on_the_sky_itself(name):
         assert not canvas.layer().paint.any()
 
 
+def test_a_pyramid_is_widest_at_its_foot():
+    layer = put("pyramid", 32.0).middle.layer()
+    widths = (layer.paint[0, :, 3] > 0.5).sum(1)
+    bottom = int(FOOT) - 1 - layer.top
+    assert widths[bottom] == widths.max() == pytest.approx(28, abs=2)
+    assert (np.diff(widths[18:bottom]) >= 0).all()
+
+
 def test_size_scales_an_object():
     areas = []
     for size in (0.5, 1.0):

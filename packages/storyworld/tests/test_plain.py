@@ -94,6 +94,13 @@ def test_whole_steps_move_the_mask_as_it_is(richness):
     assert not torch.equal(frames[:, 0], frames[:, 4])
 
 
+def test_half_steps_move_the_mask_by_half_a_pixel():
+    _, truth = draw_plain(3, standing_at(24.25, 24.75, 25.25), [4] * 3, richness=1)
+    masks = truth["subject"][[0, 4, 8]].float()
+    columns = (masks.sum(1) * torch.arange(64.0)).sum(1) / masks.sum((1, 2))
+    assert torch.allclose(columns.diff(), torch.tensor([0.5, 0.5]), atol=0.3)
+
+
 def test_what_leaves_the_picture_is_cut_off():
     frames, truth = draw_plain(3, standing_at(32.0, 0.0, 64.0, -16.0), [4] * 4, richness=1)
     whole, left, right, gone = (truth["subject"][frame].float() for frame in (0, 4, 8, 12))

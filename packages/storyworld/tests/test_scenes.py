@@ -64,6 +64,10 @@ def test_a_companion_stands_at_a_side_and_looks_to_the_middle(name, seed):
     assert one.look.species == "bear"
 
 
+def test_companions_stand_at_either_side():
+    assert {scene_of("desert", seed).inhabitant.x < 32.0 for seed in range(8)} == {True, False}
+
+
 @settings(max_examples=8, deadline=None)
 @given(st.integers(0, 10**6))
 def test_a_companion_differs_from_the_protagonist_and_from_its_place(seed):

@@ -45,6 +45,27 @@ def test_nothing_but_characters_and_their_shadows_is_before_the_background(story
     assert lowest[without][:, : ground - 8].max() < 1e-5
 
 
+def test_a_companion_has_its_shadow_at_its_feet(story):
+    truth = story.truth
+    taken = (truth.background_at(range(story.frames.shape[1])) - story.frames.transpose(0, 1)).mean(1)
+    covered = F.max_pool2d((truth.subject | truth.companion_mask).float()[:, None], 3, 1, 1)[:, 0] > 0
+    taken[covered] = 0.0
+    columns, seen = torch.arange(64.0), 0
+    for frame in truth.companion_mask.any((1, 2)).nonzero()[::10, 0].tolist():
+        mask = truth.companion_mask[frame]
+        at = float(middle(mask[None].float()))
+        if abs(float(truth.position[frame, 0]) - at) < 26 or not 8 < at < 56:
+            continue  # the shadows of both may touch
+        seen += 1
+        near = taken[frame] * ((columns - at).abs() < 14)
+        feet = truth.scenes[truth.place[truth.chunk_of_frame[frame]]].inhabitant.y
+        rows = (near.sum(1) * torch.arange(64.0)).sum() / near.sum()
+        assert near.max() > 0.03
+        assert float(rows) == pytest.approx(feet - 0.5, abs=1.5)
+        assert near[int(feet) + 5 :].max() < 1e-5
+    assert seen > 3
+
+
 def test_regions_show_the_colours_they_are_named_after(story):
     truth = story.truth
     frames = range(0, story.frames.shape[1], 20)

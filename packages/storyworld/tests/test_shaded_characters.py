@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from storyworld.characters import draw_character
 from storyworld.plan import SPECIES
 from storyworld.shaded_characters import (
     PATTERNS,
@@ -120,6 +121,24 @@ def test_size_scales_the_area_and_the_feet_stay_on_their_row(species, scale):
     lowest = np.nonzero(patch[:, 3].max(1) > 0.5)[0].max() + 1
     assert abs(lowest - feet(scale)) <= 2
     assert (patch[:, :3] <= patch[:, 3:] + 1e-6).all()
+
+
+@pytest.mark.parametrize("species", SPECIES)
+def test_the_outline_is_that_of_the_plainer_character(species):
+    at = pose(x=32.3, y=55.4, gait=0.9)
+    patch = paint_character(grey(species), at, sun=1)[0]
+    _, alpha = draw_character(
+        species, colours=GREY, facing=at.facing, gait=at.gait, offset=np.array([[0.3, 0.4]], dtype=np.float32)
+    )
+    assert np.allclose(patch[:, 3], alpha[0], atol=1e-4)
+
+
+@pytest.mark.parametrize("sun", [-1, 1])
+def test_light_makes_no_colour_brighter_than_white(sun):
+    white = np.ones((3, 3), dtype=np.float32)
+    patch = paint_character(Look(species="bear", colours=white, pattern="spots", marking=white[0]), pose(), sun=sun)
+    assert (patch[:, :, :3] <= patch[:, :, 3:]).all()
+    assert (patch[:, :, :3] == 1.0).any()
 
 
 def test_a_taller_character_reaches_higher():

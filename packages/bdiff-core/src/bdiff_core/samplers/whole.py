@@ -57,12 +57,8 @@ def generate_whole(
     text = branches(chunks[0].text, chunks[0].negative, guidance=guidance).to(weight)
     if image_tokens is not None:
         image_tokens = image_tokens.to(weight).expand(len(text), -1, -1)
-    guided = GuidedModel(
-        model,
-        model.embed_text(text, image_tokens=image_tokens),
-        guidance=guidance,
-        extra=None if extra is None else extra.to(weight),
-    )
+    states, extra = model.embed_text(text, image_tokens=image_tokens), None if extra is None else extra.to(weight)
+    guided = GuidedModel(model, states, guidance=guidance, extra=extra)
     # Each chunk has steps of its own, so that a solver that draws noise draws that of the chunk.
     for steps in zip(*(solver_steps(solver, levels, index=chunk.index) for chunk in chunks), strict=True):
         velocity = guided.velocity(torch.cat(parts, dim=2), steps[0].level)

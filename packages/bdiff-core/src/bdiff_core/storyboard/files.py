@@ -4,19 +4,16 @@ import os
 import re
 import select
 import stat
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from .characters import decoded, one_line, shown, unified
-from .shots import FIELDS, Fields, Item
+from .contents import LISTS, SEGMENTS, Contents
 
 Format = Literal["auto", "yaml", "json", "captions", "text", "subtitles"]
 
-LISTS = ("shots", "captions", "prompts")
-SEGMENTS = "segments"
 MOST_BYTES = 64 * 2**20
 LONGEST_WAIT = 5.0
 """Seconds to wait for a byte from a pipe."""
@@ -36,15 +33,6 @@ _YAML = re.compile(
     rf"(?:{'|'.join((*LISTS, SEGMENTS))}):[ \t]*+(?:#|\n|$)"
 )
 _CUE = re.compile(r"(?:[0-9]++\s*\n)?\s*[0-9:.,]++[ \t]*+--+>[ \t]*+[0-9:.,]++[ \t]*+(?:\n|$)")
-
-
-@dataclass(frozen=True, slots=True)
-class Contents:
-    """The shots of a file before they are checked, and the settings beside them."""
-
-    items: Iterable[Item]
-    title: object = None
-    seconds: Any = None
 
 
 def read(path: Path) -> tuple[str, Format]:
@@ -156,29 +144,3 @@ def _guess(text: str, format: Format) -> Format:
     if first.startswith("- ") or first.split(":")[0] in (*LISTS, SEGMENTS, "title", "seconds"):
         return "yaml"
     return "text"
-
-
-def list_key(fields: dict[Any, Any], source: str) -> tuple[str, dict[str, Any]]:
-    """The key that holds the shots, and the settings beside it.
-
-    Raises:
-        ValueError: If there is none, more than one, or an unknown field.
-    """
-    present = [key for key in (*LISTS, SEGMENTS) if key in fields]
-    if len(present) != 1:
-        raise ValueError(f"{source}: expected exactly one of {', '.join(LISTS)}, got {present or 'none of them'}")
-    rest = {key: fields[key] for key in ("title", "seconds") if key in fields}
-    unknown = [str(key) for key in fields if key not in (*present, *rest)]
-    # Entries of data sets (captions) and transcripts (segments) have fields of their own. The other keys are ours, so
-    # every field beside them must be known.
-    if unknown and present not in (["captions"], [SEGMENTS]):
-        field = one_line(unknown[0], 40)
-        raise ValueError(f"{source}: unknown field {field!r}; known are {', '.join(LISTS)}, title and seconds")
-    return present[0], rest
-
-
-def known_fields(key: str | None, item: object) -> object:
-    """A shot of a list; other fields of the shots of transcripts are left out."""
-    if key != SEGMENTS or not isinstance(item, Fields):
-        return item
-    return Fields(tuple(pair for pair in item.pairs if pair[0] in FIELDS))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .characters import one_line, shown
-from .files import LISTS, Contents, known_fields, list_key
+from .contents import LISTS, Contents, known_fields, list_key
 from .shots import Fields, Item, kind
 
 _GAP = re.compile(r"[ \t\n]*+")

@@ -3,7 +3,7 @@
 import re
 
 from .characters import shown
-from .files import Contents
+from .contents import Contents
 from .shots import Fields, Item
 from .times import seconds_of
 

@@ -10,7 +10,7 @@ import yaml
 from yaml import events
 
 from .characters import forbidden, one_line, shown
-from .files import Contents, known_fields, list_key
+from .contents import Contents, known_fields, list_key
 from .shots import Fields, Item, Unread, kind
 
 # The parser of libyaml is ten times as fast; where PyYAML was built without it, its own does the same.

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bdiff_core.errors import first_line
-from bdiff_core.wan.parts import check_files, check_module
+from bdiff_core.wan.checks import check_files, check_module
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

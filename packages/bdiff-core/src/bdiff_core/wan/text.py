@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from bdiff_core.errors import first_line
 from bdiff_core.text import EncodedText
-from bdiff_core.wan.parts import check_files, check_module
+from bdiff_core.wan.checks import check_files, check_module
 
 
 class UMT5TextEncoder:

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bdiff_core.errors import first_line
-from bdiff_core.wan.parts import check_files, check_module
+from bdiff_core.wan.checks import check_files, check_module
 
 _GROUP = 4  # frames that share a latent frame
 

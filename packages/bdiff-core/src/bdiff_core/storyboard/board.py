@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .characters import forbidden, shown
-from .files import Contents, Format, contents, read
+from .contents import Contents
+from .files import Format, contents, read
 from .shots import Checker, Item, Shot, Unread, is_number, kind, problem_of
 
 

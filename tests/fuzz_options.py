@@ -97,7 +97,7 @@ def value(parameter: click.Parameter, draw: random.Random, places: list[str]) ->
         return str(draw.choice(list(kind.choices)))
     if isinstance(kind, click.types.IntParamType):
         return str(draw.choice((1, 2, 3, 8, 16, 64, 128, 1000, -3, 0, 2**40)))
-    if parameter.name in ("seconds", "guidance", "share", "minutes", "learning_rate", "seniority", "coverage"):
+    if parameter.name in ("seconds", "guidance", "share", "minutes", "learning_rate", "age_bonus", "coverage"):
         return draw.choice(("0.5", "1", "2", "7.25", "86400", "86401", "1e9", "-2"))
     if parameter.name in ("prompts", "prompt", "negative", "init_prompt"):
         return draw.choice(("the fox waits", "a fox (0s - 3s)", "a fox at 10:30", "x" * 3000, "日本", "a\tfox"))

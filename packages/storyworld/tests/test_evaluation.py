@@ -131,3 +131,15 @@ def test_places_are_compared_across_pans_and_light():
     assert storyworld.evaluate(dim, story).place_share == 1.0
     shifted = story.frames.roll(2, dims=3)
     assert storyworld.evaluate(shifted, story).place_share == 1.0
+
+
+def test_two_views_of_a_place_are_compared_at_the_pan_between_them():
+    story = storyworld.render(1_000_001, 16, richness=2)
+    back = int((storyworld.evaluate(story.frames, story).place >= 0).nonzero()[0])
+    stripes = torch.where(torch.arange(64) % 16 < 8, 0.4, -0.4)
+    frames = torch.zeros_like(story.frames)  # grey at all other places
+    place = story.truth.place[story.truth.chunk_of_frame]
+    chunk = story.truth.chunk_of_frame
+    frames[:, (place == story.truth.place[back]) & (chunk < back)] = stripes
+    frames[:, chunk == back] = stripes.roll(8)  # less like the stripes than grey is, until it is shifted back
+    assert int(storyworld.evaluate(frames, story).place[back]) == int(story.truth.place[back])

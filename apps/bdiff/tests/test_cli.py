@@ -114,7 +114,7 @@ def test_damaged_and_foreign_weights_are_refused(refused, tmp_path, tiny_model):
     assert "vae.safetensors" in refused("--model", "model")
     restore()
     save_file({"x": torch.zeros(1)}, vae)
-    assert "vae.safetensors holds no autoencoder" in refused("--model", "model")
+    assert "vae.safetensors holds no `CausalVAE`" in refused("--model", "model")
     restore()
     weights.write_bytes(b"\0" * 100)
     assert "model.safetensors is damaged" in refused("--model", "model")

@@ -106,6 +106,21 @@ def test_a_damaged_chunk_is_named_and_not_used(stopped):
         go_on(run)
 
 
+def test_a_damaged_chunk_costs_a_finished_video_nothing(whole, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    (run / "sheet.png").unlink()
+    cut(run / "state" / "chunks" / "000001.safetensors")
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    for arguments in (["resume", run], ["reroll", run, "--from", 3], ["extend", run, "--prompt", "a fox asleep"]):
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        assert ended.value.code == 2
+        assert f"{run}/state/chunks/000001.safetensors is damaged" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    assert list(tmp_path.iterdir()) == [run]
+
+
 def test_a_finished_run_keeps_no_bank(whole):
     assert not (whole / "state" / "memory").exists()
     assert RunState(whole).num_chunks == len(PROMPTS)
@@ -428,7 +443,7 @@ def test_a_finished_run_that_lost_something_is_written_again_from_its_chunks(con
 
 
 @pytest.mark.parametrize("name", MISSING[1:])
-def test_a_finished_run_whose_files_were_damaged_is_told_again(config, tmp_path, capsys, name):
+def test_a_finished_run_whose_files_were_damaged_is_written_again(config, tmp_path, capsys, name):
     run = tmp_path / "run"
     make_video(build(config.changed(out=run)))
     before = bytes_of(run)
@@ -440,7 +455,7 @@ def test_a_finished_run_whose_files_were_damaged_is_told_again(config, tmp_path,
 
 
 @pytest.mark.parametrize("content", ["", "x", "[]", "null", "{}", '{"drift": null, "video": {}}', "[" * 100_000])
-def test_a_finished_run_whose_record_is_damaged_is_told_again(config, tmp_path, capsys, content):
+def test_a_finished_run_whose_record_is_damaged_is_written_again(config, tmp_path, capsys, content):
     run = tmp_path / "run"
     record = make_video(build(config.changed(out=run)))
     (run / "run.json").write_text(content)

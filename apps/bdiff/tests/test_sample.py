@@ -223,5 +223,5 @@ def test_the_command_prints_the_record_and_never_overwrites(tiny_model, tmp_path
         assert stopped.value.code == 0
         captured = capsys.readouterr()
         outs.append(json.loads(captured.out)["out"])
-        assert "chunk 2/2, 0:00 left" in captured.err
+        assert "2/2 done, 0:00 left" in captured.err
     assert outs == [str(tmp_path / name) for name in ("x", "x-2", "x")]

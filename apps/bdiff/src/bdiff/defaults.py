@@ -1,4 +1,4 @@
-"""What `bdiff sample` does unless told otherwise, and where the shipped files are."""
+"""The defaults of `bdiff sample`, and where the shipped files are."""
 
 import math
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ WEIGHTS = Path(__file__).parent / "weights"
 """The shipped model: transformer/, vae.safetensors and, if it differs from `Sampling`, sampling.json."""
 
 STORYBOARD = Path(__file__).parent / "storyboards" / "first-video.yaml"
-"""The shipped storyboard: 25 chunks, three places, each of them left and visited again."""
+"""The shipped storyboard: 25 chunks, four places, each of them left and visited again."""
 
 OUT = Path("runs") / "first-video"
 """Where a video goes."""
@@ -55,8 +55,6 @@ POLICY = "semantic"
 _MOST = 100_000
 """Largest value of any setting."""
 _MAY_BE_ZERO = ("age_bonus", "num_sink", "richness")
-
-
 _OLD_NAMES = {"seniority": "age_bonus"}
 """Names of settings in files of older versions, and what they are called now."""
 

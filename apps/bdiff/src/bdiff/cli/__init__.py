@@ -3,7 +3,6 @@
 from bdiff.cli.runs import MEMORY_LIMIT_OPTION, check_device
 from bdiff.cli.settings import Renamed, setting_options
 from bdiff.cli.terminal import (
-    NAME,
     PATH,
     WORKERS,
     NamedPath,
@@ -19,7 +18,6 @@ from vde_metrics.command_line import run_command
 
 __all__ = [
     "MEMORY_LIMIT_OPTION",
-    "NAME",
     "PATH",
     "WORKERS",
     "NamedPath",

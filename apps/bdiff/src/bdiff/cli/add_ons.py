@@ -18,7 +18,8 @@ class AddOn(click.Command):
 
     def __init__(self, found: EntryPoint) -> None:
         summary = found.dist.metadata["Summary"] if found.dist is not None else None
-        super().__init__(found.name, short_help=summary or f"See bdiff {found.name} --help.")
+        summary = f"{summary.rstrip('.')}." if summary else f"See bdiff {found.name} --help."
+        super().__init__(found.name, short_help=summary)
         self._found = found
 
     def load(self) -> click.Command:
@@ -27,12 +28,13 @@ class AddOn(click.Command):
         Raises:
             click.ClickException: If it is no command, or cannot be imported.
         """
+        named = f"bdiff {self.name} ({self._found.value})"
         try:
             command = self._found.load()
-        except (ImportError, AttributeError) as error:
-            raise click.ClickException(f"bdiff {self.name} ({self._found.value}) cannot be imported: {error}") from None
+        except (ImportError, AttributeError, SyntaxError, OSError, RuntimeError, TypeError, ValueError) as error:
+            raise click.ClickException(f"{named} cannot be imported: {error}") from error
         if not isinstance(command, click.Command):
-            raise click.ClickException(f"bdiff {self.name} ({self._found.value}) is {command!r}; expected a command")
+            raise click.ClickException(f"{named} is {command!r}; expected a click.Command")
         return command
 
 

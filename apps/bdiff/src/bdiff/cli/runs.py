@@ -196,7 +196,7 @@ def check_device(device: str) -> None:
 
 
 def _check_chunks_stay(spec: "RunSpec", run: Path) -> None:
-    """Whether chunks stay as they are while others are made."""
+    """Refuse a run in a mode in which no chunk stays as it is while others are made."""
     mode = spec.sampling.mode
     if mode != "cached":
         raise ValueError(

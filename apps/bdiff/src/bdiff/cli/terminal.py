@@ -141,13 +141,13 @@ def progress_bar(total: int) -> "Iterator[Callable[[Progress], None]]":
     console = Console(stderr=True)
     if not console.is_terminal:
         yield lambda state: say(
-            f"chunk {state.done}/{state.total}, {_clock(state.seconds_left)} left, "
+            f"{state.done}/{state.total} done, {_clock(state.seconds_left)} left, "
             f"memory {state.memory_bytes / 1e6:.1f} MB: {state.prompt}"
         )
         return
     columns = (
-        TextColumn("chunk"),
         MofNCompleteColumn(),
+        TextColumn("done"),
         BarColumn(),
         TextColumn("{task.fields[left]} left, memory {task.fields[memory]} MB  [dim]{task.description}"),
     )

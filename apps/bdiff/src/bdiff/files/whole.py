@@ -1,4 +1,4 @@
-"""Files: written whole, and told apart by their digest."""
+"""Files: written whole, and compared by their digest."""
 
 import hashlib
 import json

@@ -20,7 +20,7 @@ _MAX_THUMBNAILS = 5
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cell:
-    """What the sheet tells of one chunk."""
+    """What the sheet shows of one chunk."""
 
     index: int
     seconds: float

@@ -22,7 +22,7 @@ def wants_picture(model: ModelConfig) -> bool:
 
 
 def check_picture(config: SampleConfig, sampling: Sampling, model: ModelConfig) -> None:
-    """Whether the model takes the picture that it is given, or goes without the one that it is not.
+    """Check that a picture is given to a model that takes one, and to no other.
 
     Raises:
         ValueError: If not.
@@ -97,7 +97,7 @@ def given_chunks(spec: RunSpec, vae: Autoencoder, model: ModelConfig, *, num_mad
 def given_picture(
     spec: RunSpec, vae: Autoencoder, model: ModelConfig, load_encoder: Callable[[], ImageEncoder | None]
 ) -> ImageCondition | None:
-    """What an image-to-video model is told of its picture; None for other models, which need no `load_encoder`.
+    """The picture as an image-to-video model takes it; None for other models, which need no `load_encoder`.
 
     Raises:
         ValueError: If the picture cannot be read, or the model takes other channels than those of Wan's family.

@@ -38,7 +38,7 @@ class LoadedRun:
     prefix: Mapping[int, Tensor]
     """Latents of chunks that show a picture or a video instead of being made, by their index."""
     condition: ImageCondition | None
-    """What an image-to-video model is told of its picture."""
+    """The picture as an image-to-video model takes it."""
     seconds_to_load: float
 
     @property

@@ -93,9 +93,9 @@ def local_folder(path_or_repo: str | Path) -> Path:
         raise ValueError(f"{name} is a link to {path.readlink()}, which is not there")
     if path.exists():
         problem = what_is(path) if path.is_file() else None
-        told = f"; it {problem}" if problem is not None else ""
+        found = f"; it {problem}" if problem is not None else ""
         raise ValueError(
-            f"{name} is a file{told}; expected the folder of a model, with its transformer and what surrounds it"
+            f"{name} is a file{found}; expected the folder of a model, with its transformer and what surrounds it"
         )
     if name.count("/") != 1 or name.startswith((".", "/")):
         raise ValueError(
@@ -131,7 +131,10 @@ class Source:
     @cached_property
     def config(self) -> ModelConfig:
         """Config of the transformer; read once, from headers alone."""
-        return open_checkpoint(self.folder / "transformer").config
+        file = self.folder / "transformer"
+        if not file.exists():
+            raise ValueError(f"{self.folder} is no model: it has no transformer/; expected that and what surrounds it")
+        return open_checkpoint(file).config
 
     def sampling(self) -> Sampling:
         """How the model wants to be sampled: by its sampling.json; a pipeline else as its authors do, at 832 x 480."""

@@ -82,6 +82,7 @@ class RunState:
             self._clear()
         elif spec.sampling.mode != "cached" and self.num_chunks < len(spec.chunks):  # no memory: in one go
             self._forget_chunks()
+        self.check_chunks(self.num_chunks)  # before anything of an earlier end is touched
         self._chunks.mkdir(parents=True, exist_ok=True)
         self._sweep()
         for written in (self.record, self.run / "drift.json", self.run / "drift.html"):  # by an earlier end
@@ -166,6 +167,11 @@ class RunState:
             entry=note["entry"],
         )
 
+    def check_chunks(self, num_chunks: int) -> None:
+        """Read the first ``num_chunks`` chunks once; a RunStateError names one that is damaged."""
+        for index in range(num_chunks):
+            self.chunk(index)
+
     def chunks(self) -> Iterator[StoredChunk]:
         """All finished chunks, one at a time."""
         for index in range(self.num_chunks):
@@ -188,6 +194,7 @@ class RunState:
 
     def branch(self, run: Path, num_chunks: int) -> "RunState":
         """A run in another folder that begins with the first chunks of this one."""
+        self.check_chunks(num_chunks)
         other = RunState(run)
         other._chunks.mkdir(parents=True, exist_ok=True)
         for index in range(num_chunks):

@@ -118,16 +118,7 @@ def train_vae(config: VAETrainConfig) -> RunResult:
 
     result = fit(
         vae,
-        RunConfig(
-            out=config.out,
-            minutes=config.minutes,
-            max_steps=config.max_steps,
-            seed=config.seed,
-            learning_rate=config.learning_rate,
-            orthogonal_learning_rate=config.orthogonal_learning_rate,
-            decay=config.decay,
-            warmup_steps=50,
-        ),
+        _run_config(config),
         Task(
             loss=loss,
             evaluate=evaluate,
@@ -141,6 +132,20 @@ def train_vae(config: VAETrainConfig) -> RunResult:
     final = psnr_figures(story_psnr(vae, whole_stories, range(HELD_OUT, HELD_OUT + config.final_stories)))
     write_samples(vae, whole_stories, seeds, path=config.out / "samples.png")
     return RunResult(steps=result.steps, seconds=result.seconds, evaluation=final)
+
+
+def _run_config(config: VAETrainConfig) -> RunConfig:
+    """Make the settings of the run that trains an autoencoder."""
+    return RunConfig(
+        out=config.out,
+        minutes=config.minutes,
+        max_steps=config.max_steps,
+        seed=config.seed,
+        learning_rate=config.learning_rate,
+        orthogonal_learning_rate=config.orthogonal_learning_rate,
+        decay=config.decay,
+        warmup_steps=50,
+    )
 
 
 def _normalise_latents(vae: CausalVAE, pool: FramePool, config: VAETrainConfig) -> None:

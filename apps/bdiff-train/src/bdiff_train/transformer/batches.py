@@ -124,14 +124,14 @@ def make_batch(
         _Sample.draw(stories, chunk_levels, policy, config=config, generator=generator, first_target=first_target)
         for _ in range(config.stories)
     ]
-    latents = torch.stack([sample.latents for sample in samples])
-    clean = torch.stack([sample.clean for sample in samples])
+    latents, clean, levels, slots, visible = (
+        torch.stack([getattr(sample, name) for sample in samples])
+        for name in ("latents", "clean", "levels", "slots", "visible")
+    )
     noise = torch.randn(clean.shape, generator=generator)
-    levels = torch.stack([sample.levels for sample in samples])
     first = latents.shape[1] - clean.shape[1]
     latents[:, first:] = interpolate(_bcthw(clean), _bcthw(noise), levels[:, first:]).transpose(1, 2)
     shape = (config.stories, config.context + config.copies, tokens_per_chunk)
-    slots, visible = (torch.stack([getattr(sample, name) for sample in samples]) for name in ("slots", "visible"))
     return Batch(
         latents=_bcthw(latents),
         levels=levels,

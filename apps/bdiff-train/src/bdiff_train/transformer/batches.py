@@ -128,9 +128,8 @@ def make_batch(
         torch.stack([getattr(sample, name) for sample in samples])
         for name in ("latents", "clean", "levels", "slots", "visible")
     )
-    noise = torch.randn(clean.shape, generator=generator)
-    first = latents.shape[1] - clean.shape[1]
-    latents[:, first:] = interpolate(_bcthw(clean), _bcthw(noise), levels[:, first:]).transpose(1, 2)
+    noise, length = torch.randn(clean.shape, generator=generator), clean.shape[1]
+    latents[:, -length:] = interpolate(_bcthw(clean), _bcthw(noise), levels[:, -length:]).transpose(1, 2)
     shape = (config.stories, config.context + config.copies, tokens_per_chunk)
     return Batch(
         latents=_bcthw(latents),

@@ -19,7 +19,8 @@ def training_step_parts(figures: dict[str, Any]) -> list[str]:
         "## Rates",
         _rates(runs, reached),
         "The work of a step is three times that of a forward pass. Pairs of tokens that the mask hides are part of it, "
-        "because attention with a mask computes them. Muon's iteration is not. Two lines of the table count it the other way.",
+        "because attention with a mask computes them. Muon's iteration is not. Two lines of the table count it the "
+        "other way.",
         "## Where the time goes",
         _table("part of a step", runs, "phases"),
         "The rest of a step is clipping, averaging and the loop itself.",

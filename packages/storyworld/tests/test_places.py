@@ -30,7 +30,8 @@ def test_a_colour_has_the_saturation_and_the_value_asked_for(seed):
 
 def test_every_hue_is_drawn():
     rng = np.random.default_rng(0)
-    hues = [colorsys.rgb_to_hsv(*draw_colour(rng, saturation=(0.5, 1), value=(0.5, 1)).tolist())[0] for _ in range(300)]
+    drawn = [draw_colour(rng, saturation=(0.5, 1.0), value=(0.5, 1.0)).tolist() for _ in range(300)]
+    hues = [colorsys.rgb_to_hsv(*colour)[0] for colour in drawn]
     assert (np.histogram(hues, bins=6, range=(0, 1))[0] > 25).all()
 
 

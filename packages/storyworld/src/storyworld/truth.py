@@ -71,7 +71,7 @@ class Truth:
     scenes: tuple[Scene, ...]
     """The places in layers, from which ``background_at`` and ``regions_at`` draw; empty if the camera never moves."""
 
-    def background_at(self, frames: Sequence[int]) -> Float[Tensor, "n 3 h w"]:
+    def background_at(self, frames: Sequence[int] | Int[Tensor, " asked"]) -> Float[Tensor, "n 3 h w"]:
         """Frames as they would be without the characters and their shadows, in [-1, 1].
 
         Args:
@@ -90,7 +90,7 @@ class Truth:
             picture[place == p] = torch.from_numpy(view).permute(0, 2, 1, 3) * 2.0 - 1.0
         return (picture + 1.0) * self.light[index, :, None, None] - 1.0
 
-    def regions_at(self, frames: Sequence[int]) -> UInt8[Tensor, "n h w"]:
+    def regions_at(self, frames: Sequence[int] | Int[Tensor, " asked"]) -> UInt8[Tensor, "n h w"]:
         """Region of each pixel of ``background_at``.
 
         Args:
@@ -108,7 +108,7 @@ class Truth:
             region[place == p] = torch.from_numpy(self.scenes[p].regions(self.camera[index[place == p]].numpy()))
         return region
 
-    def lit(self, colour: Float[Tensor, " 3"], frames: Sequence[int]) -> Float[Tensor, "n 3"]:
+    def lit(self, colour: Float[Tensor, " 3"], frames: Sequence[int] | Int[Tensor, " asked"]) -> Float[Tensor, "n 3"]:
         """A colour as the daylight of these frames shows it.
 
         Args:
@@ -120,7 +120,7 @@ class Truth:
         """
         return (colour + 1.0) * self.light[self._check_frames(frames)] - 1.0
 
-    def _check_frames(self, frames: Sequence[int]) -> Int[Tensor, " n"]:
+    def _check_frames(self, frames: Sequence[int] | Int[Tensor, " asked"]) -> Int[Tensor, " n"]:
         index = torch.as_tensor(np.asarray(frames), dtype=torch.long).reshape(-1)
         total = len(self.chunk_of_frame)
         wrong = index[(index < 0) | (index >= total)]

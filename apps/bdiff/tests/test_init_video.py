@@ -1,4 +1,4 @@
-"""Films that go on from a video."""
+"""Videos that go on from a video."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Runs that are killed at random moments become the film that they would have been.
+"""Runs that are killed at random moments become the video that they would have been.
 
 A few kills by default; ``BDIFF_KILLS=100`` for the long form.
 """
@@ -26,7 +26,7 @@ PROMPTS = [f"a fox {where}" for where in ("at home", "at sea", "in a wood", "at 
 
 
 def make(config, began):
-    """In a process of its own: make the film, or what is missing of it."""
+    """In a process of its own: make the video, or what is missing of it."""
     torch.set_num_threads(1)
     state = RunState(config.out)
     if (state.folder / "script.json").exists():
@@ -56,7 +56,7 @@ def processes():
 
 
 def run(processes, config, *, kill_after=None):
-    """Makes the film in another process, which may be killed; returns its exit code and how long it worked."""
+    """Makes the video in another process, which may be killed; returns its exit code and how long it worked."""
     began = processes.Event()
     process = processes.Process(target=make, args=(config, began))
     process.start()
@@ -94,7 +94,7 @@ def test_a_killed_run_goes_on_to_the_same_film(tiny_model, tmp_path, processes):
 
 
 def stop_then_die(config):
-    """In a process of its own: a film that is stopped, gone on with, and killed as soon as it has its last chunk."""
+    """In a process of its own: a video that is stopped, gone on with, and killed as soon as it has its last chunk."""
     torch.set_num_threads(1)
 
     def stop(state):

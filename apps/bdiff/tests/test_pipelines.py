@@ -253,7 +253,7 @@ def test_what_a_picture_does_not_fit_is_said_in_one_line(
 def test_with_offload_the_encoders_are_gone_before_the_transformer_is_loaded(
     of_pictures, picture, tmp_path, monkeypatch
 ):
-    """One part after the other, and the same film as with all of them at once."""
+    """One part after the other, and the same video as with all of them at once."""
     from bdiff.run import models
 
     alive, seen, load_transformer = [], [], models.load_transformer
@@ -328,7 +328,7 @@ def test_a_plan_counts_the_numbers_of_a_pipelines_parts(of_pictures, picture):
 def test_more_frames_than_a_model_was_trained_with_are_called_an_extrapolation(
     wan, tmp_path, mode, chunks, in_view, capsys
 ):
-    """Wan's saw 21 latent frames at once; what sees part of the film at a time stays below, however long it is."""
+    """Wan's saw 21 latent frames at once; what sees part of the video at a time stays below, however long it is."""
     shown = ("at sea", "at sea" if mode == "whole" else "at sea a")
     prompts = [word for index in range(chunks) for word in ("--prompt", f"a fox {shown[index % 2]}")]
     with pytest.raises(SystemExit) as stopped:
@@ -377,7 +377,7 @@ def test_a_pipeline_of_two_transformers_is_refused(wan, tmp_path, capsys):
 
 
 def test_the_overlap_mode_goes_on_from_a_video(skyreels, clip, tmp_path, capsys):
-    """Its windows begin with the given latents; gone on with, the film is the same without the file."""
+    """Its windows begin with the given latents; gone on with, the video is the same without the file."""
     given, run = shutil.copy(clip, tmp_path / "clip.mp4"), tmp_path / "run"
     arguments = ["sample", "--model", str(skyreels), "--out", str(run), "--guidance", "1", "--init-video", str(given)]
     with pytest.raises(SystemExit) as stopped:

@@ -31,7 +31,7 @@ def config(tiny_model, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole(config):
-    """The film of an uninterrupted run."""
+    """The video of an uninterrupted run."""
     make_video(build(config))
     return config.out
 

@@ -1,4 +1,4 @@
-"""Films are written under any name, with any PyAV. Needs numpy and av alone, as `bdiff.output.video` does."""
+"""Videos are written under any name, with any PyAV. Needs numpy and av alone, as `bdiff.output.video` does."""
 
 import hashlib
 import os

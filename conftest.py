@@ -36,3 +36,34 @@ def run(capsys, tmp_path, monkeypatch):
         return stopped.value.code, captured.out, captured.err
 
     return call
+
+
+@pytest.fixture
+def assert_alike():
+    """Checks that all that was told then is told now, under the same names; those left out may differ."""
+
+    def check(new, old, where="figures", *, but=()):
+        if isinstance(old, dict):
+            assert old.keys() <= new.keys(), f"{where} lost {old.keys() - new.keys()}"
+            for name in old.keys() - set(but):
+                check(new[name], old[name], f"{where}.{name}", but=but)
+        elif isinstance(old, list):
+            assert len(new) == len(old), where
+            for number, (one, other) in enumerate(zip(new, old, strict=True)):
+                check(one, other, f"{where}[{number}]", but=but)
+        else:
+            expected = pytest.approx(old, rel=1e-9) if isinstance(old, float) else old
+            assert new == expected, where
+
+    return check
+
+
+@pytest.fixture
+def assert_lines_are_kept():
+    """Checks that no line of a folder was made again, under its name or another."""
+
+    def check(new, old):
+        lines = {file.name: file.read_bytes() for file in old.glob("*.jsonl")}
+        assert {file.name: file.read_bytes() for file in new.glob("*.jsonl")} == lines
+
+    return check

@@ -7,7 +7,6 @@ import pytest
 import torch
 from PIL import Image
 
-import storyworld
 from bdiff_core import CausalVAE, load_vae
 from bdiff_core.vae import VAEConfig
 from bdiff_train import autoencoder as training
@@ -19,22 +18,6 @@ from bdiff_train.engine import loop as run
 SMALL = VAEConfig(
     latent_channels=4, encoder_widths=(8, 8), encoder_blocks=(1, 1), decoder_widths=(8, 8, 8), decoder_blocks=(1, 1, 1)
 )
-
-
-@pytest.fixture
-def moving_shapes(monkeypatch):
-    """Stands in for the story renderer: a square of random colour that walks over random ground."""
-
-    def render(seed, num_chunks, *, richness):
-        generator = torch.Generator().manual_seed(seed)
-        ground, square = 2 * torch.rand(2, 3, 1, 1, 1, generator=generator) - 1
-        length = 17 + 20 * (num_chunks - 1)
-        frames = ground.expand(3, length, 64, 64).clone()
-        for t in range(length):
-            frames[:, t, 20:40, t % 48 : t % 48 + 16] = square[:, 0]
-        return SimpleNamespace(frames=frames)
-
-    monkeypatch.setattr(storyworld, "render", render)
 
 
 @pytest.fixture

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from vde_metrics import DriftReport, MetricDrift
+
 
 def write_video(path, frames, *, fps=8, codec="mpeg4"):
     """Encode uint8 frames (t, h, w, 3) in high quality."""
@@ -69,3 +71,44 @@ def unchecked(request):
     """Skip a test of our own errors for wrong types where a type checker refuses the call before us."""
     if request.config.getoption("jaxtyping_packages", None):
         pytest.skip("calls are type-checked")
+
+
+def _drift(name="clarity", *, scores=(4.0, 2.0, 3.0), vde=1.25, settings="S()", encoder="E 1"):
+    return MetricDrift(
+        name=name,
+        settings=settings,
+        scores=scores,
+        vde=vde,
+        vde_normalized=vde / 3,
+        slope=-0.5,
+        worst_chunk=1,
+        models={"encoder": encoder},
+    )
+
+
+def _report(**changes):
+    given_fields = {
+        "video": "a.mp4",
+        "fps": 8.0,
+        "height": 32,
+        "width": 48,
+        "chunk_frames": (0, 10, 20, 30),
+        "weights": "linear",
+        "metrics": (_drift(), _drift("motion", scores=(1.0, 1.0, 5.0))),
+        "still_pairs": (0.0, 0.5, 0.9),
+        "source": {"codec": "h264"},
+        "versions": {"torch": "2.0"},
+    }
+    return DriftReport(**{**given_fields, **changes})
+
+
+@pytest.fixture(scope="session")
+def drift():
+    """Makes the drift of one metric."""
+    return _drift
+
+
+@pytest.fixture(scope="session")
+def report():
+    """Makes a report of two metrics; fields may be given."""
+    return _report

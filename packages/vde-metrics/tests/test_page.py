@@ -2,37 +2,8 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from vde_metrics import DriftReport, MetricDrift, html_page
+from vde_metrics import html_page
 from vde_metrics.reports.page import mean_scores
-
-
-def drift(name="clarity", *, scores=(4.0, 2.0, 3.0), vde=1.25, settings="S()", encoder="E 1"):
-    return MetricDrift(
-        name=name,
-        settings=settings,
-        scores=scores,
-        vde=vde,
-        vde_normalized=vde / 3,
-        slope=-0.5,
-        worst_chunk=1,
-        models={"encoder": encoder},
-    )
-
-
-def report(**changes):
-    given_fields = {
-        "video": "a.mp4",
-        "fps": 8.0,
-        "height": 32,
-        "width": 48,
-        "chunk_frames": (0, 10, 20, 30),
-        "weights": "linear",
-        "metrics": (drift(), drift("motion", scores=(1.0, 1.0, 5.0))),
-        "still_pairs": (0.0, 0.5, 0.9),
-        "source": {"codec": "h264"},
-        "versions": {"torch": "2.0"},
-    }
-    return DriftReport(**{**given_fields, **changes})
 
 
 def charts(page):
@@ -43,7 +14,7 @@ def charts(page):
     ]
 
 
-def test_the_page_has_a_curve_per_metric_and_needs_no_network():
+def test_the_page_has_a_curve_per_metric_and_needs_no_network(report):
     page = html_page([report()])
     pictures = charts(page)
     assert [picture.get("aria-label") for picture in pictures] == ["clarity of every chunk", "motion of every chunk"]
@@ -55,14 +26,14 @@ def test_the_page_has_a_curve_per_metric_and_needs_no_network():
     assert page.startswith("<!doctype html>")
 
 
-def test_curves_rise_where_scores_rise():
+def test_curves_rise_where_scores_rise(drift, report):
     (curve,) = charts(html_page([report(metrics=(drift(scores=(1.0, 2.0, 1.5)),))]))[0].findall("polyline")
     x, y = zip(*(map(float, point.split(",")) for point in curve.get("points").split()), strict=True)
     assert x[0] < x[1] < x[2]
     assert y[1] < y[2] < y[0]
 
 
-def test_several_videos_share_a_chart():
+def test_several_videos_share_a_chart(drift, report):
     page = html_page([report(), report(video="b.mp4", metrics=(drift(scores=(1.0,) * 3),))])
     clarity, motion = charts(page)
     assert len(clarity.findall("polyline")) == 2
@@ -70,7 +41,7 @@ def test_several_videos_share_a_chart():
     assert "Drift of 2 videos" in page
 
 
-def test_names_cannot_break_the_page():
+def test_names_cannot_break_the_page(drift, report):
     page = html_page([report(video="<b>&\"x'.mp4", metrics=(drift("<i>"),))])
     assert "<b>" not in page
     assert "<i>" not in page

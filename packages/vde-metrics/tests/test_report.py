@@ -4,39 +4,10 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from vde_metrics import DriftReport, MetricDrift, html_page, require_comparable
+from vde_metrics import html_page, require_comparable
 
 
-def drift(name="clarity", *, scores=(4.0, 2.0, 3.0), vde=1.25, settings="S()", encoder="E 1"):
-    return MetricDrift(
-        name=name,
-        settings=settings,
-        scores=scores,
-        vde=vde,
-        vde_normalized=vde / 3,
-        slope=-0.5,
-        worst_chunk=1,
-        models={"encoder": encoder},
-    )
-
-
-def report(**changes):
-    given_fields = {
-        "video": "a.mp4",
-        "fps": 8.0,
-        "height": 32,
-        "width": 48,
-        "chunk_frames": (0, 10, 20, 30),
-        "weights": "linear",
-        "metrics": (drift(), drift("motion", scores=(1.0, 1.0, 5.0))),
-        "still_pairs": (0.0, 0.5, 0.9),
-        "source": {"codec": "h264"},
-        "versions": {"torch": "2.0"},
-    }
-    return DriftReport(**{**given_fields, **changes})
-
-
-def test_json_holds_everything():
+def test_json_holds_everything(report):
     found = json.loads(report().to_json())
     assert found["metrics"]["clarity"] == {
         "settings": "S()",
@@ -52,13 +23,13 @@ def test_json_holds_everything():
     assert (found["source"], found["versions"], found["is_frozen"]) == ({"codec": "h264"}, {"torch": "2.0"}, False)
 
 
-def test_json_of_an_infinite_error_is_valid():
+def test_json_of_an_infinite_error_is_valid(drift, report):
     text = report(metrics=(drift(vde=math.inf),)).to_json()
     found = json.loads(text, parse_constant=pytest.fail)
     assert float(found["metrics"]["clarity"]["vde"]) == math.inf
 
 
-def test_markdown_shows_errors_and_scores():
+def test_markdown_shows_errors_and_scores(report):
     text = report().to_markdown()
     assert text.startswith("## a.mp4\n\n48x32, 30 frames (3.8 s at 8 fps), 3 chunks, linear weights, protocol paper\n")
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
@@ -68,7 +39,7 @@ def test_markdown_shows_errors_and_scores():
     assert "codec h264" in text
 
 
-def test_a_report_without_frame_rate():
+def test_a_report_without_frame_rate(report):
     assert report(fps=None).summary.startswith("48x32, 30 frames, 3 chunks")
 
 
@@ -80,7 +51,7 @@ def charts(page):
     ]
 
 
-def test_figures_of_different_encoders_do_not_compare():
+def test_figures_of_different_encoders_do_not_compare(drift, report):
     reports = [report(), report(video="b.mp4", metrics=(drift(settings="S(encoder=E 2)", encoder="E 2"),))]
     message = r"clarity of a\.mp4 was measured with encoder E 1, of b\.mp4 with encoder E 2; .*measure both alike"
     for compare in (require_comparable, html_page):
@@ -93,7 +64,7 @@ def test_figures_of_different_encoders_do_not_compare():
     require_comparable([report(), report(video="b.mp4", metrics=(drift("motion", scores=(9.0, 9.0, 9.0)),))])
 
 
-def test_chunks_without_a_score_are_named_and_left_out():
+def test_chunks_without_a_score_are_named_and_left_out(drift, report):
     found = report(metrics=(drift("subject", scores=(None, 2.0, 3.0)), drift(scores=(1.0, None, 2.0))))
     assert found.remarks == (
         "Chunks in which subject found nothing to measure: 0; its drift is measured against chunk 1.",
@@ -106,6 +77,6 @@ def test_chunks_without_a_score_are_named_and_left_out():
     assert [len(curve) for curve in curves] == [2, 2]
 
 
-def test_frozen_chunks_are_those_almost_without_change():
+def test_frozen_chunks_are_those_almost_without_change(report):
     assert report(still_pairs=(0.94, 0.95, 1.0)).frozen_chunks == (1, 2)
     assert report(still_pairs=(0.95, 0.95, 1.0)).is_frozen

@@ -3,24 +3,10 @@
 import pytest
 import torch
 
-import storyworld
 from bdiff_bench.memory.colours import MARGIN, palette, palette_distance, region_errors, region_masks, subject_errors
-from bdiff_train.transformer import FIRST_STORY
-
-NUM_CHUNKS = 9  # of the first held-out story: 7 and 8 show the place of 0 again
 
 
-@pytest.fixture(scope="module")
-def story():
-    return storyworld.render(FIRST_STORY, NUM_CHUNKS)
-
-
-def frames_of(story, chunk):
-    starts = [0, *torch.tensor(story.chunk_frames).cumsum(0).tolist()]
-    return slice(starts[chunk], starts[chunk + 1])
-
-
-def test_an_error_stays_in_its_region(story):
+def test_an_error_stays_in_its_region(story, frames_of):
     span = frames_of(story, 7)
     masks = region_masks(story.truth, span)
     for number in range(3):
@@ -30,7 +16,7 @@ def test_an_error_stays_in_its_region(story):
         assert errors.tolist() == pytest.approx([0.1 if r == number else 0.0 for r in range(3)], abs=1e-5)
 
 
-def test_regions_leave_the_protagonist_out(story):
+def test_regions_leave_the_protagonist_out(story, frames_of):
     """With two pixels around; whatever is painted there is no error."""
     span = frames_of(story, 0)
     masks, subject = region_masks(story.truth, span), story.truth.subject[span]
@@ -53,7 +39,7 @@ def test_a_region_without_pixels_has_no_error(story):
 
 
 @pytest.mark.parametrize(("mirrored", "shift"), [(False, (0, 0)), (False, (-7, 5)), (True, (-3, -4))])
-def test_the_protagonist_is_found_wherever_it_is(story, mirrored, shift):
+def test_the_protagonist_is_found_wherever_it_is(story, mirrored, shift, frames_of):
     span = frames_of(story, 1)
     true, subject = story.frames[:, span][:, 5::5], story.truth.subject[span][5::5]  # away from the edges
     drawn, where = (true.flip(-1), subject.flip(-1)) if mirrored else (true, subject)
@@ -65,7 +51,7 @@ def test_the_protagonist_is_found_wherever_it_is(story, mirrored, shift):
     assert subject_errors(painted, true, subject).tolist() == pytest.approx([0.05] * len(subject), abs=1e-3)
 
 
-def test_a_protagonist_that_is_not_drawn_is_an_error(story):
+def test_a_protagonist_that_is_not_drawn_is_an_error(story, frames_of):
     span = frames_of(story, 1)
     true, subject = story.frames[:, span], story.truth.subject[span]
     empty = story.truth.background_at(range(span.start, span.stop)).transpose(0, 1)

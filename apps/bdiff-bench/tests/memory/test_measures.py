@@ -14,16 +14,6 @@ from bdiff_train.transformer import FIRST_STORY
 NUM_CHUNKS = 9  # of the first held-out story: 7 and 8 show the place of 0 again
 
 
-@pytest.fixture(scope="module")
-def story():
-    return storyworld.render(FIRST_STORY, NUM_CHUNKS)
-
-
-def frames_of(story, chunk):
-    starts = [0, *torch.tensor(story.chunk_frames).cumsum(0).tolist()]
-    return slice(starts[chunk], starts[chunk + 1])
-
-
 def test_first_visits_are_given_or_the_first_chunk_alone():
     places = [0, 0, 1, 0, 2, 2, 1]
     assert given_chunks("given", places) == (0, 1, 2, 4, 5)
@@ -50,7 +40,7 @@ def test_a_shift_of_all_colours_is_the_error(story):
             assert record[name] == pytest.approx(0.1, abs=1e-4)
 
 
-def test_a_return_in_other_colours_is_its_distance(story):
+def test_a_return_in_other_colours_is_its_distance(story, frames_of):
     """Free: only the change since the first visit counts, not the distance to the truth."""
     frames = story.frames + 0.4
     for plain, moved in zip(measure(story.frames, story, "free"), measure(frames, story, "free"), strict=True):
@@ -69,7 +59,7 @@ def test_a_broken_video_is_refused(story):
             measure(video, story, "given")
 
 
-def test_a_random_place_is_the_mean_over_the_other_places(story):
+def test_a_random_place_is_the_mean_over_the_other_places(story, frames_of):
     records = measure_random_place(story, "given")
     truth, span = story.truth, frames_of(story, 7)
     own = int(truth.place[7])

@@ -1,28 +1,10 @@
 """Pools give frames of stories and of videos, at the same lengths."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 
 import storyworld
 from bdiff_train.data import HELD_OUT, StoryPool, VideoConfig, VideoPool, read_videos
-
-
-@pytest.fixture
-def moving_shapes(monkeypatch):
-    """Stands in for the story renderer: a square of random colour that walks over random ground."""
-
-    def render(seed, num_chunks, *, richness):
-        generator = torch.Generator().manual_seed(seed)
-        ground, square = 2 * torch.rand(2, 3, 1, 1, 1, generator=generator) - 1
-        length = 17 + 20 * (num_chunks - 1)
-        frames = ground.expand(3, length, 64, 64).clone()
-        for t in range(length):
-            frames[:, t, 20:40, t % 48 : t % 48 + 16] = square[:, 0]
-        return SimpleNamespace(frames=frames)
-
-    monkeypatch.setattr(storyworld, "render", render)
 
 
 def test_a_pool_keeps_pictures_to_a_step_of_a_byte(moving_shapes):

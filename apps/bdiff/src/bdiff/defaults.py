@@ -146,9 +146,7 @@ class Sampling:
         Raises:
             ValueError: If there is no such setting, or a value is not valid.
         """
-        known = [one.name for one in fields(self)]
-        if unknown := [name for name in settings if name not in known]:
-            raise ValueError(f"unknown setting {unknown[0]!r}; known are {', '.join(known)}")
+        _check_names(settings)
         return replace(self, **{name: value for name, value in settings.items() if value is not None})
 
     @classmethod
@@ -163,9 +161,7 @@ class Sampling:
             ValueError: If there is no such setting, or a value is not valid.
         """
         named = {_OLD_NAMES.get(name, name): value for name, value in values.items()}
-        known = [one.name for one in fields(cls)]
-        if unknown := [name for name in named if name not in known]:
-            raise ValueError(f"unknown setting {unknown[0]!r}; known are {', '.join(known)}")
+        _check_names(named)
         return replace(otherwise or cls(), **named)
 
     @classmethod
@@ -180,6 +176,13 @@ class Sampling:
             return cls.from_json(read_json(file), otherwise=otherwise)
         except ValueError as error:
             raise ValueError(f"{file}: no valid sampling settings: {error}") from None
+
+
+def _check_names(settings: Mapping[str, Any]) -> None:
+    """Raise a ValueError if there is no setting of a name."""
+    known = [one.name for one in fields(Sampling)]
+    if unknown := [name for name in settings if name not in known]:
+        raise ValueError(f"unknown setting {unknown[0]!r}; known are {', '.join(known)}")
 
 
 def policy(name: str, *, coverage: float | None = None, age_bonus: float = 0.0, num_sink: int = 0) -> "Policy":

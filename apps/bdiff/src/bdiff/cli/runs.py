@@ -130,8 +130,7 @@ def trace_command(run: Path, as_json: bool) -> None:
     file = run / ("trace.json" if as_json else "trace.md")
     if not file.exists():
         raise ValueError(f"{file} does not exist; a run has it once it is stopped or finished")
-    text = file.read_text(encoding="utf-8", errors="replace")
-    click.echo(text, nl=False)
+    click.echo(file.read_text(encoding="utf-8", errors="replace"), nl=False)
 
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

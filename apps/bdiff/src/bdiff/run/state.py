@@ -82,13 +82,13 @@ class RunState:
             self._clear()
         elif spec.sampling.mode != "cached" and self.num_chunks < len(spec.chunks):  # no memory: in one go
             self._forget_chunks()
-        self.check_chunks(self.num_chunks)  # before anything of an earlier end is touched
+        given, done = given or {}, self.num_chunks
+        self.check_chunks(done)  # before anything of an earlier end is touched
         self._chunks.mkdir(parents=True, exist_ok=True)
         self._sweep()
         for written in (self.record, self.run / "drift.json", self.run / "drift.html"):  # by an earlier end
             written.unlink(missing_ok=True)
         write_whole(self.folder / "script.json", to_json({"format": FORMAT, **spec.to_json()}) + "\n")
-        given, done = given or {}, self.num_chunks
         if given and self.lacks_given(spec):
             self._keep_given(given[index] for index in range(spec.num_given))
         decoded, carried = self.decoder_state(done) if done < len(spec.chunks) else (0, None)

@@ -121,14 +121,12 @@ def generate_chunks(
     walk |= {"decoder": run.vae if decode else None, "decoder_state": decoder_state}
     match sampling.mode:
         case "whole":
-            shown = run.condition
-            picture: dict[str, Any] = (
-                {} if shown is None else {"extra": shown.extra, "image_tokens": shown.image_tokens}
-            )
-            made = generate_whole(run.model, chunks, **picture, **walk)
+            if run.condition is not None:
+                walk |= {"extra": run.condition.extra, "image_tokens": run.condition.image_tokens}
+            made = generate_whole(run.model, chunks, **walk)
         case "overlap":
-            windows: dict[str, Any] = {"window": defaults.WINDOW, "overlap": defaults.OVERLAP, "prefix": given}
-            made = generate_overlap(run.model, chunks, **windows, **walk)
+            walk |= {"window": defaults.WINDOW, "overlap": defaults.OVERLAP}
+            made = generate_overlap(run.model, chunks, prefix=given, **walk)
         case _:
             if memory is None:
                 memory = make_memory(run.spec.make_policy(), run.model, seed=run.spec.seed)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storyworld.characters import FEET, PATCH, draw_character
-from storyworld.plan import SPECIES
+from storyworld.elements import SPECIES
 
 COLOURS = np.array([[0.9, 0.1, 0.1], [0.1, 0.9, 0.1], [0.1, 0.1, 0.9]], dtype=np.float32)
 

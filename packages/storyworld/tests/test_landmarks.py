@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from storyworld.elements import PLACES
 from storyworld.landmarks import put_landmarks
 from storyworld.layers import GROUND, LANDMARK, SKY, stack, stack_regions
 from storyworld.palettes import draw_palette, tones
-from storyworld.plan import PLACES
 from storyworld.scenery import Scenery
 
 BODY = np.array([0.9, 0.2, 0.2], dtype=np.float32)

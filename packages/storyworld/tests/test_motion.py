@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from storyworld.elements import LEFTMOST, RIGHTMOST
 from storyworld.layers import MARGIN
 from storyworld.motion import BASELINE, follow, move
-from storyworld.plan import LEFTMOST, RIGHTMOST, plan_story
+from storyworld.plan import plan_story
 
 SEEDS = st.integers(0, 10**6)
 LENGTHS = st.lists(st.integers(4, 24), min_size=1, max_size=12)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from storyworld.elements import PLACES
 from storyworld.places import draw_colour, draw_distinct, draw_place
-from storyworld.plan import PLACES
 
 SEEDS = st.integers(0, 10**6)
 BODY = np.array([0.9, 0.2, 0.2], dtype=np.float32)

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import storyworld
+from storyworld.elements import PLACES
 from storyworld.motion import BASELINE
-from storyworld.plan import PLACES
 from storyworld.scenes import COMPANION_SCALE, draw_scene
 from storyworld.shaded_characters import draw_look
 

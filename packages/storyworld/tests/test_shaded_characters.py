@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storyworld.characters import draw_character
-from storyworld.plan import SPECIES
+from storyworld.elements import SPECIES
 from storyworld.shaded_characters import (
     PATTERNS,
     Look,

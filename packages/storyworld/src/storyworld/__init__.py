@@ -9,10 +9,12 @@ Example:
 
 from importlib.metadata import version
 
+from storyworld.elements import ACTIONS, PLACES, SETTINGS, SPECIES, SPOTS, TAKES, ChunkPlan, StoryPlan
 from storyworld.evaluation import Evaluation, evaluate
-from storyworld.plan import ACTIONS, PLACES, SPECIES, ChunkPlan, StoryPlan, plan_story
+from storyworld.plan import plan_story
 from storyworld.story import FPS, render
 from storyworld.truth import StoryVideo, Truth
+from storyworld.words import words
 
 __all__ = [  # noqa: RUF022 (grouped by use)
     # render a story
@@ -30,6 +32,10 @@ __all__ = [  # noqa: RUF022 (grouped by use)
     "ACTIONS",
     "FPS",
     "PLACES",
+    "SETTINGS",
     "SPECIES",
+    "SPOTS",
+    "TAKES",
+    "words",
 ]
 __version__ = version("storyworld")

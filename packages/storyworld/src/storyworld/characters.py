@@ -7,10 +7,10 @@ import numpy as np
 from storyworld.paint import Array, box, convex, coverage, ellipse, segment
 
 PATCH = 32
-"""Side in pixels of the square in which a character is drawn."""
+"""Side in units of the square in which a character is drawn."""
 
 FEET = 28.0
-"""Row of the feet in that square."""
+"""Row of the feet in that square, in units."""
 
 Shape = tuple[Array, int]
 """Signed distance to a part of a character, and the part's colour: BODY, ACCENT or INK."""
@@ -19,7 +19,24 @@ BODY, ACCENT, INK = 0, 1, 2
 """Rows of a character's colours. Ink paints the eyes."""
 
 
-def draw_character(species: str, *, colours: Array, facing: Array, gait: Array, offset: Array) -> tuple[Array, Array]:
+def patch_size(scale: float) -> int:
+    """Side in pixels, an even number, of the square that holds a character; ``scale`` is pixels in a unit of it."""
+    return 2 * int(np.ceil(PATCH * scale / 2))
+
+
+def feet(scale: float) -> float:
+    """Row of the feet in that square, in pixels."""
+    return float(np.rint(FEET * scale))
+
+
+def inside(first: int, length: int, size: int) -> slice:
+    """The part of ``length`` pixels from ``first`` on that lies between 0 and ``size``."""
+    return slice(min(max(first, 0), size), min(max(first + length, 0), size))
+
+
+def draw_character(
+    species: str, *, colours: Array, facing: Array, gait: Array, offset: Array, scale: float = 1.0
+) -> tuple[Array, Array]:
     """Draw the protagonist for every frame of a video.
 
     Args:
@@ -27,21 +44,23 @@ def draw_character(species: str, *, colours: Array, facing: Array, gait: Array, 
         colours: [3, 3] RGB in [0, 1] of body, accent and ink.
         facing: [t] 1 looks right, -1 left.
         gait: [t] phase of the walk in radians; constant while standing.
-        offset: [t, 2] how far the feet (x, y) are from the square's middle column and its row ``FEET``, less than
-            a pixel.
+        offset: [t, 2] how far the feet (x, y) are from the square's middle column and its row ``feet(scale)``, less
+            than a pixel.
+        scale: Pixels in a unit.
 
     Returns:
-        Premultiplied RGB [t, PATCH, PATCH, 3] and coverage [t, PATCH, PATCH].
+        Premultiplied RGB [t, side, side, 3] and coverage [t, side, side]; the side is ``patch_size(scale)``.
     """
-    grid = np.arange(PATCH, dtype=np.float32) + 0.5
+    side = patch_size(scale)
+    grid = np.arange(side, dtype=np.float32) + 0.5
     # u grows in the direction in which the protagonist looks, v upwards from its feet
-    u = (grid[None, None, :] - PATCH / 2 - offset[:, 0, None, None]) * facing[:, None, None]
-    v = FEET - grid[None, :, None] + offset[:, 1, None, None]
+    u = (grid[None, None, :] - side / 2 - offset[:, 0, None, None]) / np.float32(scale) * facing[:, None, None]
+    v = (feet(scale) - grid[None, :, None] + offset[:, 1, None, None]) / np.float32(scale)
     u, v = np.broadcast_arrays(u, v)
     paint = np.zeros((*u.shape, 3), dtype=np.float32)
     alpha = np.zeros(u.shape, dtype=np.float32)
     for distance, which in SHAPES[species](u, v, gait[:, None, None]):
-        cover = coverage(distance)
+        cover = coverage(distance * np.float32(scale))
         paint += cover[..., None] * (colours[which] - paint)
         alpha += cover * (1.0 - alpha)
     return paint, alpha

@@ -6,10 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from storyworld.layers import SIZE
 from storyworld.paint import Array, blend, box, convex, coverage, ellipse, segment
-
-SIZE = 64
-"""Height and width of the picture in pixels."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,7 +22,7 @@ class Place:
     landmark: Array
     """[2, 3] RGB: main colour of the landmark, and colour of its details."""
     horizon: float
-    """Row of the horizon in pixels."""
+    """Row of the horizon in units."""
     picture: Array
     """[h, w, 3] the place without characters, RGB in [0, 1]."""
     region: NDArray[np.uint8]
@@ -67,7 +65,7 @@ def draw_distinct(
     return draws[next((i for i, gap in enumerate(gaps) if gap >= distance), int(np.argmax(gaps)))]
 
 
-def draw_place(name: str, rng: np.random.Generator, *, avoid: list[Array], richness: int) -> Place:
+def draw_place(name: str, rng: np.random.Generator, *, avoid: list[Array], richness: int, size: int = SIZE) -> Place:
     """Draw a place and paint its picture.
 
     Args:
@@ -75,6 +73,7 @@ def draw_place(name: str, rng: np.random.Generator, *, avoid: list[Array], richn
         rng: Source of the draws.
         avoid: Colours of the protagonist, which those of the place keep away from.
         richness: 0 for flat colours, 1 for gradients and a landmark.
+        size: Height and width of the picture in pixels.
     """
     sky = draw_distinct(rng, avoid, distance=0.35, saturation=(0.1, 0.45), value=(0.75, 0.95))
     ground = draw_distinct(rng, [*avoid, sky], distance=0.3, saturation=(0.2, 0.55), value=(0.45, 0.8))
@@ -82,7 +81,7 @@ def draw_place(name: str, rng: np.random.Generator, *, avoid: list[Array], richn
     detail = draw_distinct(rng, [*avoid, main], distance=0.25, saturation=(0.2, 0.6), value=(0.5, 0.9))
     horizon = float(rng.uniform(27.0, 39.0))
     picture, region = _paint(
-        name, rng, sky=sky, ground=ground, colours=(main, detail), horizon=horizon, richness=richness
+        name, rng, sky=sky, ground=ground, colours=(main, detail), horizon=horizon, richness=richness, size=size
     )
     return Place(
         name=name,
@@ -104,21 +103,23 @@ def _paint(
     colours: tuple[Array, Array],
     horizon: float,
     richness: int,
+    size: int,
 ) -> tuple[Array, NDArray[np.uint8]]:
-    grid = np.arange(SIZE, dtype=np.float32) + 0.5
+    resolution = np.float32(size / SIZE)
+    grid = (np.arange(size, dtype=np.float32) + 0.5) / resolution
     x, y = np.broadcast_arrays(grid[None, :], grid[:, None])
-    down = np.clip((y - horizon) / (SIZE - horizon), 0.0, 1.0)[..., None] if richness else np.ones((SIZE, SIZE, 1))
-    up = np.clip(1.0 - y / horizon, 0.0, 1.0)[..., None] if richness else np.ones((SIZE, SIZE, 1))
+    down = np.clip((y - horizon) / (SIZE - horizon), 0.0, 1.0)[..., None] if richness else np.ones((size, size, 1))
+    up = np.clip(1.0 - y / horizon, 0.0, 1.0)[..., None] if richness else np.ones((size, size, 1))
     # the sky is paler near the horizon, and so is the ground
     picture = (sky + (1.0 - up) * 0.5 * (1.0 - sky)).astype(np.float32)
     soil = (ground + (1.0 - down) * 0.25 * (1.0 - ground)).astype(np.float32)
-    land = coverage(horizon - y)
+    land = coverage((horizon - y) * resolution)
     blend(picture, soil, land)
     region = np.where(land > 0.5, 1, 0).astype(np.uint8)
     region[(land > 0.0) & (land < 1.0)] = 255
     if richness:
         for distance, which in _LANDMARKS[name](x, y, rng, horizon):
-            cover = coverage(distance)
+            cover = coverage(distance * resolution)
             blend(picture, colours[which], cover)
             region[cover > 0.0] = 255
             region[cover == 1.0] = 2

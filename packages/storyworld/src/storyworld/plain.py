@@ -3,18 +3,20 @@
 import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor
 
-from storyworld.characters import FEET, PATCH, draw_character
+from storyworld.characters import draw_character, feet, inside
+from storyworld.elements import StoryPlan
+from storyworld.layers import SIZE
 from storyworld.motion import Motion, move
 from storyworld.paint import Array
-from storyworld.places import SIZE, Place, draw_colour, draw_distinct, draw_place
-from storyworld.plan import StoryPlan
+from storyworld.places import Place, draw_colour, draw_distinct, draw_place
 from storyworld.truth import DrawnTruth, signed
 
 
 def draw_plain(
-    seed: int, plan: StoryPlan, lengths: list[int], *, richness: int
+    seed: int, plan: StoryPlan, lengths: list[int], *, richness: int, size: int = SIZE
 ) -> tuple[Float[Tensor, "3 t h w"], DrawnTruth]:
     """Draw every frame of a story.
 
@@ -23,6 +25,7 @@ def draw_plain(
         plan: What happens in each chunk.
         lengths: Number of frames of each chunk.
         richness: 0 or 1.
+        size: Height and width of the picture in pixels.
 
     Returns:
         Frames in [-1, 1], and what is true of them.
@@ -32,22 +35,28 @@ def draw_plain(
     accent = draw_distinct(rng, [body], distance=0.35, saturation=(0.0, 0.35), value=(0.75, 0.95))
     ink = np.full(3, 0.15, dtype=np.float32)
     places = [
-        draw_place(name, np.random.default_rng([seed, 3, i]), avoid=[body, accent], richness=richness)
+        draw_place(name, np.random.default_rng([seed, 3, i]), avoid=[body, accent], richness=richness, size=size)
         for i, name in enumerate(plan.places)
     ]
     motion = move(plan.chunks, lengths)
-    backdrop = np.stack([p.picture for p in places])[np.repeat([chunk.place for chunk in plan.chunks], lengths)]
+    frames = np.stack([p.picture for p in places])[np.repeat([chunk.place for chunk in plan.chunks], lengths)]
     colours = np.stack([body, accent if richness else body, ink])
+    resolution = size / SIZE
+    at = np.stack([motion.x, motion.y], 1) * np.float32(resolution)
     paint, alpha = draw_character(
-        plan.species, colours=colours, facing=motion.facing, gait=motion.gait, offset=_subpixel(motion)
+        plan.species,
+        colours=colours,
+        facing=motion.facing,
+        gait=motion.gait,
+        offset=at - np.floor(at),
+        scale=resolution,
     )
-    frames, subject = _composite(backdrop, paint, alpha, motion)
+    subject = _composite(frames, paint, alpha, np.floor(at).astype(int), feet(resolution))
     truth = _drawn_truth(colours, places, motion, torch.from_numpy(subject > 0.5))
     return signed(frames).permute(3, 0, 1, 2).contiguous(), truth
 
 
 def _drawn_truth(colours: Array, places: list[Place], motion: Motion, subject: Tensor) -> DrawnTruth:
-    num_frames = len(subject)
     return {
         "position": torch.from_numpy(np.stack([motion.x, motion.y], 1)),
         "subject": subject,
@@ -60,27 +69,25 @@ def _drawn_truth(colours: Array, places: list[Place], motion: Motion, subject: T
         "backgrounds": signed(np.stack([p.picture for p in places])).permute(0, 3, 1, 2).contiguous(),
         "regions": torch.from_numpy(np.stack([p.region for p in places])),
         "camera": torch.from_numpy(motion.camera),
-        "light": torch.ones(num_frames, 3),
-        "companion_mask": torch.zeros((), dtype=torch.bool).expand(num_frames, SIZE, SIZE),
+        "light": torch.ones(len(subject), 3),
+        "companion_mask": torch.zeros((), dtype=torch.bool).expand(subject.shape),
         "companion_colours": -torch.ones(len(places), 3, 3),
         "scenes": (),
     }
 
 
-def _subpixel(motion: Motion) -> Array:
-    """[t, 2] how far the feet are right of and below the upper left corner of their pixel."""
-    return np.stack([motion.x - np.floor(motion.x), motion.y - np.floor(motion.y)], 1)
+def _composite(frames: Array, paint: Array, alpha: Array, at: NDArray[np.int64], feet: float) -> NDArray[np.float32]:
+    """Lay the protagonist's patch over every frame, in place, with its feet at [t, 2]; what lies outside is cut off.
 
-
-def _composite(backdrop: Array, paint: Array, alpha: Array, motion: Motion) -> tuple[Array, Array]:
-    """Lay the protagonist's patch over every frame; what lies outside the picture is cut off."""
-    margin = PATCH
-    left = np.floor(motion.x).astype(int) - PATCH // 2 + margin
-    top = np.floor(motion.y).astype(int) - int(FEET) + margin
-    padded = np.zeros((len(alpha), SIZE + 2 * margin, SIZE + 2 * margin, 4), dtype=np.float32)
-    for t in range(len(alpha)):
-        window = padded[t, top[t] : top[t] + PATCH, left[t] : left[t] + PATCH]
-        window[..., :3], window[..., 3] = paint[t], alpha[t]
-    layer = padded[:, margin:-margin, margin:-margin]
-    subject = layer[..., 3]
-    return backdrop * (1.0 - subject[..., None]) + layer[..., :3], subject
+    Returns:
+        [t, h, w] how much of each pixel the protagonist covers.
+    """
+    size, side = frames.shape[1], alpha.shape[1]
+    covered = np.zeros(frames.shape[:3], dtype=np.float32)
+    for t, (column, row) in enumerate((at - (side // 2, int(feet))).tolist()):
+        rows, columns = inside(row, side, size), inside(column, side, size)
+        seen = slice(rows.start - row, rows.stop - row), slice(columns.start - column, columns.stop - column)
+        frames[t, rows, columns] *= 1.0 - alpha[t][seen][..., None]
+        frames[t, rows, columns] += paint[t][seen]
+        covered[t, rows, columns] = alpha[t][seen]
+    return covered

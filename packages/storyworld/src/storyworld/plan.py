@@ -1,71 +1,37 @@
-"""The plan of a story: who goes where in each chunk, and the captions.
+"""The plan of a story with cuts, and the way to the plans of all kinds.
 
 Each chunk is a function of the seed, its index and the chunks before it. So a shorter story is the beginning of the
 longer one.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
-SPECIES = ("fox", "rabbit", "bear", "duck", "snail", "robot")
-"""Species of the characters."""
+from storyworld.elements import (
+    ACTION_WORDS,
+    DIRECTION_WORDS,
+    LEFTMOST,
+    MEETING_WORDS,
+    PLACES,
+    RIGHTMOST,
+    SPECIES,
+    TAKES,
+    THROUGH_WORDS,
+    ChunkPlan,
+    StoryPlan,
+    check_plan,
+    pick,
+)
+from storyworld.takes import plan_place, plan_walk
 
-PLACES = ("meadow", "beach", "forest", "desert", "village", "mountains", "castle", "harbor")
-"""Kinds of place. A story has three to five of them, none twice."""
-
-ACTIONS = ("walk", "stand", "jump")
-"""What the protagonist may do in a chunk."""
-
-LEFTMOST, RIGHTMOST = 12.0, 52.0
-"""Columns between which the protagonist's middle stays, in pixels of a picture 64 pixels wide."""
-
-_DIRECTION_WORDS = {1: ("right", "to the right"), -1: ("left", "to the left")}
-_WALKS = ("walks", "strolls", "wanders", "trots")
-_STANDS = ("stands still", "waits", "rests", "looks around")
-_JUMPS = ("jumps", "hops up and down", "jumps up and down")
-_MEETINGS = (", a {} waits there", ", a {} rests there", " while a {} looks on", " while a {} waits there")
+_ACTIONS = ("walk", "stand", "jump")
 _MEETING_SHARE = 0.45  # share of the stays on which the protagonist meets a companion
 _SHORTEST_WALK, _LONGEST_WALK = 16.0, 28.0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ChunkPlan:
-    """What happens in one chunk."""
-
-    place: int
-    """Index into the story's places."""
-    action: str
-    """One of ``ACTIONS``."""
-    direction: int
-    """1 right, -1 left, 0 for an action on the spot."""
-    arrives: bool
-    """Whether the chunk shows another place than the one before it."""
-    start: float
-    """Column of the protagonist before the first frame, in pixels."""
-    end: float
-    """Column of the protagonist in the last frame."""
-    caption: str
-    """What the chunk shows. Colours are not named."""
-    companion: str | None = None
-    """Species of the companion, or None if nobody is met."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StoryPlan:
-    """The protagonist, the places and what happens in each chunk."""
-
-    species: str
-    """Species of the protagonist."""
-    places: tuple[str, ...]
-    """Names of the places, each one of ``PLACES``."""
-    chunks: tuple[ChunkPlan, ...]
-    inhabitants: tuple[str, ...] = ()
-    """Species of the companion that may be met at each place, all different; empty in a story without companions."""
-
-
-def plan_story(seed: int, num_chunks: int, *, companions: bool = False) -> StoryPlan:
-    """Plan a story in which the protagonist leaves places and comes back to them later.
+def plan_story(seed: int, num_chunks: int, *, companions: bool = False, take: str = "story") -> StoryPlan:
+    """Plan a video: a story in which the protagonist leaves places and comes back to them, or a take without cuts.
 
     Nothing is drawn: this is the quick way to the captions, places and actions that ``render`` shows.
 
@@ -73,15 +39,25 @@ def plan_story(seed: int, num_chunks: int, *, companions: bool = False) -> Story
         seed: Any non-negative integer.
         num_chunks: Number of chunks, at least 1.
         companions: On some stays the protagonist meets a companion, and the captions say so. ``render`` does this at
-            richness 2.
+            richness 2. It is for stories; in a take of one place somebody always passes by, in a walk nobody does.
+        take: One of ``TAKES``: a story with cuts, one place, or a walk through a wide place.
 
     Raises:
-        ValueError: If the seed or the number of chunks is out of range.
+        ValueError: If there is no such take, or the seed or the number of chunks is out of range.
     """
-    if seed < 0:
-        raise ValueError(f"seed is {seed}; expected a non-negative integer")
-    if num_chunks < 1:
-        raise ValueError(f"num_chunks is {num_chunks}; a story has at least 1 chunk")
+    check_plan(seed, num_chunks)
+    if take not in TAKES:
+        raise ValueError(f"take is {take!r}; expected one of {', '.join(TAKES)}")
+    if take == "place":
+        return plan_place(seed, num_chunks)
+    if take == "walk":
+        return plan_walk(seed, num_chunks)
+    plan = _plan_cuts(seed, num_chunks)
+    return _with_companions(plan, seed) if companions else plan
+
+
+def _plan_cuts(seed: int, num_chunks: int) -> StoryPlan:
+    """A story with cuts between places, without companions."""
     rng = np.random.default_rng([seed, 0])
     species = SPECIES[rng.integers(len(SPECIES))]
     places = tuple(PLACES[i] for i in rng.permutation(len(PLACES))[: rng.integers(3, 6)])
@@ -101,8 +77,7 @@ def plan_story(seed: int, num_chunks: int, *, companions: bool = False) -> Story
         chunks.append(replace(chunk, caption=caption))
         position = chunk.end
         visited.append(place)
-    plan = StoryPlan(species=species, places=places, chunks=tuple(chunks))
-    return _with_companions(plan, seed) if companions else plan
+    return StoryPlan(species=species, places=places, chunks=tuple(chunks))
 
 
 def _with_companions(plan: StoryPlan, seed: int) -> StoryPlan:
@@ -116,7 +91,7 @@ def _with_companions(plan: StoryPlan, seed: int) -> StoryPlan:
         drawn = bool(rng.random() < _MEETING_SHARE)
         met = drawn if chunk.arrives or index == 0 else met
         who = inhabitants[chunk.place]
-        clause = _MEETINGS[rng.integers(len(_MEETINGS))].format(who)
+        clause = pick(rng, MEETING_WORDS).format(who)
         chunks.append(replace(chunk, caption=chunk.caption + clause, companion=who) if met else chunk)
     return replace(plan, chunks=tuple(chunks), inhabitants=inhabitants)
 
@@ -138,7 +113,7 @@ def _plan_chunk(rng: np.random.Generator, *, place: int, arrives: bool, position
         start = entry if direction == 1 else LEFTMOST + RIGHTMOST - entry
         end = start + direction * rng.uniform(_SHORTEST_WALK, _LONGEST_WALK)
         return _walk(place, direction, start, end, arrives=True)
-    action = ACTIONS[rng.choice(3, p=(0.7, 0.15, 0.15))]
+    action = _ACTIONS[rng.choice(3, p=(0.7, 0.15, 0.15))]
     if action != "walk" and not first:
         return ChunkPlan(
             place=place, action=action, direction=0, arrives=False, start=position, end=position, caption=""
@@ -157,20 +132,16 @@ def _walk(place: int, direction: int, start: float, end: float, *, arrives: bool
 
 def _caption(rng: np.random.Generator, chunk: ChunkPlan, *, species: str, place: str, known: bool) -> str:
     """Words for a chunk; ``known`` says that the protagonist has been at the place before."""
-
-    def pick(words: tuple[str, ...]) -> str:
-        return words[rng.integers(len(words))]
-
     if chunk.arrives:
-        verb, way = pick(_WALKS), pick(_DIRECTION_WORDS[chunk.direction])
-        arrival = pick((f"back to the {place}", f"and returns to the {place}")) if known else None
-        arrival = arrival or pick((f"to the {place}", f"and arrives at the {place}"))
+        verb, way = pick(rng, ACTION_WORDS["walk"]), pick(rng, DIRECTION_WORDS[chunk.direction])
+        arrival = pick(rng, (f"back to the {place}", f"and returns to the {place}")) if known else None
+        arrival = arrival or pick(rng, (f"to the {place}", f"and arrives at the {place}"))
         return f"the {species} {verb} {way} {arrival}"
     if chunk.action == "walk":
-        verb, way = pick(_WALKS), pick(_DIRECTION_WORDS[chunk.direction])
-        through = pick(("through", "across", "in"))
+        verb, way = pick(rng, ACTION_WORDS["walk"]), pick(rng, DIRECTION_WORDS[chunk.direction])
+        through = pick(rng, THROUGH_WORDS)
         return pick(
-            (f"the {species} {verb} {way} {through} the {place}", f"in the {place}, the {species} {verb} {way}")
+            rng, (f"the {species} {verb} {way} {through} the {place}", f"in the {place}, the {species} {verb} {way}")
         )
-    verb = pick(_STANDS if chunk.action == "stand" else _JUMPS)
-    return pick((f"the {species} {verb} in the {place}", f"in the {place}, the {species} {verb}"))
+    verb = pick(rng, ACTION_WORDS[chunk.action])
+    return pick(rng, (f"the {species} {verb} in the {place}", f"in the {place}, the {species} {verb}"))

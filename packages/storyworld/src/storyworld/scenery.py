@@ -1,8 +1,11 @@
 """Sky, hills and ground of a place at richness 2, and ways of painting shaded things before them."""
 
+from collections.abc import Iterator
+from itertools import product
+
 import numpy as np
 
-from storyworld.layers import GROUND, MARGIN, OTHER, SIZE, SKY, Canvas, Layer
+from storyworld.layers import GROUND, MARGIN, OTHER, SIZE, SKY, Canvas, Extent, Layer
 from storyworld.motion import BASELINE
 from storyworld.paint import Array, convex, ellipse, segment
 from storyworld.palettes import Palette, mix, tones
@@ -24,22 +27,46 @@ class Scenery:
     Args:
         palette: Colours of the place.
         rng: Source of all draws for the place.
-        horizon: Row of the horizon in pixels.
+        horizon: Row of the horizon in units.
         sun: Side from which the light comes: 1 right, -1 left.
         name: Name of the place.
+        size: Height and width of the picture in pixels.
+        way: How far the camera goes to the right of where it starts, in units of the ground at the protagonist's feet.
     """
 
-    def __init__(self, palette: Palette, rng: np.random.Generator, *, horizon: float, sun: int, name: str) -> None:
-        self.name, self.palette, self.rng, self.horizon, self.sun = name, palette, rng, horizon, sun
-        row = int(horizon)
-        self.sky = Canvas(0, row + 2, rates=_SKY_RATE)
-        self.far = Canvas(row - 20, row + 2, rates=_FAR_RATE)
-        self.ground = Canvas(row, SIZE, rates=self.rate(np.arange(row, SIZE) + 0.5))
-        self.back = Canvas(row - 24, row + 5, rates=_BACK_RATE)
-        self.middle = Canvas(0, row + 16, rates=self.rate(horizon + _DEPTHS.get(name, 3.0)))
+    def __init__(
+        self,
+        palette: Palette,
+        rng: np.random.Generator,
+        *,
+        horizon: float,
+        sun: int,
+        name: str,
+        size: int = SIZE,
+        way: float = 0.0,
+    ) -> None:
+        self.name, self.palette, self.rng, self.horizon, self.sun, self.way = name, palette, rng, horizon, sun, way
+        self.here = 0.0
+        """Position of the camera from which shadows are painted."""
+        row, extent = int(horizon), Extent(size=size, right=MARGIN + way)
+        self.sky = Canvas(0, row + 2, rates=_SKY_RATE, extent=extent)
+        self.far = Canvas(row - 20, row + 2, rates=_FAR_RATE, extent=extent)
+        self.ground = Canvas(row, SIZE, rates=self.rate, extent=extent)
+        self.back = Canvas(row - 24, row + 5, rates=_BACK_RATE, extent=extent)
+        self.middle = Canvas(0, row + 16, rates=self.rate(self.foot), extent=extent)
+
+    @property
+    def foot(self) -> float:
+        """Row of the ground on which landmarks stand, in units."""
+        return self.horizon + _DEPTHS.get(self.name, 3.0)
+
+    @property
+    def screens(self) -> range:
+        """Positions of the camera, a screen apart, that together see all of the ground."""
+        return range(0, SIZE + int(self.way), SIZE)
 
     def rate(self, row: Array | float) -> Array | float:
-        """How far a thing that stands on this row of the ground shifts when the camera moves by a pixel."""
+        """How far a thing that stands on this row of the ground shifts when the camera moves by a unit."""
         return _HORIZON_RATE + (1.0 - _HORIZON_RATE) * (row - self.horizon) / (BASELINE - self.horizon)
 
     def layers(self) -> tuple[Layer, ...]:
@@ -56,7 +83,7 @@ class Scenery:
             at = (32.0 + self.sun * rng.uniform(12.0, 22.0), rng.uniform(7.0, 12.0))
             sky.fill(ellipse(sky.x, sky.y, centre=at, radii=(9.0, 9.0)), palette.glow, soft=11.0, opacity=0.45)
             sky.fill(ellipse(sky.x, sky.y, centre=at, radii=(3.6, 3.6)), palette.glow, soft=1.2)
-        for k in range(int(rng.integers(2, 4))):
+        for k in range(int(rng.integers(2, 4)) + round(_SKY_RATE * self.way / 26.0)):
             self._cloud(rng.uniform(-6.0, 14.0) + 26.0 * k, rng.uniform(5.0, 0.5 * self.horizon), rng.uniform(0.8, 1.3))
 
     def _cloud(self, x: float, y: float, size: float) -> None:
@@ -96,17 +123,17 @@ class Scenery:
     def paint_ground(self) -> None:
         """Paint ground that is paler far away, with a few broad lighter and darker spots."""
         ground, palette, rng = self.ground, self.palette, self.rng
+        dark, light = tones(palette.ground)
         near = (ground.y - self.horizon) / (0.8 * (SIZE - self.horizon))
         ground.fill(self.horizon - ground.y, ground.ramp(palette.meadow, palette.ground, near), region=GROUND)
-        for k in range(5):
+        for seen, k in product(map(ground.seen_from, self.screens), range(5)):
             row = self.horizon + (60.0 - self.horizon) * (0.2 + 0.16 * k)
             at = (rng.uniform(0.0, 64.0), row)
-            shape = ellipse(ground.x, ground.y, centre=at, radii=(rng.uniform(11.0, 19.0), 1.0 + 0.12 * (row - 30.0)))
-            dark, light = tones(palette.ground)
-            ground.fill(shape, light if k % 2 else dark, soft=4.0, opacity=0.28 if k % 2 else 0.16)
+            shape = ellipse(seen.x, seen.y, centre=at, radii=(rng.uniform(11.0, 19.0), 1.0 + 0.12 * (row - 30.0)))
+            seen.fill(shape, light if k % 2 else dark, soft=4.0, opacity=0.28 if k % 2 else 0.16)
 
     def scatter(self, count: int, *, nearest: float = 61.0) -> list[tuple[float, float, float]]:
-        """Draw points on the ground, from the farthest to the nearest.
+        """Draw points on the ground of a screen, from the farthest to the nearest.
 
         Returns:
             Column, row and size of each; the size is 1 where the protagonist walks and less farther away.
@@ -118,11 +145,16 @@ class Scenery:
         sizes = 0.4 + 0.6 * (rows - self.horizon) / (BASELINE - self.horizon)
         return list(zip(columns.tolist(), rows.tolist(), sizes.tolist(), strict=True))
 
+    def _strewn(self, count: int, *, reach: float) -> Iterator[tuple[Canvas, float, float, float]]:
+        """``count`` points of every screen: the ground around each, its column, row and size."""
+        for seen in map(self.ground.seen_from, self.screens):
+            for x, y, size in self.scatter(count):
+                yield seen.around(x, y, reach), x, y, size
+
     def paint_tufts(self, count: int) -> None:
         """Paint tufts of three blades of grass."""
         dark, light = tones(self.palette.ground)
-        for x, y, size in self.scatter(count):
-            spot = self.ground.around(x, y, 5.0)
+        for spot, x, y, size in self._strewn(count, reach=5.0):
             for lean, colour in ((-1.6, dark), (1.6, light), (0.0, dark)):
                 blade = segment(spot.x, spot.y, ends=((x, y), (x + lean * size, y - 3.0 * size)), radius=0.5 * size)
                 spot.fill(blade, colour, opacity=0.55)
@@ -130,21 +162,19 @@ class Scenery:
     def paint_pebbles(self, count: int) -> None:
         """Paint small stones."""
         stone = mix(self.palette.meadow, self.palette.ground, 0.3)
-        for x, y, size in self.scatter(count):
-            self.dome(self.ground.around(x, y, 4.0), (x, y), (1.5 * size, 0.9 * size), stone)
+        for spot, x, y, size in self._strewn(count, reach=4.0):
+            self.dome(spot, (x, y), (1.5 * size, 0.9 * size), stone)
 
     def paint_flowers(self, count: int) -> None:
         """Paint flowers with two petals and a bright centre."""
-        for x, y, size in self.scatter(count):
-            spot = self.ground.around(x, y, 4.0)
+        for spot, x, y, size in self._strewn(count, reach=4.0):
             for side in (-0.7, 0.7):
                 self.dome(spot, (x + side * size, y), (0.9 * size, 0.9 * size), self.palette.detail)
             self.dome(spot, (x, y), (0.6 * size, 0.6 * size), self.palette.glow)
 
     def paint_mushrooms(self, count: int) -> None:
         """Paint mushrooms with pale stems and bright caps."""
-        for x, y, size in self.scatter(count):
-            spot = self.ground.around(x, y, 5.0)
+        for spot, x, y, size in self._strewn(count, reach=5.0):
             stem = segment(spot.x, spot.y, ends=((x, y), (x, y - 1.6 * size)), radius=0.5 * size)
             spot.fill(stem, self.palette.cloud)
             self.dome(spot, (x, y - 2.0 * size), (1.7 * size, 1.1 * size), self.palette.detail)
@@ -199,7 +229,7 @@ class Scenery:
         canvas.fill(shape, canvas.ramp(dark, mix(colour, light, 0.7), share), region=region)
 
     def cast_shadow(self, x: float, y: float, *, width: float, length: float) -> None:
-        """Paint the shadow of a thing that stands on the ground.
+        """Paint the shadow of a thing that stands on the ground, as the camera sees it from ``here``.
 
         Args:
             x: Column of its foot.
@@ -207,8 +237,8 @@ class Scenery:
             width: How far it reaches to either side, in pixels.
             length: Length of the shadow, away from the sun.
         """
-        ground = self.ground
-        centre = (x - self.sun * 0.5 * length, y + 0.6)
+        ground = self.ground.seen_from(self.here)
+        centre = (x - float(self.rate(y)) * self.here - self.sun * 0.5 * length, y + 0.6)
         shape = ellipse(ground.x, ground.y, centre=centre, radii=(width + 0.5 * length, 2.0))
         ground.fill(shape, tones(tones(self.palette.ground)[0])[0], soft=2.5, opacity=0.42)
 
@@ -222,7 +252,7 @@ class Scenery:
         sea = np.maximum(ground.y - shore, self.horizon - ground.y)
         ground.fill(np.maximum(ground.y - shore - 1.2, self.horizon - ground.y), foam, soft=1.4, opacity=0.8)
         ground.fill(sea, ground.ramp(mix(colour, light, 0.6), mix(colour, dark, 0.35), depth), region=region)
-        for k in range(7):
+        for seen, k in product(map(ground.seen_from, self.screens), range(7)):
             x, row = rng.uniform(-MARGIN, SIZE + MARGIN), self.horizon + 1.4 + (width - 3.0) * (k + 0.5) / 7
-            glint = segment(ground.x, ground.y, ends=((x, row), (x + rng.uniform(4.0, 9.0), row)), radius=0.35)
-            ground.fill(glint, light, opacity=0.5)
+            glint = segment(seen.x, seen.y, ends=((x, row), (x + rng.uniform(4.0, 9.0), row)), radius=0.35)
+            seen.fill(glint, light, opacity=0.5)

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
+from storyworld.elements import SCREEN
 from storyworld.paint import Array
 from storyworld.scenes import Scene
 
@@ -17,6 +18,9 @@ from storyworld.scenes import Scene
 class Truth:
     """What a story shows: known exactly, because every frame is drawn from it.
 
+    Lengths are in units of 1/64 of the picture's side, so they are the same at every size of the picture. Masks,
+    regions and backgrounds have its size.
+
     Regions are numbered 0 sky, 1 ground and 2 landmark. 255 marks pixels that show several of them or something else
     (clouds, far hills, shadows, flowers). Colours are RGB in [-1, 1] as they look at noon; ``lit`` gives the colour
     that a frame shows.
@@ -24,24 +28,30 @@ class Truth:
 
     species: str
     """Species of the protagonist."""
+    take: str
+    """Kind of the video: story, place or walk."""
     places: tuple[str, ...]
-    """Names of the story's places."""
+    """Names of the places; in a walk, of the spots that it passes."""
+    setting: str
+    """Kind of the wide place of a walk; else empty."""
+    width: float
+    """Columns of the world, in units: one screen of 64 but in a walk."""
     place: Int[Tensor, " chunks"]
-    """Index of the place that each chunk shows."""
+    """Index of the place that each chunk shows; in a walk, of the spot that the protagonist is nearest to."""
     direction: Int[Tensor, " chunks"]
     """Where the protagonist walks in each chunk: 1 right, -1 left, 0 on the spot."""
     arrives: Bool[Tensor, " chunks"]
     """Whether the chunk shows another place than the one before it."""
     actions: tuple[str, ...]
-    """walk, stand or jump, for each chunk."""
+    """walk, stand, jump or pace, for each chunk."""
     chunk_of_frame: Int[Tensor, " t"]
     """Index of the chunk that each frame belongs to."""
     position: Float[Tensor, "t 2"]
-    """Feet of the protagonist in the picture, (x, y) in pixels."""
+    """Feet of the protagonist in the picture, (x, y) in units."""
     subject: Bool[Tensor, "t h w"]
     """Pixels at least half covered by the protagonist."""
     visible: Bool[Tensor, " t"]
-    """Whether the protagonist covers at least 40 pixels."""
+    """Whether the protagonist covers at least 40 square units."""
     subject_colours: Float[Tensor, "3 3"]
     """The protagonist's colours: body, accent and ink (eyes)."""
     pattern: str
@@ -55,21 +65,32 @@ class Truth:
     landmark: Float[Tensor, "places 2 3"]
     """Main colour of each place's landmark, and the colour of its details."""
     backgrounds: Float[Tensor, "places 3 h w"]
-    """Each place without characters, at noon and with the camera in the middle; see ``background_at``."""
+    """Each place without characters, at noon and with the camera in its middle; see ``background_at``."""
     regions: UInt8[Tensor, "places h w"]
     """Region of each pixel of ``backgrounds``; see ``regions_at``."""
     camera: Float[Tensor, " t"]
-    """How far the camera has moved to the right, in pixels of the ground at the protagonist's feet."""
+    """How far the camera has moved to the right, in units of the ground at the protagonist's feet. In a walk the camera
+    starts at the left end of the world."""
     light: Float[Tensor, "t 3"]
     """Gain of red, green and blue that the daylight gives to colours in [0, 1]; see ``lit``."""
     companion: tuple[str | None, ...]
     """Species of the companion in each chunk, or None."""
     companion_mask: Bool[Tensor, "t h w"]
     """Pixels at least half covered by the companion and not by the protagonist."""
-    companion_colours: Float[Tensor, "places 3 3"]
-    """Body, accent and ink of the companion that may be met at each place; black if a story has none."""
+    inhabitants: tuple[str, ...]
+    """Species of the companions: of the one that may be met at each place, or of those that pass by."""
+    companion_colours: Float[Tensor, "inhabitants 3 3"]
+    """Body, accent and ink of each of them; black for each place of a poorer world, where nobody is met."""
     scenes: tuple[Scene, ...]
-    """The places in layers, from which ``background_at`` and ``regions_at`` draw; empty if the camera never moves."""
+    """The places in layers, from which ``background_at`` and ``regions_at`` draw; empty at richness 0 and 1."""
+
+    @property
+    def view(self) -> Float[Tensor, "t 2"]:
+        """The columns of the world that each frame shows of the ground at the protagonist's feet, first and last.
+
+        They are in units. Farther things move less: see ``background_at``.
+        """
+        return torch.stack([self.camera, self.camera + SCREEN], dim=1)
 
     def background_at(self, frames: Sequence[int] | Int[Tensor, " asked"]) -> Float[Tensor, "n 3 h w"]:
         """Frames as they would be without the characters and their shadows, in [-1, 1].
@@ -145,7 +166,7 @@ class DrawnTruth(TypedDict):
     camera: Float[Tensor, " t"]
     light: Float[Tensor, "t 3"]
     companion_mask: Bool[Tensor, "t h w"]
-    companion_colours: Float[Tensor, "places 3 3"]
+    companion_colours: Float[Tensor, "inhabitants 3 3"]
     scenes: tuple[Scene, ...]
 
 

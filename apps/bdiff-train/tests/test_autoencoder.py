@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+import storyworld
 from bdiff_core import CausalVAE, load_vae
 from bdiff_core.vae import VAEConfig
 from bdiff_train import autoencoder as training
@@ -83,6 +84,20 @@ def test_clips_of_a_step_are_the_same_in_any_order(tmp_path, moving_shapes):
     assert forward[0].abs().max() <= 1
 
 
+def test_clips_and_evaluations_are_of_all_kinds(tmp_path, moving_shapes, no_curves, monkeypatch):
+    seen, render = set(), storyworld.render
+
+    def recorded(seed, num_chunks, *, take, **rest):
+        seen.add((take, seed))
+        return render(seed, num_chunks, take=take, **rest)
+
+    monkeypatch.setattr(storyworld, "render", recorded)
+    kinds = ("story", "place", "walk")
+    train_vae(small_config(tmp_path, takes=kinds, richness=2, num_stories=2, max_steps=12))
+    held_out = (HELD_OUT, HELD_OUT + 1)
+    assert seen == {(kind, seed) for kind in kinds for seed in (0, 1, *held_out)}
+
+
 def test_inner_weights_leave_out_what_touches_pixels_or_latents():
     vae = CausalVAE(SMALL)
     inner = {id(p) for p in training.inner_weights(vae)}
@@ -123,7 +138,7 @@ def test_streams_measure_the_same_as_whole_videos(moving_shapes):
     with torch.no_grad():
         latents, _ = vae.encode(frames)
         whole, _ = vae.decode(latents)
-    torch.testing.assert_close(training.stream(vae, frames), whole, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(training.stream(vae, frames, [17, 20, 20]), whole, atol=1e-5, rtol=1e-5)
     expected = 10 * math.log10(4 / (whole - frames).square().mean().item())
     assert training.story_psnr(vae, pool, [HELD_OUT]).item() == pytest.approx(expected, abs=1e-3)
 
@@ -133,7 +148,15 @@ def test_streams_measure_the_same_as_whole_videos(moving_shapes):
     [
         ({"clip_frames": 16}, "clip_frames is 16"),
         ({"clip_frames": 41}, "at most 37"),
+        ({"clip_frames": 65, "latent_frames": 8}, "at most 61"),
+        ({"latent_frames": 1}, "latent_frames is 1; expected at least 2"),
         ({"num_stories": 0}, "num_stories is 0"),
+        ({"takes": ("story", "walk")}, "richness is 1; takes of kind walk have richness 2: give --richness 2"),
+        (
+            {"takes": ("walk",) * 2, "richness": 2},
+            "takes is 'walk,walk'; expected some of story, place, walk, each once",
+        ),
+        ({"takes": ("story", "place"), "richness": 2, "num_stories": HELD_OUT}, "expected 1 to 500000"),
         ({"num_stories": HELD_OUT + 1}, "then come held-out ones"),
     ],
 )

@@ -208,6 +208,7 @@ def test_a_full_disk_while_training_is_one_line_and_leaves_no_half_checkpoint(pl
     [
         (["--fps", "8"], "--fps is a setting of --videos"),
         (["--videos", ".", "--richness", "1"], "--richness is a setting of rendered stories"),
+        (["--videos", ".", "--takes", "place"], "--takes is a setting of rendered stories"),
     ],
 )
 def test_options_without_effect_are_refused(tmp_path, options, message, capsys):
@@ -231,18 +232,76 @@ def test_the_command_says_what_is_missing_before_anything_is_loaded(tmp_path, mo
     assert not (tmp_path / "out").exists()
 
 
+TAKES_MISTAKES = {
+    "an unknown kind": (["--takes", "story,ride", "--richness", "2"], "expected some of story, place, walk, each once"),
+    "a kind twice": (["--takes", "walk,walk", "--richness", "2"], "expected some of story, place, walk, each once"),
+    "no name": (["--takes", "story,", "--richness", "2"], "expected some of story, place, walk, each once"),
+    "another richness": (["--takes", "story,place"], "takes of kind place have richness 2: give --richness 2"),
+}
+POLICY_MISTAKES = {
+    "an unknown policy": (["--policy", "semantic,ring"], "policy is 'ring'; expected one of semantic, rolling, sink"),
+    "a policy twice": (["--policy", "sink,sink"], "policies are sink,sink; expected each once"),
+    "too much to see": (["--policy", "semantic,full"], "policy full shows 24 chunks; BatchConfig.context is 4"),
+    "a chunk too short": (["--latent-frames", "1"], "latent_frames is 1; expected at least 2"),
+    "a base of another richness": (["--recipe", "base", "--richness", "1"], "takes of kind place have richness 2"),
+}
+
+
+@pytest.mark.parametrize("mistake", TAKES_MISTAKES)
+def test_a_mistake_in_takes_is_one_line(place, capsys, mistake):
+    options, said = TAKES_MISTAKES[mistake]
+    assert said in refused(["train", "vae", "--max-steps", "1", "--out", "o", *options], capsys, place)
+
+
+@pytest.mark.parametrize("mistake", [*TAKES_MISTAKES, *POLICY_MISTAKES])
+def test_a_mistake_in_takes_or_policies_of_a_model_is_one_line(place, capsys, vae_file, mistake):
+    options, said = (TAKES_MISTAKES | POLICY_MISTAKES)[mistake]
+    words = ["train", "model", "--max-steps", "1", "--out", "o", "--vae", str(vae_file), "--stories", "s"]
+    assert said in refused([*words, *options], capsys, place)
+
+
+@pytest.fixture
+def configured(tmp_path, monkeypatch):
+    """The config that a command line comes to."""
+
+    def call(*options):
+        seen = []
+
+        def train(config):
+            seen.append(config)
+            return RunResult(steps=0, seconds=0.0, evaluation={}, finished=True)
+
+        monkeypatch.setattr("bdiff_train.transformer.train.train_model", train)
+        files = ["--vae", str(WEIGHTS / "vae.safetensors"), "--stories", str(tmp_path), "--out", str(tmp_path / "out")]
+        done = CliRunner().invoke(cli, ["train", "model", *files, *options])
+        assert done.exit_code == 0, done.output
+        (config,) = seen
+        return config
+
+    return call
+
+
+def test_names_are_given_with_commas_between_them(configured):
+    config = configured("--takes", "walk,story", "--richness", "2", "--policy", "rolling, none", "--latent-frames", "3")
+    assert (config.takes, config.latent_frames) == (("walk", "story"), 3)
+    assert (config.policy, config.more_policies) == ("rolling", ("none",))
+
+
+def test_one_policy_replaces_the_mixture_of_a_recipe(configured):
+    config = configured("--recipe", "base", "--policy", "sink")
+    assert (config.policy, config.more_policies, len(config.takes)) == ("sink", (), 3)
+
+
+def test_chunks_of_videos_have_the_length_that_is_given_or_that_of_the_recipe(configured, place):
+    lengths = [
+        configured("--videos", str(place / "t"), *options).videos.latent_frames
+        for options in ((), ("--latent-frames", "1"), ("--recipe", "base"))
+    ]
+    assert lengths == [5, 1, 8]
+
+
 @pytest.mark.parametrize(
     ("ends", "minutes"), [([], 60.0), (["--max-steps", "7"], math.inf), (["--max-steps", "7", "--minutes", "5"], 5.0)]
 )
-def test_a_number_of_steps_alone_is_the_only_end(ends, minutes, tmp_path, monkeypatch):
-    seen = []
-
-    def train(config):
-        seen.append(config)
-        return RunResult(steps=0, seconds=0.0, evaluation={}, finished=True)
-
-    monkeypatch.setattr("bdiff_train.transformer.train.train_model", train)
-    files = ["--vae", str(WEIGHTS / "vae.safetensors"), "--stories", str(tmp_path), "--out", str(tmp_path / "out")]
-    done = CliRunner().invoke(cli, ["train", "model", *files, *ends])
-    assert done.exit_code == 0, done.output
-    assert [config.minutes for config in seen] == [minutes]
+def test_a_number_of_steps_alone_is_the_only_end(ends, minutes, configured):
+    assert configured(*ends).minutes == minutes

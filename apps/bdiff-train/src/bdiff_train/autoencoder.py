@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from bdiff.run import keep_freed_memory
 from bdiff_core.files import whole_file
 from bdiff_core.vae import CausalVAE, VAEConfig, save_vae
-from bdiff_train.data.pools import CHUNK, FIRST_CHUNK, FramePool, StoryPool, VideoPool
-from bdiff_train.data.stories import HELD_OUT
+from bdiff_train.data.pools import FramePool, StoryPool, VideoPool
+from bdiff_train.data.stories import HELD_OUT, LATENT_FRAMES, LEAST_LATENT_FRAMES, check_takes, chunk_frames
 from bdiff_train.data.videos import VideoConfig
 from bdiff_train.engine.config import Loss, RunConfig, RunResult, Task
 from bdiff_train.engine.distributed import require_one_process
@@ -49,16 +49,20 @@ class VAETrainConfig:
     clip_frames: int = 17
     """Number of frames of a clip, 4n - 3."""
     num_stories: int = 400
-    """Number of stories to train on."""
+    """Number of stories to train on, of each kind of `takes`."""
     chunks_per_story: int = 10
     """Number of chunks of the stories to train on; ten take 2.4 MB of memory."""
+    latent_frames: int = LATENT_FRAMES
+    """Latent frames of a story's chunk; a walk moves as far in a chunk, so it is slower in a longer one."""
     measured_chunks: int = 25
     """Number of chunks of held-out stories, and of the stories that latent statistics are taken over."""
     richness: int = 1
     """How much there is to see in the stories, see ``storyworld.render``."""
+    takes: tuple[str, ...] = ("story",)
+    """Kinds of takes, of ``storyworld.TAKES``; other kinds than story exist at richness 2 alone."""
     videos: VideoConfig | None = None
     """Videos to train on instead of rendered stories. Then numbers of stories count excerpts, which all have
-    `chunks_per_story` chunks, and `richness` and `measured_chunks` are unused."""
+    `chunks_per_story` chunks, and `richness`, `takes`, `latent_frames` and `measured_chunks` are unused."""
     learning_rate: float = 2e-3
     """Learning rate of AdamW after warm-up; it trains the outer layers, norms and biases."""
     orthogonal_learning_rate: float = 0.02
@@ -70,22 +74,41 @@ class VAETrainConfig:
     divergence_weight: float = 1e-4
     """Weight of the Kullback-Leibler divergence, a mean over latent numbers."""
     evaluate_stories: int = 4
-    """Number of held-out stories in evaluations while training."""
+    """Number of held-out stories in evaluations while training, of each kind of `takes`."""
     final_stories: int = 32
-    """Number of held-out stories in the last evaluation."""
+    """Number of held-out stories in the last evaluation, of each kind of `takes`."""
     principal_stories: int = 16
-    """Number of training stories that the initial linear code is fitted to."""
+    """Number of training stories that the initial linear code is fitted to, of all kinds in turn."""
     statistics_stories: int = 64
-    """Number of training stories that latent statistics are taken over."""
+    """Number of training stories that latent statistics are taken over, of all kinds in turn."""
     enough: float = math.inf
     """End the training when an evaluation reaches this PSNR in dB."""
 
     def __post_init__(self) -> None:
-        shortest = FIRST_CHUNK + CHUNK * (self.chunks_per_story - 1)
+        if self.latent_frames < LEAST_LATENT_FRAMES:
+            raise ValueError(f"latent_frames is {self.latent_frames}; expected at least {LEAST_LATENT_FRAMES}")
+        length = self.latent_frames if self.videos is None else self.videos.latent_frames
+        shortest = sum(chunk_frames(self.chunks_per_story, length))
         if self.clip_frames % 4 != 1 or not 1 <= self.clip_frames <= shortest:
             raise ValueError(f"clip_frames is {self.clip_frames}; expected 4n - 3, at most {shortest}")
-        if not 1 <= self.num_stories <= HELD_OUT:
-            raise ValueError(f"num_stories is {self.num_stories}; expected 1 to {HELD_OUT} (then come held-out ones)")
+        check_takes(self.takes, self.richness)
+        most = HELD_OUT // len(self.takes)
+        if not 1 <= self.num_stories <= most:
+            raise ValueError(f"num_stories is {self.num_stories}; expected 1 to {most} (then come held-out ones)")
+
+    @property
+    def num_kinds(self) -> int:
+        """Kinds of stories that a pool gives in turn; videos are of one kind."""
+        return len(self.takes) if self.videos is None else 1
+
+    @property
+    def training_stories(self) -> range:
+        """Numbers of all stories to train on, see `StoryPool`."""
+        return range(self.num_stories * self.num_kinds)
+
+    def held_out_stories(self, count: int) -> range:
+        """Numbers of so many held-out stories of each kind, see `StoryPool`."""
+        return range(HELD_OUT, HELD_OUT + count * self.num_kinds)
 
 
 def train_vae(config: VAETrainConfig) -> RunResult:
@@ -103,8 +126,8 @@ def train_vae(config: VAETrainConfig) -> RunResult:
     vae = CausalVAE(config.model)
     vae.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs leave this argument out
     pool, whole_stories = _pools(config)
-    seeds = range(HELD_OUT, HELD_OUT + config.evaluate_stories)
-    first = range(min(config.principal_stories, config.num_stories))
+    seeds = config.held_out_stories(config.evaluate_stories)
+    first = config.training_stories[: config.principal_stories]
     vae.start_from_principal_components(pool.clips(first, [0] * len(first), length=pool.frames_per_story))
 
     def loss(model: CausalVAE, step: int, generator: torch.Generator) -> Loss:
@@ -129,7 +152,7 @@ def train_vae(config: VAETrainConfig) -> RunResult:
     vae.eval()
     _normalise_latents(vae, whole_stories, config)
     save_vae(vae, config.out / "vae.safetensors", dtype=torch.float16)
-    final = psnr_figures(story_psnr(vae, whole_stories, range(HELD_OUT, HELD_OUT + config.final_stories)))
+    final = psnr_figures(story_psnr(vae, whole_stories, config.held_out_stories(config.final_stories)))
     write_samples(vae, whole_stories, seeds, path=config.out / "samples.png")
     return RunResult(steps=result.steps, seconds=result.seconds, evaluation=final)
 
@@ -150,9 +173,9 @@ def _run_config(config: VAETrainConfig) -> RunConfig:
 
 def _normalise_latents(vae: CausalVAE, pool: FramePool, config: VAETrainConfig) -> None:
     """Set the latent statistics of a trained autoencoder: mean 0, and the variances of `channel_scales`."""
-    mean, std = latent_statistics(vae, pool, range(min(config.statistics_stories, config.num_stories)))
+    mean, std = latent_statistics(vae, pool, config.training_stories[: config.statistics_stories])
     vae.set_latent_statistics(mean, std)
-    vae.set_latent_statistics(mean, std / channel_scales(vae, pool, range(min(4, config.num_stories))))
+    vae.set_latent_statistics(mean, std / channel_scales(vae, pool, config.training_stories[:4]))
 
 
 def _pools(config: VAETrainConfig) -> tuple[FramePool, FramePool]:
@@ -160,7 +183,10 @@ def _pools(config: VAETrainConfig) -> tuple[FramePool, FramePool]:
     if config.videos is not None:
         pool = VideoPool(config.videos, config.chunks_per_story)
         return pool, pool
-    clips, whole = (StoryPool(n, richness=config.richness) for n in (config.chunks_per_story, config.measured_chunks))
+    clips, whole = (
+        StoryPool(length, richness=config.richness, takes=config.takes, latent_frames=config.latent_frames)
+        for length in (config.chunks_per_story, config.measured_chunks)
+    )
     return clips, whole
 
 
@@ -174,7 +200,7 @@ def inner_weights(vae: CausalVAE) -> list[nn.Parameter]:
 def draw_clips(pool: FramePool, config: VAETrainConfig, generator: torch.Generator) -> Float[Tensor, "b 3 t h w"]:
     """Draw a batch of clips from random stories at random times; one clip in eight is the start of its story."""
     count, last = config.batch_size, pool.frames_per_story - config.clip_frames
-    seeds = torch.randint(config.num_stories, (count,), generator=generator)
+    seeds = torch.randint(len(config.training_stories), (count,), generator=generator)
     starts = torch.randint(last + 1, (count,), generator=generator)
     starts[torch.rand(count, generator=generator) < 1 / 8] = 0
     return pool.clips(seeds.tolist(), starts.tolist(), length=config.clip_frames)
@@ -199,7 +225,7 @@ def story_psnr(vae: CausalVAE, pool: FramePool, seeds: Sequence[int]) -> Float[T
     values = []
     for seed in seeds:
         frames = pool.clips([seed], [0], length=pool.frames_per_story)
-        error = F.mse_loss(stream(vae, frames), frames)
+        error = F.mse_loss(stream(vae, frames, pool.chunk_frames), frames)
         values.append(10 * torch.log10(4 / error))
     return torch.stack(values)
 
@@ -210,11 +236,11 @@ def psnr_figures(values: Float[Tensor, " stories"]) -> dict[str, float]:
 
 
 @torch.no_grad()
-def stream(vae: CausalVAE, frames: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b 3 t h w"]:
-    """Encode and decode a video chunk by chunk: 17 frames, then 20 at a time."""
+def stream(vae: CausalVAE, frames: Float[Tensor, "b 3 t h w"], lengths: Sequence[int]) -> Float[Tensor, "b 3 t h w"]:
+    """Encode and decode a video chunk by chunk; the chunks have these lengths."""
     encoder = decoder = None
     parts = []
-    for chunk in frames.split([FIRST_CHUNK, *[CHUNK] * ((frames.shape[2] - FIRST_CHUNK) // CHUNK)], dim=2):
+    for chunk in frames.split(list(lengths), dim=2):
         latents, encoder = vae.encode(chunk, encoder)
         rebuilt, decoder = vae.decode(latents, decoder)
         parts.append(rebuilt)
@@ -272,7 +298,7 @@ def write_samples(vae: CausalVAE, pool: FramePool, seeds: Sequence[int], *, path
     for seed in seeds:
         frames = pool.clips([seed], [0], length=pool.frames_per_story)
         chosen = torch.linspace(0, frames.shape[2] - 1, columns).long()
-        rows += [video[0, :, chosen] for video in (frames, stream(vae, frames))]
+        rows += [video[0, :, chosen] for video in (frames, stream(vae, frames, pool.chunk_frames))]
     sheet = torch.cat([row.permute(2, 1, 3, 0).flatten(1, 2) for row in rows])
     image = Image.fromarray(sheet.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8).numpy())
     with whole_file(path) as partial:

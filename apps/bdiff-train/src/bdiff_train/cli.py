@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
-from bdiff import defaults
 from bdiff.cli import PATH, NamedPath, Positive, given, num_chunks, output_folder, say
 
 RECIPES = (
     "default",
+    "base",
     "stage1",
     "stage2",
     "stage3",
@@ -24,6 +24,16 @@ RECIPES = (
     "distill",
 )
 """Names of `bdiff_train.transformer.RECIPES`, which takes seconds to import; a test compares."""
+
+
+class Names(click.ParamType):
+    """Names with commas between them; whoever takes them refuses unknown ones."""
+
+    name = "names"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """The names."""
+        return tuple(name.strip() for name in value.split(","))
 
 
 @click.group("train")
@@ -49,7 +59,13 @@ def _training_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--learning-rate", type=Positive(10), help="Learning rate of AdamW after warm-up."),
         click.option("--richness", type=click.IntRange(0, 2), help="Stories: 0 flat, 1 landmarks, 2 light and camera."),
-        click.option("--num-stories", type=click.IntRange(1), help="Number of stories to train on."),
+        click.option(
+            "--takes",
+            type=Names(),
+            help="Stories: kinds of takes, such as story,place,walk. All but story need --richness 2. Default: "
+            "story, or those of the recipe.",
+        ),
+        click.option("--num-stories", type=click.IntRange(1), help="Number of stories of each kind to train on."),
         click.option("--seed", type=click.IntRange(0), help="Seed of weights, batches and noise. Default: 0."),
         click.option("--max-steps", type=click.IntRange(1), help="Stop after this many steps, however long they take."),
         click.option(
@@ -64,6 +80,11 @@ def _training_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+_latent_frames = click.option(
+    "--latent-frames", type=click.IntRange(1, 1000), help="Latent frames of a chunk, four frames each."
+)
+
+
 def _settings(options: dict[str, Any], *, unused: tuple[str, ...] = ()) -> dict[str, Any]:
     """Collect the options that were given, those of videos as one; with --max-steps alone there is no time limit.
 
@@ -72,13 +93,15 @@ def _settings(options: dict[str, Any], *, unused: tuple[str, ...] = ()) -> dict[
     found = given(options)
     if "max_steps" in found:
         found.setdefault("minutes", math.inf)
-    names = ("source", "fps", "height", "width")
+    names = ["source", "fps", "height", "width"]
+    if "source" in found:
+        names.append("latent_frames")  # of stories, too
     of_videos = {name: found.pop(name) for name in names if name in found}
     if not of_videos:
         return found
     if "source" not in of_videos:
         raise ValueError(f"--{next(iter(of_videos))} is a setting of --videos: give both")
-    for name in ("richness", *unused):
+    for name in ("richness", "takes", *unused):
         if name in found:
             option = f"--{name.replace('_', '-')}"
             raise ValueError(f"{option} is a setting of rendered stories, and --videos replaces them: leave one out")
@@ -91,6 +114,7 @@ def _settings(options: dict[str, Any], *, unused: tuple[str, ...] = ()) -> dict[
 @_training_options
 @click.option("--batch-size", type=click.IntRange(1), help="Number of clips a step.")
 @click.option("--chunks-per-story", type=num_chunks(1), help="Chunks of a story, or of an excerpt of --videos.")
+@_latent_frames
 def train_vae_command(**options: Any) -> None:
     """Train the autoencoder; it ends with vae.safetensors."""
     from bdiff_train.autoencoder import VAETrainConfig, train_vae
@@ -116,8 +140,14 @@ def train_vae_command(**options: Any) -> None:
 @click.option("--vae", type=PATH, required=True, help="The autoencoder, as `bdiff train vae` wrote it.")
 @click.option("--stories", type=PATH, required=True, help="Folder of encoded stories; missing ones are made.")
 @click.option("--start-from", type=PATH, help="Folder of a transformer whose weights to start from.")
-@click.option("--policy", type=click.Choice(defaults.POLICIES[:-1]), help="Which past chunks a target sees.")
+@click.option(
+    "--policy",
+    type=Names(),
+    help="Which past chunks a target sees: semantic, rolling, sink, dynamic or none. With commas between them: one is "
+    "drawn for each sample, and previews and roll-outs have the first.",
+)
 @click.option("--chunks-per-story", type=num_chunks(2), help="Chunks of a story, or of an excerpt of --videos.")
+@_latent_frames
 @click.option("--bfloat16", is_flag=True, default=None, help="Matrix products in bfloat16, for CPUs that have them.")
 @click.option("--micro-batches", type=click.IntRange(1), help="Batches a step, accumulated or divided among ranks.")
 @click.option("--activation-checkpointing", is_flag=True, default=None, help="Less memory for a third more work.")
@@ -138,7 +168,13 @@ def train_model_command(recipe: str, **options: Any) -> None:
     from bdiff_train.transformer.train import train_model
 
     files = recipes.Files(**{name: options.pop(name) for name in ("out", "vae", "stories", "start_from")})
-    config = replace(recipes.RECIPES[recipe](files), **_settings(options, unused=("num_stories",)))
+    config = recipes.RECIPES[recipe](files)
+    if options["source"] is not None and options["latent_frames"] is None:
+        options["latent_frames"] = config.latent_frames
+    if options["policy"] is not None:
+        options["policy"], *more = options["policy"]
+        options["more_policies"] = tuple(more)
+    config = replace(config, **_settings(options, unused=("num_stories",)))
     check_division(config.micro_batches)
     if config.tensorboard:
         require_tensorboard()

@@ -270,6 +270,10 @@ def test_a_folder_of_real_clips_becomes_a_model_and_a_video(folder, tmp_path):
     assert (tmp_path / "out" / "model" / "preview.png").stat().st_size
     settings = json.loads((tmp_path / "out" / "model" / "sampling.json").read_text())
     assert settings == {"fps": 8, "height": side, "width": side, "latent_frames": 5}
+    known = json.loads((tmp_path / "out" / "model" / "words.json").read_text())
+    assert list(known) == ["words"]
+    assert known["words"] == sorted(known["words"])
+    assert "clip" in known["words"]
     result = sample_from(tmp_path / "out")
     assert result.exit_code == 0, result.output
     assert list((tmp_path / "out" / "video").glob("*.mp4"))

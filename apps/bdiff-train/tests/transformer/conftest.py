@@ -51,7 +51,7 @@ def _make_data():
     return TrainingData(
         stories=stories,
         levels=chunk_levels(CHUNKS, level_min=0.5, level_max=0.8),
-        policy=SemanticSparse(),
+        policies=(SemanticSparse(),),
         batch=batch,
         tokens_per_chunk=TOKENS,
         bfloat16=False,

@@ -1,12 +1,14 @@
 """Batches show a target what its memory would show it."""
 
+import hashlib
+
 import pytest
 import torch
 
 from bdiff_train.data import StorySet
 from bdiff_train.engine import step_generator
 from bdiff_train.transformer import BatchConfig, make_batch
-from kvbank import Rolling, SemanticSparse
+from kvbank import Rolling, SemanticSparse, Sink
 from noisesched import chunk_levels
 
 CHUNKS, FRAMES, TOKENS = 9, 5, 80
@@ -25,8 +27,11 @@ def stories():
     )
 
 
-def batch(world, policy=None, *, step=0, **options):
-    plain = {"text_dropout": 0.0, "token_drop": 0.0, "context_noise": 0.0, "stories": 6, "copies": 3}
+QUIET = {"text_dropout": 0.0, "token_drop": 0.0, "context_noise": 0.0}
+
+
+def batch(world, policy=None, *, step=0, plain=QUIET, **options):
+    plain = {**plain, "stories": 6, "copies": 3}
     return make_batch(
         world,
         chunk_levels(CHUNKS),
@@ -95,6 +100,44 @@ def test_a_batch_is_a_function_of_seed_and_step(stories):
     one, again, other = batch(stories), batch(stories), batch(stories, step=1)
     assert torch.equal(one.latents, again.latents)
     assert not torch.equal(one.latents, other.latents)
+
+
+@pytest.mark.parametrize(
+    ("policy", "digest"),
+    [(SemanticSparse(), "5fc71cbe7cfba504"), (Rolling(4), "6ae8ecb20730faa1"), (Sink(2, 2), "c7e0b97e10e0d50b")],
+)
+def test_a_batch_of_one_policy_is_the_same_as_before(stories, policy, digest):
+    """Hashes of what 0.1 drew. Numbers are rounded: processors differ in the last bit of a logarithm."""
+    made = batch(stories, policy, plain={})
+    rounded = [part.mul(16).round().short() for part in (made.latents, made.levels, made.text, made.noise)]
+    chosen = [torch.tensor(made.stories), torch.tensor(made.targets)]
+    parts = [*rounded, made.gather.slots, made.gather.visible, made.gather.keep, *chosen]
+    assert hashlib.sha256(b"".join(part.contiguous().numpy().tobytes() for part in parts)).hexdigest()[:16] == digest
+
+
+def test_a_mixture_of_one_policy_is_that_policy(stories):
+    one, mixture = batch(stories, Rolling(3), plain={}), batch(stories, (Rolling(3),), plain={})
+    for name in ("latents", "levels", "text", "clean", "noise", "sink", "anchor"):
+        assert torch.equal(getattr(one, name), getattr(mixture, name)), name
+    assert torch.equal(one.gather.keep, mixture.gather.keep)
+
+
+def test_samples_draw_each_policy_of_a_mixture_equally_often(stories):
+    mixture, counts = (Sink(0, 0), Rolling(1), Rolling(2), Sink(1, 2)), torch.zeros(4)
+    for step in range(8):
+        made = batch(stories, mixture, step=step, stories=64, early_share=0.0)
+        late = torch.tensor(made.targets) >= 3
+        shown = (made.gather.slots[:, :4] < 0).sum(1)
+        counts += shown[late].bincount(minlength=4)
+        assert torch.equal(made.sink.any(1) & late, (shown == 3) & late)
+    assert counts.sum() > 300
+    assert (counts / counts.sum() - 0.25).abs().max() < 0.06
+
+
+def test_a_policy_that_shows_nothing_hides_the_whole_context(stories):
+    made = batch(stories, Sink(0, 0))
+    assert not made.gather.visible[:, 4:, :4].any()
+    assert not made.gather.slots.any()
 
 
 def test_a_policy_that_shows_too_much_is_refused(stories):

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+import storyworld
+from bdiff import defaults
 from bdiff_train.cli import RECIPES as NAMES
 from bdiff_train.transformer import RECIPES, AdversarialConfig, Files, ModelTrainConfig
 
@@ -17,7 +19,7 @@ def test_the_command_knows_every_recipe_and_each_carries_its_name():
         assert recipe(FILES).recipe == name.replace("-", "_")
 
 
-@pytest.mark.parametrize("name", [name for name in RECIPES if name not in ("default", "stage1")])
+@pytest.mark.parametrize("name", [name for name in RECIPES if name not in ("default", "base", "stage1")])
 def test_what_goes_on_from_a_model_asks_for_one(name):
     with pytest.raises(ValueError, match="goes on from a trained transformer: give start_from"):
         RECIPES[name](replace(FILES, start_from=None))
@@ -39,3 +41,14 @@ def test_configs_are_whole():
     both = RECIPES["block-self-forcing"](FILES)
     assert both.block_forcing is not None
     assert isinstance(both.self_forcing, AdversarialConfig)
+
+
+def test_the_base_is_at_home_with_no_memory_and_has_a_minute_of_each_kind_of_take():
+    config = RECIPES["base"](replace(FILES, start_from=None))
+    assert set(config.takes) == set(storyworld.TAKES)
+    assert config.memories == tuple(defaults.policy(name) for name in ("semantic", "rolling", "sink", "none"))
+    assert config.sampling["latent_frames"] == 8
+    frames = 4 * config.latent_frames * config.chunks_per_story - 3
+    assert frames / storyworld.FPS == pytest.approx(60, abs=0.5)
+    plain = RECIPES["default"](FILES)
+    assert (config.schedule, config.level_min, config.level_max) == (plain.schedule, plain.level_min, plain.level_max)

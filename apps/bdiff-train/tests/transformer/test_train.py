@@ -9,17 +9,29 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import av
 import pytest
 import torch
+from click.testing import CliRunner
 from PIL import Image
 
+import storyworld
 from bdiff import Sampling
+from bdiff.cli.main import cli
 from bdiff.defaults import WEIGHTS
 from bdiff_core import CausalVAE, ChunkDiT, load_transformer, load_vae, save_transformer, save_vae, tiny
 from bdiff_core.vae import VAEConfig
 from bdiff_train import ModelTrainConfig, train_model
 from bdiff_train.engine import loop as run
-from bdiff_train.transformer import RECIPES, BatchConfig, Files, ModelTask, run_config
+from bdiff_train.transformer import (
+    FIRST_STORY,
+    RECIPES,
+    BatchConfig,
+    Files,
+    ModelTask,
+    StorySampler,
+    run_config,
+)
 from bdiff_train.transformer.train import recipe_json
 
 FILES = Files(out=Path("out"), vae=Path("vae"), stories=Path("stories"), start_from=Path("start"))
@@ -150,6 +162,71 @@ def test_the_folder_of_a_training_is_a_model_that_says_how_it_wants_to_be_sample
     used, kept = load_vae(small_config.vae).state_dict(), load_vae(out / "vae.safetensors").state_dict()
     for name, value in used.items():
         torch.testing.assert_close(kept[name].float(), value.float(), atol=2e-3, rtol=2e-3)
+
+
+def test_a_training_by_default_is_the_one_it_was(small_config):
+    result = train_model(replace(small_config, out=small_config.out.with_name("as-before")))
+    assert result.evaluation == {"held_out_loss": pytest.approx(1.158737301826477, rel=1e-4)}
+    names = sorted(shard.name.rpartition("-")[0] for shard in small_config.stories.glob("*-1x4-*"))
+    assert names == ["stories-r1-0000000-1x4", "stories-r1-1000000-1x4"]
+    known = json.loads((small_config.out.with_name("as-before") / "words.json").read_text())
+    assert known == storyworld.words(("story",))
+
+
+@pytest.fixture(scope="module")
+def mixed(small_config):
+    """A training on two kinds of takes with short chunks, for three memories, stopped after two of four steps."""
+    config = replace(
+        small_config,
+        out=small_config.out.with_name("mixed"),
+        takes=("story", "walk"),
+        richness=2,
+        latent_frames=2,
+        more_policies=("none", "sink"),
+    )
+    assert not train_model(config, watch=lambda fraction: fraction >= 0.5).finished
+    assert not (config.out / "words.json").exists()
+    train_model(config)
+    return config
+
+
+def test_a_folder_of_several_kinds_has_their_words_and_its_length_of_chunks(mixed, small_config):
+    assert json.loads((mixed.out / "words.json").read_text()) == storyworld.words(("story", "walk"))
+    settings = json.loads((mixed.out / "recipe.json").read_text())
+    named = {name: settings[name] for name in ("takes", "latent_frames", "policy", "more_policies")}
+    assert named == {
+        "takes": ["story", "walk"],
+        "latent_frames": 2,
+        "policy": "semantic",
+        "more_policies": ["none", "sink"],
+    }
+    names = {shard.name.rpartition("-")[0] for shard in small_config.stories.glob("*-f2-*")}
+    assert names == {f"{kind}-f2-r2-{seed}-1x4" for kind in ("stories", "walk") for seed in ("0000000", "1000000")}
+
+
+def test_the_log_has_the_loss_of_each_kind_also_after_a_stop(mixed):
+    lines = [json.loads(line) for line in (mixed.out / "log.jsonl").read_text().splitlines()]
+    (figures,) = (line for line in lines if "held_out_loss" in line)
+    of_kinds = [figures[f"held_out_loss.{kind}"] for kind in ("story", "walk")]
+    assert figures["held_out_loss"] == pytest.approx(sum(of_kinds) / 2, rel=1e-4)
+    assert figures["step"] == 4
+    unbroken = replace(mixed, out=mixed.out.with_name("unbroken"))
+    train_model(unbroken)
+    one, other = (torch.load(out / "checkpoint.pt", weights_only=True) for out in (mixed.out, unbroken.out))
+    assert all(torch.equal(value, other["model"][name]) for name, value in one["model"].items())
+
+
+def test_a_model_of_short_chunks_samples_them(mixed, tmp_path):
+    sampler = StorySampler.load(mixed.out, transformer=mixed.out / "transformer", sampling=Sampling.of_model(mixed.out))
+    assert sampler.story(FIRST_STORY, 3).chunk_frames == (5, 8, 8)
+    with Image.open(mixed.out / "preview.png") as sheet:
+        assert sheet.size == (3 * 64, 2 * 2 * 64)
+    words = ["sample", "--model", str(mixed.out), "--prompt", "a fox waits", "--steps", "1", "--scale", "1"]
+    done = CliRunner().invoke(cli, [*words, "--seconds", "2", "--out", str(tmp_path / "video")])
+    assert done.exit_code == 0, done.output
+    (video,) = (tmp_path / "video").glob("*.mp4")
+    with av.open(str(video)) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 5 + 8 + 8  # two seconds in whole chunks
 
 
 def test_what_goes_on_from_a_model_reads_prompts_as_that_model_does(small_config, tmp_path):

@@ -46,7 +46,7 @@ SOLVERS = ("euler", "scheduler", "renoise")
 ATTENTIONS = ("auto", "sdpa", "flex", "xformers", "flash")
 """Names of attention kernels, and auto for the best that is there."""
 
-POLICIES = ("semantic", "rolling", "sink", "dynamic", "full")
+POLICIES = ("semantic", "rolling", "sink", "dynamic", "full", "none")
 """Names of `policy`."""
 
 POLICY = "semantic"
@@ -197,28 +197,22 @@ def policy(name: str, *, coverage: float | None = None, age_bonus: float = 0.0, 
     Raises:
         ValueError: If there is no such policy, or it keeps all tokens and a coverage is given.
     """
-    found = _policy(name, age_bonus, num_sink)
-    if coverage is None:
-        return found
     import kvbank
 
-    if not isinstance(found, kvbank.SemanticSparse | kvbank.DynamicSparse):
-        raise ValueError(f"coverage is {coverage:g}; policy {name} keeps all tokens, leave the coverage away")
-    return replace(found, coverage=coverage)
-
-
-def _policy(name: str, age_bonus: float, num_sink: int) -> "Policy":
-    import kvbank
-
+    share = 0.98 if coverage is None else coverage
     match name:
         case "semantic":
-            return kvbank.SemanticSparse(top_l=2, num_recent=2, coverage=0.98, age_bonus=age_bonus, num_sink=num_sink)
+            return kvbank.SemanticSparse(top_l=2, num_recent=2, coverage=share, age_bonus=age_bonus, num_sink=num_sink)
+        case "dynamic":
+            return kvbank.DynamicSparse(num_chunks=4, coverage=share)
+        case _ if coverage is not None and name in POLICIES:
+            raise ValueError(f"coverage is {coverage:g}; policy {name} keeps all tokens, leave the coverage away")
         case "rolling":
             return kvbank.Rolling(num_chunks=4)
         case "sink":
             return kvbank.Sink(num_sink=2, num_recent=2)
-        case "dynamic":
-            return kvbank.DynamicSparse(num_chunks=4, coverage=0.98)
         case "full":
             return kvbank.Full()
+        case "none":
+            return kvbank.Sink(num_sink=0, num_recent=0)
     raise ValueError(f"policy is {name!r}; expected one of {', '.join(POLICIES)}")

@@ -5,10 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bdiff import defaults
-from kvbank import DynamicSparse, Policy, SemanticSparse, Sink
-
-NO_MEMORY = "none"
-"""A policy beside those of `bdiff.defaults.policy`: no past chunk is shown."""
+from kvbank import DynamicSparse, Policy, SemanticSparse
 
 RECONSTRUCTION, RANDOM_PLACE = "reconstruction", "random-place"
 YARDSTICKS = (RECONSTRUCTION, RANDOM_PLACE)
@@ -25,7 +22,7 @@ class Arm:
     label: str
     """Its name in figures and files."""
     policy: str
-    """Which past chunks are shown, a name of `bdiff.defaults.policy` or `NO_MEMORY`."""
+    """Which past chunks are shown, a name of `bdiff.defaults.policy`."""
     coverage: float | None = None
     """Share of the attention that the kept tokens of a chunk cover, in (0, 1]; 1 keeps all; None: the policy's."""
     folder: Path | None = None
@@ -44,13 +41,10 @@ class Arm:
         Raises:
             ValueError: If there is no policy of that name, or a coverage is given and it keeps all tokens.
         """
-        if self.policy == NO_MEMORY:
-            policy: Policy = Sink(num_sink=0, num_recent=0)
-        elif self.policy in defaults.POLICIES:
-            policy = defaults.policy(self.policy)
-        else:
-            known = ", ".join((*defaults.POLICIES, NO_MEMORY))
+        if self.policy not in defaults.POLICIES:
+            known = ", ".join(defaults.POLICIES)
             raise ValueError(f"policy of {self.label} is {self.policy!r}; expected one of {known}")
+        policy = defaults.policy(self.policy)
         if self.coverage is None:
             return policy
         if not isinstance(policy, SemanticSparse | DynamicSparse):

@@ -7,12 +7,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-import storyworld
-from bdiff_train.data.stories import HELD_OUT
+from bdiff_train.data.stories import HELD_OUT, LATENT_FRAMES, chunk_frames, render_story
 from bdiff_train.data.videos import VideoConfig, VideoSplit, read_excerpts, read_videos, settle_short
-
-FIRST_CHUNK, CHUNK = 17, 20
-"""Frames of the first chunk, and of each later one."""
 
 
 class FramePool(ABC):
@@ -20,19 +16,25 @@ class FramePool(ABC):
 
     Args:
         chunks_per_story: chunks of each story.
+        latent_frames: latent frames of a chunk.
     """
 
-    def __init__(self, chunks_per_story: int) -> None:
-        self._num_chunks = chunks_per_story
+    def __init__(self, chunks_per_story: int, *, latent_frames: int = LATENT_FRAMES) -> None:
+        self._num_chunks, self._latent_frames = chunks_per_story, latent_frames
+
+    @property
+    def chunk_frames(self) -> list[int]:
+        """Frames of each chunk of a story."""
+        return chunk_frames(self._num_chunks, self._latent_frames)
 
     @property
     def frames_per_story(self) -> int:
         """Frames of each story."""
-        return FIRST_CHUNK + CHUNK * (self._num_chunks - 1)
+        return sum(self.chunk_frames)
 
     @abstractmethod
     def story(self, seed: int) -> UInt8[Tensor, "3 t h w"]:
-        """Return all frames of a story; from `HELD_OUT` on, stories are not for training."""
+        """Return all frames of the story with a number; from `HELD_OUT` on, stories are not for training."""
 
     def clips(self, seeds: Sequence[int], starts: Sequence[int], *, length: int) -> Float[Tensor, "b 3 t h w"]:
         """Cut clips from stories, in [-1, 1].
@@ -47,23 +49,43 @@ class FramePool(ABC):
 
 
 class StoryPool(FramePool):
-    """Frames of rendered stories.
+    """Frames of rendered stories, of several kinds in turn.
+
+    With k kinds, number n is a story of kind ``n % k`` and of seed ``n // k``. From `HELD_OUT` on, both are counted
+    from there. So each kind has the same seeds, and any n * k numbers in a row hold n stories of each kind.
 
     Args:
         chunks_per_story: chunks of each story.
         richness: how much there is to see in the stories, see ``storyworld.render``.
+        takes: the kinds, of ``storyworld.TAKES``.
+        latent_frames: latent frames of a chunk.
     """
 
-    def __init__(self, chunks_per_story: int, *, richness: int = 1) -> None:
-        super().__init__(chunks_per_story)
-        self._richness = richness
+    def __init__(
+        self,
+        chunks_per_story: int,
+        *,
+        richness: int = 1,
+        takes: Sequence[str] = ("story",),
+        latent_frames: int = LATENT_FRAMES,
+    ) -> None:
+        super().__init__(chunks_per_story, latent_frames=latent_frames)
+        self._richness, self._takes = richness, tuple(takes)
         self._frames: dict[int, Tensor] = {}
 
     def story(self, seed: int) -> UInt8[Tensor, "3 t h w"]:
-        """Return all frames of the story with this seed."""
+        """Return all frames of the story with this number."""
         if seed not in self._frames:
-            frames = storyworld.render(seed, self._num_chunks, richness=self._richness).frames
-            self._frames[seed] = frames.add(1).mul_(127.5).round_().to(torch.uint8)
+            first = HELD_OUT if seed >= HELD_OUT else 0
+            turn, kind = divmod(seed - first, len(self._takes))
+            rendered = render_story(
+                first + turn,
+                self._num_chunks,
+                take=self._takes[kind],
+                latent_frames=self._latent_frames,
+                richness=self._richness,
+            )
+            self._frames[seed] = rendered.frames.add(1).mul_(127.5).round_().to(torch.uint8)
         return self._frames[seed]
 
 
@@ -78,9 +100,7 @@ class VideoPool(FramePool):
     """
 
     def __init__(self, config: VideoConfig, chunks_per_excerpt: int) -> None:
-        super().__init__(chunks_per_excerpt)
-        if sum(config.chunk_frames(chunks_per_excerpt)) != self.frames_per_story:
-            raise ValueError(f"latent_frames is {config.latent_frames}; the autoencoder is trained on chunks of 5")
+        super().__init__(chunks_per_excerpt, latent_frames=config.latent_frames)
         self._config, self._split = config, read_videos(config.source)
         self._excerpts: dict[bool, list[Tensor]] = {}
 

@@ -2,9 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -20,6 +23,14 @@ STORIES_PER_SHARD = 8
 
 HELD_OUT = 1_000_000
 """The first seed of held-out stories: those from here on are never trained on."""
+
+LATENT_FRAMES = 5
+"""Latent frames of a chunk, where nothing else is said."""
+
+LEAST_LATENT_FRAMES = 2
+"""Fewest latent frames of a chunk of a rendered story: the first chunk has 4n - 3 frames, and storyworld draws 4."""
+
+_WORD = re.compile(r"\w+(?:['’-]\w+)*")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,12 +74,47 @@ def past_similarity(embedding: Float[Tensor, "chunks r"]) -> list[float]:
     return [found[chunk] for chunk in range(len(found))]
 
 
+def check_takes(takes: Sequence[str], richness: int) -> None:
+    """Refuse kinds of takes that storyworld does not have.
+
+    Args:
+        takes: The kinds.
+        richness: How much there is to see in them.
+
+    Raises:
+        ValueError: If there are none, one is unknown or named twice, or one does not exist at this richness.
+    """
+    if not takes or len(set(takes)) < len(takes) or not set(takes) <= set(storyworld.TAKES):
+        raise ValueError(f"takes is {','.join(takes)!r}; expected some of {', '.join(storyworld.TAKES)}, each once")
+    others = [take for take in takes if take != "story"]
+    if others and richness != 2:
+        raise ValueError(f"richness is {richness}; takes of kind {others[0]} have richness 2: give --richness 2")
+
+
+def chunk_frames(num_chunks: int, latent_frames: int) -> list[int]:
+    """Return the frames of each chunk: an autoencoder that shortens time by 4 makes `latent_frames` of them."""
+    return [4 * latent_frames - 3] + [4 * latent_frames] * (num_chunks - 1)
+
+
+def render_story(
+    seed: int, num_chunks: int, *, take: str = "story", latent_frames: int = LATENT_FRAMES, richness: int = 1
+) -> storyworld.StoryVideo:
+    """Render a story whose chunks an autoencoder that shortens time by 4 makes `latent_frames` of."""
+    kind: Any = take  # `check_takes` knows it; its type there is a literal one
+    first, later = chunk_frames(2, latent_frames)
+    return storyworld.render(
+        seed, num_chunks, take=kind, first_chunk_frames=first, chunk_frames=later, richness=richness
+    )
+
+
 def prepare_stories(
     vae: CausalVAE,
     seeds: Sequence[int],
     *,
     folder: Path,
+    take: str = "story",
     num_chunks: int = 25,
+    latent_frames: int = LATENT_FRAMES,
     richness: int = 1,
     on_story: Callable[[int], None] = lambda _: None,
 ) -> list[Path]:
@@ -78,7 +124,9 @@ def prepare_stories(
         vae: The autoencoder. Its weights are part of the names of shards.
         seeds: The stories; they are grouped into shards in this order.
         folder: Folder of the shards.
+        take: Kind of take, one of ``storyworld.TAKES``.
         num_chunks: Chunks of a story.
+        latent_frames: Latent frames of a chunk.
         richness: How much there is to see in the stories, see ``storyworld.render``.
         on_story: Called after each shard with the number of stories that are ready.
 
@@ -87,11 +135,18 @@ def prepare_stories(
     """
     folder.mkdir(parents=True, exist_ok=True)
     shards, weights = [], fingerprint(vae)
+    kind = "stories" if take == "story" else take
+    if latent_frames != LATENT_FRAMES:
+        kind += f"-f{latent_frames}"
     for first in range(0, len(seeds), STORIES_PER_SHARD):
         group = seeds[first : first + STORIES_PER_SHARD]
-        shard = folder / f"stories-r{richness}-{group[0]:07d}-{len(group)}x{num_chunks}-{weights}.safetensors"
+        shard = folder / f"{kind}-r{richness}-{group[0]:07d}-{len(group)}x{num_chunks}-{weights}.safetensors"
         if not shard.exists():
-            _write_shard(vae, group, shard, num_chunks=num_chunks, richness=richness)
+            stories = (
+                render_story(seed, num_chunks, take=take, latent_frames=latent_frames, richness=richness)
+                for seed in group
+            )
+            _write_shard(vae, stories, shard)
         shards.append(shard)
         on_story(first + len(group))
     return shards
@@ -115,10 +170,31 @@ def load_stories(shards: Sequence[Path], text_encoder: TextEncoder) -> StorySet:
     )
 
 
+def caption_words(shards: Sequence[Path]) -> list[str]:
+    """List the words of all captions in shards, in lower case, each once."""
+    captions: set[str] = set()
+    for shard in shards:
+        with _opened(shard) as file:
+            captions.update(caption for story in _captions(file) for caption in story)
+    return sorted({word for caption in captions for word in _WORD.findall(caption.lower())})
+
+
 def _read_shard(shard: Path) -> tuple[Float[Tensor, "stories t c h w"], list[list[str]]]:
+    with _opened(shard) as file:
+        return file.get_tensor("latents"), _captions(file)
+
+
+def _captions(file: Any) -> list[list[str]]:
+    """The captions of an open shard: those of each story's chunks."""
+    found: list[list[str]] = json.loads(file.metadata()["captions"])
+    return found
+
+
+@contextmanager
+def _opened(shard: Path) -> Iterator[Any]:
     try:
         with safe_open(shard, framework="pt") as file:
-            return file.get_tensor("latents"), json.loads(file.metadata()["captions"])
+            yield file
     except (SafetensorError, ValueError, KeyError, TypeError):
         raise ValueError(f"{shard} is damaged; delete it, and the next run encodes it again") from None
 
@@ -144,10 +220,9 @@ def fingerprint(vae: CausalVAE) -> str:
 
 
 @torch.no_grad()
-def _write_shard(vae: CausalVAE, seeds: Sequence[int], shard: Path, *, num_chunks: int, richness: int) -> None:
+def _write_shard(vae: CausalVAE, stories: Iterable[storyworld.StoryVideo], shard: Path) -> None:
     latents, captions = [], []
-    for seed in seeds:
-        story = storyworld.render(seed, num_chunks, richness=richness)
+    for story in stories:
         encoded, _ = vae.encode(story.frames[None])
         latents.append(encoded[0].transpose(0, 1))
         captions.append(story.captions)

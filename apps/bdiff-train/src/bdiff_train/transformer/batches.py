@@ -5,6 +5,7 @@ it. A noisy copy sees the context and itself. Positions are slots, as in samplin
 hundredth chunk of a video as for the fifth.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -97,7 +98,7 @@ class Batch:
 def make_batch(
     stories: StorySet,
     chunk_levels: Float[Tensor, " chunks"],
-    policy: Policy,
+    policy: Policy | Sequence[Policy],
     *,
     config: BatchConfig,
     tokens_per_chunk: int,
@@ -110,7 +111,7 @@ def make_batch(
     Args:
         stories: The stories that samples are drawn from.
         chunk_levels: Noise level of each chunk of a story (BlockVid Eq. 11).
-        policy: Which past chunks a chunk sees.
+        policy: Which past chunks a chunk sees; of several, one is drawn for each sample.
         config: Sizes and probabilities.
         tokens_per_chunk: Tokens of a chunk in the transformer.
         generator: The generator of all draws, see `bdiff_train.engine.step_generator`.
@@ -120,8 +121,9 @@ def make_batch(
     Raises:
         ValueError: If the policy shows more chunks than a sample has places for.
     """
+    policies = policy if isinstance(policy, Sequence) else (policy,)
     samples = [
-        _Sample.draw(stories, chunk_levels, policy, config=config, generator=generator, first_target=first_target)
+        _Sample.draw(stories, chunk_levels, policies, config=config, generator=generator, first_target=first_target)
         for _ in range(config.stories)
     ]
     latents, clean, levels, slots, visible = (
@@ -185,13 +187,14 @@ class _Sample:
         cls,
         stories: StorySet,
         chunk_levels: Tensor,
-        policy: Policy,
+        policies: Sequence[Policy],
         *,
         config: BatchConfig,
         generator: torch.Generator,
         first_target: int,
     ) -> "_Sample":
         story, target = _draw_target(stories, config=config, generator=generator, first_target=first_target)
+        policy = _draw_policy(policies, generator)
         seen = list(policy.select(target, stories.similarity(story, target)))
         if len(seen) > config.context:
             raise ValueError(f"the policy shows {len(seen)} chunks; BatchConfig.context is {config.context}")
@@ -231,6 +234,11 @@ def _draw_target(
     early = bool(torch.rand((), generator=generator) < config.early_share)
     last = max(1, stories.num_chunks // 3) if early else stories.num_chunks
     return story, first_target + int(torch.randint(max(1, last - first_target), (), generator=generator))
+
+
+def _draw_policy(policies: Sequence[Policy], generator: torch.Generator) -> Policy:
+    """Draw one of some policies, uniformly; of one, nothing is drawn."""
+    return policies[0 if len(policies) == 1 else int(torch.randint(len(policies), (), generator=generator))]
 
 
 def _anchor(seen: Float[Tensor, "seen t c h w"], target: Float[Tensor, "t c h w"]) -> Bool[Tensor, " seen"]:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from bdiff import Sampling, defaults
 from bdiff_core import ModelConfig, tiny
-from bdiff_train.data.stories import HELD_OUT
+from bdiff_train.data.stories import HELD_OUT, LATENT_FRAMES, LEAST_LATENT_FRAMES, check_takes
 from bdiff_train.data.videos import VideoConfig
 from bdiff_train.engine.guards import GuardConfig
 from bdiff_train.transformer.adversarial import AdversarialConfig, DistillationConfig
@@ -42,16 +42,21 @@ class ModelTrainConfig:
     seed: int = 0
     """Seed of weights, batches and noise."""
     num_stories: int = 256
-    """Number of stories to train on."""
+    """Number of stories to train on, of each kind of `takes`. In memory they lie kind by kind."""
     chunks_per_story: int = 25
     """Number of chunks of each story."""
+    latent_frames: int = LATENT_FRAMES
+    """Latent frames of a chunk, four frames each; the first chunk has 3 frames fewer."""
     richness: int = 1
     """How much there is to see in the stories, see ``storyworld.render``."""
+    takes: tuple[str, ...] = ("story",)
+    """Kinds of takes, of ``storyworld.TAKES``; other kinds than story exist at richness 2 alone. Previews show the
+    first."""
     videos: VideoConfig | None = None
-    """Videos to train on instead of rendered stories; then `num_stories`, `held_out_stories` and `richness` are
-    unused."""
+    """Videos to train on instead of rendered stories. Then `num_stories`, `held_out_stories`, `latent_frames`,
+    `richness` and `takes` are unused."""
     held_out_stories: int = 8
-    """Number of stories in evaluations."""
+    """Number of stories in evaluations, of each kind of `takes`."""
     schedule: Literal["naive", "linear", "cosine", "sigmoid"] = "cosine"
     """Schedule of the chunk levels, see ``noisesched.chunk_levels``."""
     level_min: float = 0.7
@@ -60,11 +65,15 @@ class ModelTrainConfig:
     """Level of the last chunk."""
     policy: str = "semantic"
     """Which past chunks a target sees: a name of ``bdiff.defaults.policy``."""
+    more_policies: tuple[str, ...] = ()
+    """Further such names. Then the policy of each sample is drawn uniformly from all of them, so that the model is at
+    home with none. Previews and roll-outs have `policy`, which `coverage` is of, too."""
     coverage: float | None = None
     """Share of attention that the kept tokens cover in the model's own videos; None: the policy's. Batches drop tokens
     at random instead, see `BatchConfig.token_drop`."""
     age_bonus: float = 0.0
-    """How much the semantic policy prefers a place's first visits while training, see `kvbank.SemanticSparse`."""
+    """How much the semantic policy prefers a place's first visits while training, see `kvbank.SemanticSparse`; other
+    policies do without."""
     num_sink: int = 0
     """Chunks from the start of a video that the semantic policy shows every target; `batch.context` must have places
     for them, too."""
@@ -106,14 +115,12 @@ class ModelTrainConfig:
             raise ValueError(
                 f"num_stories is {self.num_stories}; expected 1 to {HELD_OUT}, where held-out stories begin"
             )
-        _ = self.memory
-        if self.policy != "semantic" and (self.age_bonus or self.num_sink):
-            raise ValueError(
-                f"recipe {self.recipe} shows targets the first chunks of a video, which only the semantic memory does; "
-                f"leave out --policy {self.policy}"
-            )
+        check_takes(self.takes, self.richness)
+        if self.videos is None and self.latent_frames < LEAST_LATENT_FRAMES:
+            raise ValueError(f"latent_frames is {self.latent_frames}; expected at least {LEAST_LATENT_FRAMES}")
         if self.chunks_per_story < 2:
             raise ValueError(f"chunks_per_story is {self.chunks_per_story}; expected at least 2")
+        self._check_policies()
         if self.batch.estimated_passes < 1:
             raise ValueError(f"estimated_passes is {self.batch.estimated_passes}; expected at least 1")
         if not 0 <= self.batch.tint < math.inf:
@@ -125,14 +132,38 @@ class ModelTrainConfig:
                 f"fidelity_weight is {self.fidelity_weight}; expected at least 0 beside Self Forcing, and 1 without"
             )
 
+    def _check_policies(self) -> None:
+        names, memories, places = (self.policy, *self.more_policies), self.memories, self.batch.context
+        if "semantic" not in names and (self.age_bonus or self.num_sink):
+            raise ValueError(
+                f"recipe {self.recipe} shows targets the first chunks of a video, which only the semantic memory does; "
+                f"leave out --policy {','.join(names)}"
+            )
+        if len(set(names)) < len(names):
+            raise ValueError(f"policies are {','.join(names)}; expected each once, because all are drawn equally often")
+        past = self.chunks_per_story - 1
+        for name, memory in zip(names, memories, strict=True):
+            if (most := len(memory.select(past, [0.0] * past))) > places:
+                raise ValueError(f"policy {name} shows {most} chunks; BatchConfig.context is {places}")
+
     @property
     def memory(self) -> Policy:
-        """Which past chunks a target sees.
+        """Which past chunks a target sees in previews and roll-outs, and in batches if there are no more policies.
 
         Raises:
             ValueError: If there is no such policy, or a setting of it is not valid.
         """
         return defaults.policy(self.policy, coverage=self.coverage, age_bonus=self.age_bonus, num_sink=self.num_sink)
+
+    @property
+    def memories(self) -> tuple[Policy, ...]:
+        """`memory`, and the further policies that samples draw from.
+
+        Raises:
+            ValueError: If there is no such policy, or a setting of one is not valid.
+        """
+        semantic: dict[str, Any] = {"age_bonus": self.age_bonus, "num_sink": self.num_sink}
+        return (self.memory, *(defaults.policy(name, **semantic) for name in self.more_policies))
 
     @property
     def sampling(self) -> dict[str, Any]:
@@ -143,6 +174,8 @@ class ModelTrainConfig:
         if self.videos is None:
             shipped = Sampling.of_model(defaults.WEIGHTS)
             found = {name: getattr(shipped, name) for name in _AS_SHIPPED} | {"richness": self.richness}
+            if self.latent_frames != LATENT_FRAMES:
+                found["latent_frames"] = self.latent_frames
         else:
             found = {name: getattr(self.videos, name) for name in ("fps", "height", "width", "latent_frames")}
         if self.num_sink:

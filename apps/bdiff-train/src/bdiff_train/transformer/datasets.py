@@ -1,13 +1,20 @@
 """The stories that a transformer is trained on and evaluated on: rendered ones, or excerpts of videos."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import storyworld
 from bdiff_core import CausalVAE, TextEncoder
-from bdiff_train.data.stories import HELD_OUT, StorySet, load_stories, prepare_stories
+from bdiff_train.data.stories import (
+    HELD_OUT,
+    StorySet,
+    caption_words,
+    load_stories,
+    prepare_stories,
+    render_story,
+)
 from bdiff_train.data.videos import VideoConfig, prepare_videos, read_excerpts, read_videos
 from bdiff_train.engine.distributed import Ranks
 from bdiff_train.transformer.config import ModelTrainConfig
@@ -23,8 +30,12 @@ class Datasets:
     """Encoded stories to train on, held-out ones, and the story of previews."""
 
     train: StorySet
-    held_out: StorySet
+    """Stories of all kinds, kind by kind."""
+    held_out: Mapping[str, StorySet]
+    """Held-out stories of each kind; videos are of one kind."""
     preview: Story
+    words: Mapping[str, object]
+    """The words that captions to train on use, as JSON."""
 
 
 def load_datasets(config: ModelTrainConfig, vae: CausalVAE, encoder: TextEncoder, ranks: Ranks) -> Datasets:
@@ -45,22 +56,37 @@ def load_datasets(config: ModelTrainConfig, vae: CausalVAE, encoder: TextEncoder
 
 
 def _rendered(config: ModelTrainConfig, vae: CausalVAE, encoder: TextEncoder) -> Datasets:
-    def prepare(seeds: range, on_story: Callable[[int], None] = lambda _: None) -> list[Path]:
+    def prepare(take: str, seeds: range, on_story: Callable[[int], None] = lambda _: None) -> list[Path]:
         return prepare_stories(
             vae,
             seeds,
             folder=config.stories,
+            take=take,
             num_chunks=config.chunks_per_story,
+            latent_frames=config.latent_frames,
             richness=config.richness,
             on_story=on_story,
         )
 
-    held_out = prepare(range(HELD_OUT, HELD_OUT + config.held_out_stories))
-    train = prepare(range(config.num_stories), _log_stories(config.num_stories))
+    words = storyworld.words(config.takes)
+    held_out = {take: prepare(take, range(HELD_OUT, HELD_OUT + config.held_out_stories)) for take in config.takes}
+    train = [
+        shard
+        for take in config.takes
+        for shard in prepare(take, range(config.num_stories), _log_stories(config.num_stories, take))
+    ]
+    preview = render_story(
+        PREVIEW_STORY,
+        config.preview_chunks,
+        take=config.takes[0],
+        latent_frames=config.latent_frames,
+        richness=config.richness,
+    )
     return Datasets(
         train=load_stories(train, encoder),
-        held_out=load_stories(held_out, encoder),
-        preview=storyworld.render(PREVIEW_STORY, config.preview_chunks, richness=config.richness),
+        held_out={take: load_stories(shards, encoder) for take, shards in held_out.items()},
+        preview=preview,
+        words=words,
     )
 
 
@@ -85,12 +111,13 @@ def _from_videos(config: ModelTrainConfig, videos: VideoConfig, vae: CausalVAE, 
     )
     train, held_out = (load_stories(part, encoder) for part in shards)
     logger.info("%d excerpts to train on, %d held out", len(train.latents), len(held_out.latents))
-    return Datasets(train=train, held_out=held_out, preview=next(excerpts))
+    words = {"words": caption_words(shards[0])}
+    return Datasets(train=train, held_out={"video": held_out}, preview=next(excerpts), words=words)
 
 
-def _log_stories(total: int) -> Callable[[int], None]:
+def _log_stories(total: int, take: str) -> Callable[[int], None]:
     def log(ready: int) -> None:
         if ready % 32 == 0 or ready >= total:
-            logger.info("%d/%d stories encoded", ready, total)
+            logger.info("%d/%d stories encoded, kind of take: %s", ready, total, take)
 
     return log

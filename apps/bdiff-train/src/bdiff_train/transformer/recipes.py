@@ -38,6 +38,27 @@ def default(files: Files) -> ModelTrainConfig:
     return ModelTrainConfig(out=files.out, vae=files.vae, stories=files.stories, start_from=files.start_from)
 
 
+def base(files: Files) -> ModelTrainConfig:
+    """A neutral base from random weights, for comparisons of memories: none of them has a head start.
+
+    A model that was trained with one memory is at home with it. Here each sample draws its memory from four, one of
+    which shows nothing. The three kinds of takes show what a memory is good for: places that are left and come back to,
+    one place that must stay as it is, and a way on which nothing returns. Chunks of four seconds make a minute of 15.
+    """
+    return replace(
+        default(files),
+        recipe="base",
+        takes=("story", "place", "walk"),
+        richness=2,
+        num_stories=512,
+        chunks_per_story=15,
+        latent_frames=8,
+        policy="semantic",
+        more_policies=("rolling", "sink", "none"),
+        batch=BatchConfig(context_noise=0.2),
+    )
+
+
 def stage1(files: Files) -> ModelTrainConfig:
     """Many short stories: nine chunks are enough to leave a place and return, and five times as many stories fit in."""
     return replace(default(files), recipe="stage1", num_stories=1280, chunks_per_story=9)
@@ -132,6 +153,7 @@ def distill(files: Files) -> ModelTrainConfig:
 
 RECIPES: dict[str, Callable[[Files], ModelTrainConfig]] = {
     "default": default,
+    "base": base,
     "stage1": stage1,
     "stage2": stage2,
     "stage3": stage3,

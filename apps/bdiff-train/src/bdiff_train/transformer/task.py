@@ -29,6 +29,9 @@ logger = logging.getLogger(__name__)
 _GENERATOR, _CRITIC = "generator.", "critic."
 """Beginnings of the names of `GeneratorAndCritic`'s parameters."""
 
+_HELD_OUT_BATCHES = 8
+"""Batches of each kind of stories that an evaluation takes the mean loss of."""
+
 _CRITIC_DRAWS = 2**40
 """The critic's steps draw by numbers from here on, far from those of the generator's steps."""
 
@@ -37,8 +40,8 @@ _CRITIC_DRAWS = 2**40
 class EvaluationSet:
     """What evaluations use."""
 
-    stories: StorySet
-    """Held-out stories."""
+    stories: Mapping[str, StorySet]
+    """Held-out stories of each kind."""
     preview: Story
     """The story of previews."""
     vae: CausalVAE
@@ -106,13 +109,13 @@ class ModelTask:
         return {"stories": [window.story], "chunks": list(range(window.start, window.start + chunks)), "rollout": True}
 
     def evaluate(self, module: nn.Module) -> Mapping[str, float]:
-        """Compute the loss on fixed batches of held-out stories, and write a preview."""
+        """Compute the loss on fixed batches of held-out stories, and write a preview.
+
+        With several kinds of stories the loss is the mean of those of each kind, whose batches draw the same.
+        """
         used, model = self.evaluation_set, _transformer(module)
         assert used is not None
-        losses = []
-        for k in range(8):
-            batch = self._batch(used.stories, step_generator(self.config.seed + 1, k))
-            losses.append(self._fidelity(model, batch)[0].item())
+        losses = {kind: self._held_out_loss(model, stories) for kind, stories in used.stories.items()}
         write_preview(
             model,
             used.vae,
@@ -122,7 +125,9 @@ class ModelTask:
             sampling=self._sampling,
             path=self.config.out / "preview.png",
         )
-        figures = {"held_out_loss": math.fsum(losses) / len(losses)}
+        figures = {"held_out_loss": math.fsum(losses.values()) / len(losses)}
+        if len(losses) > 1:
+            figures |= {f"held_out_loss.{kind}": loss for kind, loss in losses.items()}
         logger.info("%s", figures)
         return figures
 
@@ -150,6 +155,10 @@ class ModelTask:
         """How previews are sampled: as the model will be."""
         return Sampling(latent_frames=self.data.stories.frames_per_chunk).changed(self.config.sampling)
 
+    def _held_out_loss(self, model: ChunkDiT, stories: StorySet) -> float:
+        batches = (self._batch(stories, step_generator(self.config.seed + 1, k)) for k in range(_HELD_OUT_BATCHES))
+        return math.fsum(self._fidelity(model, batch)[0].item() for batch in batches) / _HELD_OUT_BATCHES
+
     def _training_batch(self, model: ChunkDiT, generator: torch.Generator) -> Batch:
         """Make a batch, in which some samples see estimates of their context."""
         config, device = self.config.batch, next(model.parameters()).device
@@ -170,7 +179,7 @@ class ModelTask:
         return make_batch(
             stories,
             self.data.levels,
-            self.data.policy,
+            self.data.policies,
             config=self.config.batch,
             tokens_per_chunk=self.data.tokens_per_chunk,
             generator=generator,

@@ -5,13 +5,14 @@ Post-training adds losses on the model's own videos.
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from bdiff.files import write_whole
+from bdiff.files import to_json, write_whole
 from bdiff.run import matmul_rate
 from bdiff_core import (
     CausalVAE,
@@ -47,9 +48,9 @@ _CAPTION_BATCH = 32
 def train_model(config: ModelTrainConfig, *, watch: WatchFunction | None = None) -> RunResult:
     """Train a transformer, or go on training it, and write its weights in half precision.
 
-    The folder becomes a model that can be sampled: with ``sampling.json`` and the autoencoder. Also written are
-    ``log.jsonl``, ``curve.png``, ``preview.png``, ``recipe.json``, and the checkpoint to go on from. If torchrun
-    started several processes, they train the transformer together.
+    The folder becomes a model that can be sampled: with ``sampling.json``, the autoencoder, and the words of the
+    captions in ``words.json``. Also written are ``log.jsonl``, ``curve.png``, ``preview.png``, ``recipe.json``, and the
+    checkpoint to go on from. If torchrun started several processes, they train the transformer together.
 
     Args:
         config: The settings.
@@ -93,7 +94,7 @@ def _train(config: ModelTrainConfig, ranks: Ranks, watch: WatchFunction | None) 
         ),
     )
     if ranks.is_first and result.finished:
-        _write_model(config, model, vae)
+        _write_model(config, model, vae, datasets.words)
     ranks.wait()
     return result
 
@@ -123,7 +124,7 @@ def training_data(config: ModelTrainConfig, model: ChunkDiT, stories: StorySet) 
         levels=chunk_levels(
             stories.num_chunks, config.schedule, level_min=config.level_min, level_max=config.level_max
         ),
-        policy=config.memory,
+        policies=config.memories,
         batch=config.batch,
         tokens_per_chunk=model.config.num_tokens(stories.frames_per_chunk, *stories.latents.shape[-2:]),
         bfloat16=config.bfloat16,
@@ -182,8 +183,9 @@ def orthogonal_matrices(model: ChunkDiT) -> list[nn.Parameter]:
     return [p for name, p in model.blocks.named_parameters() if name.endswith("weight") and p.ndim == 2]
 
 
-def _write_model(config: ModelTrainConfig, model: ChunkDiT, vae: CausalVAE) -> None:
+def _write_model(config: ModelTrainConfig, model: ChunkDiT, vae: CausalVAE, words: Mapping[str, object]) -> None:
     """Write all that `bdiff sample --model` needs, so that the folder of a training is a model."""
+    write_whole(config.out / "words.json", to_json(words) + "\n")
     save_transformer(model.half(), config.out / "transformer")
     save_vae(vae, config.out / "vae.safetensors", dtype=torch.float16)
     write_whole(config.out / "sampling.json", json.dumps(config.sampling, indent=2) + "\n")

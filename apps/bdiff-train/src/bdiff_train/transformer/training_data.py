@@ -22,14 +22,19 @@ class TrainingData:
     """The stories to train on."""
     levels: Float[Tensor, " chunks"]
     """Noise level of each chunk of a story."""
-    policy: Policy
-    """Which past chunks a chunk sees."""
+    policies: tuple[Policy, ...]
+    """Which past chunks a chunk sees: each sample of a batch draws one of them, roll-outs have the first."""
     batch: BatchConfig
     """Sizes and probabilities of a batch."""
     tokens_per_chunk: int
     """Tokens of a chunk in the transformer."""
     bfloat16: bool
     """Matrix products in bfloat16."""
+
+    @property
+    def policy(self) -> Policy:
+        """The policy of roll-outs: the first."""
+        return self.policies[0]
 
     def roll_out(self, model: ChunkDiT, config: RolloutConfig, window: Window) -> Rollout:
         """Let a model generate a window of a story."""

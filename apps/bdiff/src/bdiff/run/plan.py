@@ -166,10 +166,9 @@ def _context_chunks(spec: RunSpec) -> int:
     """Chunks that a chunk of this video sees at most."""
     policy = spec.make_policy()
     most = len(spec.chunks) - 1
-    bound = getattr(policy, "num_chunks", None) or sum(
-        getattr(policy, name, 0) for name in ("top_l", "num_recent", "num_sink")
-    )
-    return min(most, bound) if bound else most
+    counts = [getattr(policy, name, None) for name in ("num_chunks", "top_l", "num_recent", "num_sink")]
+    bounds = [count for count in counts if count is not None]
+    return min(most, sum(bounds)) if bounds else most
 
 
 def _peak(sampling: dict[str, int], others: dict[str, int], *, offload: bool) -> dict[str, int]:

@@ -226,6 +226,8 @@ def test_words_are_those_of_the_kinds_that_are_asked_for():
     assert "pace" not in story["actions"]
     assert set(story["words"]) | set(walk["words"]) <= set(every["words"])
     assert {"parasol", "lighthouse"} <= set(walk["words"]) - set(story["words"])
+    alone = storyworld.words(companions=False)
+    assert {"there", "while"} <= set(story["words"]) - set(alone["words"])
     assert all(isinstance(example, str) for example in every["examples"])
     with pytest.raises(ValueError, match=r"^take is 'film'; expected one of story, place, walk$"):
         storyworld.words(["film"])

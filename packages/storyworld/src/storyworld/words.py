@@ -18,11 +18,12 @@ _PLANS, _CHUNKS = 200, 15  # read for the list of all words and for the examples
 _EXAMPLES = 8  # sentences of each kind of video
 
 
-def words(takes: Sequence[str] = ("story",)) -> dict[str, object]:
+def words(takes: Sequence[str] = ("story",), *, companions: bool = True) -> dict[str, object]:
     """List the words of the captions of some kinds of video, as data that can be written to a file.
 
     Args:
         takes: Kinds of video, each one of ``TAKES``.
+        companions: Whether the captions of stories name companions, as they do at richness 2.
 
     Returns:
         ``takes``; ``species``, ``places`` and ``actions`` with their wordings; ``settings`` and ``spots`` if there are
@@ -34,7 +35,7 @@ def words(takes: Sequence[str] = ("story",)) -> dict[str, object]:
     for take in takes:
         if take not in TAKES:
             raise ValueError(f"take is {take!r}; expected one of {', '.join(TAKES)}")
-    captions = {take: _captions(take) for take in takes}
+    captions = {take: _captions(take, companions=companions) for take in takes}
     actions = [action for action in ACTION_WORDS if action != "pace" or "place" in takes]
     found: dict[str, object] = {"takes": list(takes), "species": list(SPECIES)}
     if set(takes) - {"walk"}:
@@ -50,6 +51,6 @@ def words(takes: Sequence[str] = ("story",)) -> dict[str, object]:
     return found
 
 
-def _captions(take: str) -> list[str]:
-    plans = (plan_story(seed, _CHUNKS, companions=True, take=take) for seed in range(_PLANS))
+def _captions(take: str, *, companions: bool) -> list[str]:
+    plans = (plan_story(seed, _CHUNKS, companions=companions, take=take) for seed in range(_PLANS))
     return [chunk.caption for plan in plans for chunk in plan.chunks]

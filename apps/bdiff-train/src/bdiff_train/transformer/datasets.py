@@ -68,7 +68,7 @@ def _rendered(config: ModelTrainConfig, vae: CausalVAE, encoder: TextEncoder) ->
             on_story=on_story,
         )
 
-    words = storyworld.words(config.takes)
+    words = storyworld.words(config.takes, companions=config.richness == 2)
     held_out = {take: prepare(take, range(HELD_OUT, HELD_OUT + config.held_out_stories)) for take in config.takes}
     train = [
         shard

@@ -43,7 +43,8 @@ def base(files: Files) -> ModelTrainConfig:
 
     A model that was trained with one memory is at home with it. Here each sample draws its memory from four, one of
     which shows nothing. The three kinds of takes show what a memory is good for: places that are left and come back to,
-    one place that must stay as it is, and a way on which nothing returns. Chunks of four seconds make a minute of 15.
+    one place that must stay as it is, and a way that leaves the picture and comes back. Chunks of four seconds make a
+    minute of 15. Batches are small because samples are long: 1,024 tokens.
     """
     return replace(
         default(files),
@@ -55,7 +56,7 @@ def base(files: Files) -> ModelTrainConfig:
         latent_frames=8,
         policy="semantic",
         more_policies=("rolling", "sink", "none"),
-        batch=BatchConfig(context_noise=0.2),
+        batch=BatchConfig(stories=4, context_noise=0.2),
     )
 
 

@@ -9,7 +9,7 @@ import click
 
 from bdiff.cli import run_command
 
-STUDIES = ("ablation", "hour", "memory_cost", "metric_cost", "metric_sensitivity", "training_step")
+STUDIES = ("ablation", "hour", "memory_cost", "metric_cost", "metric_sensitivity", "takes", "training_step")
 """Names of all studies."""
 
 _TINY = "Seconds instead of hours, to see that everything runs; the figures say nothing."

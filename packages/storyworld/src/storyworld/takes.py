@@ -31,6 +31,7 @@ SPACING = 72.0
 
 _NOT_THERE = {"forest": "firs", "mountains": "mountain", "beach": "mountain"}  # landmarks that would not stand out
 _SHORT_WALK = 18.0, 19.0  # units in a chunk, in a take of one place
+_FIRST_SHARE = 0.9  # of that in the first chunk, which has fewer frames
 _LONG_WALK = 40.0, 56.0  # in a walk
 _SHORTEST = 24.0  # with less room before it the protagonist turns round
 _PASSING_CHUNKS = 3  # that it takes to pass by
@@ -99,7 +100,7 @@ def _act(rng: np.random.Generator, position: float, *, first: bool) -> ChunkPlan
     if action == "walk" or first:
         room = {1: RIGHTMOST - position, -1: position - LEFTMOST}
         action, direction = "walk", int(rng.choice([d for d in (1, -1) if room[d] >= _SHORT_WALK[1]]))
-        end = position + direction * float(rng.uniform(*_SHORT_WALK))
+        end = position + direction * float(rng.uniform(*_SHORT_WALK)) * (_FIRST_SHARE if first else 1.0)
     return ChunkPlan(place=0, action=action, direction=direction, arrives=False, start=position, end=end, caption="")
 
 

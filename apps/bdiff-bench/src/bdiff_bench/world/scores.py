@@ -78,6 +78,7 @@ def retrieval_share(
     *,
     num_chunks: int = 25,
     companions: bool = False,
+    take: str = "story",
 ) -> dict[str, float | None]:
     """How often the memory recalls the right place, on returns to a place that no recent chunk shows.
 
@@ -87,7 +88,7 @@ def retrieval_share(
     """
     right, returns = 0, 0
     for seed in stories:
-        planned = plan_story(seed, num_chunks, companions=companions).chunks
+        planned = plan_story(seed, num_chunks, companions=companions, take=take).chunks
         embedding = encoder.encode([each.caption for each in planned]).embedding
         for chunk, each in enumerate(planned):
             seen = policy.select(chunk, past_similarity(embedding[: chunk + 1]))

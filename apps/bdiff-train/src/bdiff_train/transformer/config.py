@@ -169,13 +169,16 @@ class ModelTrainConfig:
     def sampling(self) -> dict[str, Any]:
         """How the model is to be sampled: the settings that go into its ``sampling.json``.
 
-        A model of stories takes steps, shift, guidance and age bonus from the shipped model.
+        A model of stories takes steps, shift, guidance and age bonus from the shipped model. One that was trained for
+        several memories has no age bonus.
         """
         if self.videos is None:
             shipped = Sampling.of_model(defaults.WEIGHTS)
             found = {name: getattr(shipped, name) for name in _AS_SHIPPED} | {"richness": self.richness}
             if self.latent_frames != LATENT_FRAMES:
                 found["latent_frames"] = self.latent_frames
+            if self.more_policies:
+                found["age_bonus"] = 0.0  # it was not trained with, and favours the semantic memory
         else:
             found = {name: getattr(self.videos, name) for name in ("fps", "height", "width", "latent_frames")}
         if self.num_sink:

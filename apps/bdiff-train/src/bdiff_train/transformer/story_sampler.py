@@ -22,6 +22,7 @@ from bdiff_core import (
     load_vae,
 )
 from bdiff_core.samplers import generate_overlap
+from bdiff_train.data.stories import render_story
 from bdiff_train.data.videos import Excerpt
 from kvbank import Float8, Int4, Int8, Policy, RecallTrace
 from kvbank.policies import Kind
@@ -63,15 +64,19 @@ class StorySampler:
             sampling=sampling,
         )
 
-    def story(self, seed: int, num_chunks: int) -> storyworld.StoryVideo:
+    def story(self, seed: int, num_chunks: int, *, take: str = "story") -> storyworld.StoryVideo:
         """Render a story with chunks of this model's length, of the richness that the model was trained on.
 
+        Args:
+            seed: Its seed.
+            num_chunks: Number of chunks.
+            take: Kind of the video, one of ``storyworld.TAKES``.
+
         Raises:
-            ValueError: If the model makes frames of another size than storyworld.
+            ValueError: If the model makes frames of another size than storyworld, or its richness has no such kind.
         """
-        length, richness = self.sampling.frames_per_chunk, self.sampling.richness
-        story = storyworld.render(
-            seed, num_chunks, first_chunk_frames=length - 3, chunk_frames=length, richness=richness
+        story = render_story(
+            seed, num_chunks, take=take, latent_frames=self.sampling.latent_frames, richness=self.sampling.richness
         )
         expected, found = (self.sampling.height, self.sampling.width), tuple(story.frames.shape[2:])
         if expected != found:

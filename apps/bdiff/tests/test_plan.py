@@ -42,6 +42,12 @@ def test_a_plan_says_what_the_run_then_takes(config, policy):
     assert plan.memory["transformer"] == sum(p.nbytes for p in parts.model.parameters())
 
 
+def test_a_memory_that_shows_nothing_has_no_context(config):
+    spec = make_spec(config.changed(policy="none"))
+    assert plan_run(spec, memory_limit=10**9).context_tokens == 0
+    assert all(not chunk.recall.layers for chunk in generate_chunks(load_run(spec, config.out)))
+
+
 def test_a_kept_share_and_a_memory_limit_bound_the_past(config):
     spec = make_spec(config)
     whole, half = (plan_run(spec, memory_limit=10**9, share=share) for share in (1.0, 0.5))

@@ -26,7 +26,6 @@ TAKES = ("story", "place", "walk")
 """Names of `storyworld.TAKES`, which takes seconds to import; a test compares."""
 
 _WORLD_SETTINGS = ("steps", "guidance", "age_bonus", "num_sink", "richness")
-_TAKES_SETTINGS = ("steps", "guidance", "noise", "age_bonus", "num_sink")
 _MEMORY_SETTINGS = ("steps", "guidance", "noise", "richness")
 
 
@@ -51,54 +50,49 @@ def _with_settings(options: dict[str, Any], names: tuple[str, ...]) -> dict[str,
 @bench_group.command("world")
 @click.option("--out", type=PATH, required=True, help="Folder of the figures; a stopped run goes on.")
 @click.option("--model", type=PATH, default=defaults.WEIGHTS, help="Model folder. Default: the one that ships.")
-@click.option("--num-stories", type=click.IntRange(1), help="Held-out stories to sample.  [default: 32]")
-@click.option("--num-chunks", type=num_chunks(2), help="Chunks of each.  [default: 25]")
-@setting_options(*_WORLD_SETTINGS, old={"steps": "--num-steps", "age_bonus": "--seniority"})
-@click.option("--seed", type=click.IntRange(0), help="Seed of the noise.  [default: 0]")
-@click.option("--workers", type=WORKERS, help="Processes.  [default: 2]")
-def bench_world_command(**options: Any) -> None:
-    """Sample held-out stories and evaluate them by the world's truth; the summary goes to stdout."""
-    from bdiff_bench.world import WorldBenchConfig, bench_world, check
-
-    config = WorldBenchConfig(**_with_settings(options, _WORLD_SETTINGS))
-    check(config)
-    with output_folder(config.out):
-        summary = bench_world(config)
-    show_figures(summary)
-
-
-@bench_group.command("takes")
-@click.option("--out", type=PATH, required=True, help="Folder of the figures; a stopped run goes on.")
-@click.option("--model", type=PATH, required=True, help="Model folder, of a training on takes (recipe base).")
-@click.option("--take", "takes", type=click.Choice(TAKES), multiple=True, help="Repeat for several. Default: all.")
+@click.option(
+    "--take",
+    "takes",
+    type=click.Choice(TAKES),
+    multiple=True,
+    help="Kind of videos; repeat it. All but story need a model of richness 2. Default: story.",
+)
 @click.option(
     "--policy",
     "policies",
     type=click.Choice(defaults.POLICIES),
     multiple=True,
-    help="Memory; repeat it. The others are compared with the first. Default: semantic, rolling, sink and none.",
+    help="Memory; repeat it. The others are compared with semantic. Default: the model's own.",
 )
-@click.option("--num-takes", type=click.IntRange(1), help="Held-out videos of each kind.  [default: 16]")
-@click.option("--num-chunks", type=num_chunks(2), help="Chunks of each.  [default: 15]")
-@setting_options(*_TAKES_SETTINGS)
+@click.option("--num-stories", type=click.IntRange(1), help="Held-out videos of each kind.  [default: 32]")
+@click.option("--num-chunks", type=num_chunks(2), help="Chunks of each.  [default: 25]")
+@setting_options(*_WORLD_SETTINGS, old={"steps": "--num-steps", "age_bonus": "--seniority"})
 @click.option("--seed", type=click.IntRange(0), help="Seed of the noise.  [default: 0]")
 @click.option("--workers", type=WORKERS, help="Processes.  [default: 2]")
-def bench_takes_command(takes: tuple[str, ...], policies: tuple[str, ...], **options: Any) -> None:
-    """Sample takes of every kind under each memory and measure them by the world's truth; the summary goes to stdout.
+def bench_world_command(takes: tuple[str, ...], policies: tuple[str, ...], **options: Any) -> None:
+    """Sample held-out videos and evaluate them by the world's truth; the summary goes to stdout.
 
-    The folder gets summary.md with a table for each kind, a picture of one video of each, and a line for every video.
+    The folder gets summary.md with the tables, summary.json, a picture of one video of each kind, and a line for every
+    video. With --take or --policy there is a table for each kind, and the differences between memories.
     """
-    from bdiff_bench.takes import TakesBenchConfig, bench_takes, check
+    from bdiff_bench.world import WorldBenchConfig, bench_world, check
 
     chosen = given({"takes": takes or None, "policies": policies or None})
-    config = TakesBenchConfig(**_with_settings(options, _TAKES_SETTINGS), **chosen)
+    is_semantic = not policies or defaults.POLICY in policies
+    used = dict.fromkeys(("age_bonus", "num_sink"), is_semantic)
+    refuse_idle(options, used, "is a setting of the semantic memory, which no --policy names")
+    config = WorldBenchConfig(**_with_settings(options, _WORLD_SETTINGS), **chosen)
     check(config)
     with output_folder(config.out):
-        summary = bench_takes(
-            config,
-            on_video=lambda done, total, left: say(f"{done}/{total} videos done, about {left / 60:.0f} min left"),
+        summary = bench_world(
+            config, on_take=lambda done, total, left: say(f"{done}/{total} takes done{_time_left(left)}")
         )
-    show_figures(summary, page=config.out / "summary.md")
+    show_figures(summary)
+
+
+def _time_left(seconds: float) -> str:
+    """How long the rest takes, after a comma; nothing at the end."""
+    return f", about {max(1, round(seconds / 60))} min left" if seconds > 0 else ""
 
 
 @bench_group.command("memory")

@@ -9,6 +9,7 @@ from bdiff_bench.harness.result_page import Section, parts_of_files, write_page
 from bdiff_bench.memory.page import PICTURES, memory_parts
 from bdiff_bench.peers.page import peers_parts
 from bdiff_bench.peers.plots import draw
+from bdiff_bench.world.comparison import comparison_parts
 from bdiff_bench.world.figures import world_table
 
 
@@ -62,11 +63,18 @@ def _world_parts(summary: dict[str, Any]) -> list[str]:
     memory = f"age bonus {config['seniority']}, " if "seniority" in config else ""
     if config.get("num_sink", "0") != "0":
         memory += f"the first {config['num_sink']} in view of all, "
+    several = "takes" in summary
+    memory = f"of the semantic memory: {memory}" if several and memory else memory
+    each = f"{config['num_stories']} held-out videos of each kind under each memory," if several else ""
+    own = "video has a noise of its own, the same for all memories" if several else "story has a noise of its own"
     setting = (
-        f"{summary['stories']} held-out stories of {config['num_chunks']} chunks at richness {config['richness']}, the "
-        f"first chunk given; {config['num_steps']} steps, guidance {config['guidance']}, {memory}"
-        f"seed {config['seed']} (each story has a noise of its own). Intervals are bootstraps over stories."
+        f"{each or str(summary['stories']) + ' held-out stories'} of {config['num_chunks']} chunks at richness "
+        f"{config['richness']}, the first chunk given; {config['num_steps']} steps, guidance {config['guidance']}, "
+        f"{memory}seed {config['seed']} (each {own})."
     )
+    if several:  # the explanation of the tables says what intervals are
+        return ["## Kinds of videos sampled and evaluated", setting, *comparison_parts(summary["takes"], level="###")]
+    setting += " Intervals are bootstraps over stories."
     return ["## Stories sampled and evaluated", setting, world_table(summary).rstrip()]
 
 

@@ -3,7 +3,15 @@
 import pytest
 import torch
 
-from bdiff_bench.memory.colours import MARGIN, palette, palette_distance, region_errors, region_masks, subject_errors
+from bdiff_bench.memory.colours import (
+    MARGIN,
+    found_subject,
+    palette,
+    palette_distance,
+    region_errors,
+    region_masks,
+    subject_errors,
+)
 
 
 def test_an_error_stays_in_its_region(story, frames_of):
@@ -46,6 +54,7 @@ def test_the_protagonist_is_found_wherever_it_is(story, mirrored, shift, frames_
     moved, mask = torch.roll(drawn, shift, (2, 3)), torch.roll(where, shift, (1, 2))
     frames = torch.where(mask, moved, torch.zeros_like(moved))
     assert subject_errors(frames, true, subject).max() < 1e-6
+    assert torch.equal(found_subject(frames, true, subject), mask)
     reddish = torch.tensor([0.3, 0.0, 0.0])[:, None, None, None]
     painted = torch.where(mask, moved + reddish, torch.zeros_like(moved))
     assert subject_errors(painted, true, subject).tolist() == pytest.approx([0.05] * len(subject), abs=1e-3)
@@ -57,6 +66,7 @@ def test_a_protagonist_that_is_not_drawn_is_an_error(story, frames_of):
     empty = story.truth.background_at(range(span.start, span.stop)).transpose(0, 1)
     assert subject_errors(empty, true, subject).min() > 0.1
     assert subject_errors(true, true, torch.zeros_like(subject)).isnan().all()
+    assert not found_subject(true, true, torch.zeros_like(subject)).any()
 
 
 def test_a_palette_is_the_mean_colour_of_each_region():

@@ -36,7 +36,7 @@ def test_a_random_model_gets_little_right_and_a_stopped_bench_goes_on(folder, tm
     assert one["figures"]["visible"]["mean"] < 0.5  # only the given first chunk shows the protagonist
     asked = []
     score = world_run.score_story
-    monkeypatch.setattr(world_run, "score_story", lambda c, seed, parts: asked.append(seed) or score(c, seed, parts))
+    monkeypatch.setattr(world_run, "score_story", lambda f, true, p: asked.append(true.seed) or score(f, true, p))
     two = bench_world(config(folder, tmp_path))
     assert two["stories"] == 2
     assert asked == [FIRST_STORY + 1]

@@ -47,3 +47,17 @@ def test_any_chunk_may_be_given_to_windows(sampler, story):
     assert not torch.allclose(sampled.frames[:, first:], others.frames[:, first:], rtol=1e-3, atol=1e-3)
     true = sampler.sample_without_memory(story, num_past=2, given=range(5), seed=3)
     torch.testing.assert_close(true.frames, sampler.reconstruct(story), rtol=1e-4, atol=1e-4)
+
+
+def test_takes_of_other_kinds_have_chunks_of_the_models_length(tiny_model):
+    sampling = Sampling(steps=1, richness=2, latent_frames=3)
+    sampler = StorySampler.load(tiny_model, transformer=tiny_model / "transformer", sampling=sampling)
+    for take in ("story", "place", "walk"):
+        video = sampler.story(FIRST_STORY, 2, take=take)
+        assert (video.truth.take, video.chunk_frames) == (take, (9, 12))
+        assert sampler.sample(video, policy=Rolling(num_chunks=2), seed=3).frames.shape == video.frames.shape
+
+
+def test_a_take_that_a_models_richness_does_not_have_is_refused(sampler):
+    with pytest.raises(ValueError, match="richness is 0; a walk is drawn at richness 2 only"):
+        sampler.story(FIRST_STORY, 2, take="walk")

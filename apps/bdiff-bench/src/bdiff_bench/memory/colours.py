@@ -75,18 +75,51 @@ def subject_errors(
     return torch.tensor([_cut_out_error(frames[:, t], true[:, t], subject[t]) for t in range(len(subject))])
 
 
+def found_subject(
+    frames: Float[Tensor, "3 t h w"], true: Float[Tensor, "3 t h w"], subject: Bool[Tensor, "t h w"]
+) -> Bool[Tensor, "t h w"]:
+    """The silhouette of the protagonist in each frame, at the place where `subject_errors` finds it.
+
+    Args:
+        frames: The video.
+        true: The true frames.
+        subject: Pixels of the true protagonist; frames without any have no silhouette.
+    """
+    found = torch.zeros_like(subject)
+    for t in subject.any((1, 2)).nonzero()[:, 0].tolist():
+        shapes, cuts = _cut_outs(true[:, t], subject[t])
+        side, top, left = _best_fit(frames[:, t], shapes, cuts)
+        found[t, top : top + shapes.shape[1], left : left + shapes.shape[2]] = shapes[side] > 0
+    return found
+
+
 def _cut_out_error(frame: Float[Tensor, "3 h w"], true: Float[Tensor, "3 h w"], subject: Bool[Tensor, "h w"]) -> float:
     if not subject.any():
         return float("nan")
+    shapes, cuts = _cut_outs(true, subject)
+    side, top, left = _best_fit(frame, shapes, cuts)
+    window = frame[:, top : top + shapes.shape[1], left : left + shapes.shape[2]]
+    difference = (window - cuts[side]).abs().mean(0) * shapes[side]
+    return (difference.sum() / shapes[0].sum() / 2).item()
+
+
+def _cut_outs(
+    true: Float[Tensor, "3 h w"], subject: Bool[Tensor, "h w"]
+) -> tuple[Float[Tensor, "2 a b"], Float[Tensor, "2 3 a b"]]:
+    """The silhouette of the protagonist and its colours, as they are and mirrored."""
     rows, columns = subject.any(1).nonzero()[:, 0], subject.any(0).nonzero()[:, 0]
     box = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
     shape, cut = subject[box].float(), true[:, *box] * subject[box]
-    shapes, cuts = torch.stack([shape, shape.flip(-1)]), torch.stack([cut, cut.flip(-1)])
+    return torch.stack([shape, shape.flip(-1)]), torch.stack([cut, cut.flip(-1)])
+
+
+def _best_fit(
+    frame: Float[Tensor, "3 h w"], shapes: Float[Tensor, "n a b"], cuts: Float[Tensor, "n 3 a b"]
+) -> tuple[int, int, int]:
+    """Which cut-out fits best, and the row and column of its corner."""
     squares = _squared_differences(frame, shapes, cuts)
     side, top, left = torch.unravel_index(squares.argmin(), squares.shape)
-    window = frame[:, top : top + shape.shape[0], left : left + shape.shape[1]]
-    difference = (window - cuts[side]).abs().mean(0) * shapes[side]
-    return (difference.sum() / shape.sum() / 2).item()
+    return int(side), int(top), int(left)
 
 
 def _squared_differences(

@@ -33,7 +33,7 @@ def save_stills(file: Path, frames: Float[Tensor, "3 t h w"], story: storyworld.
 
     file.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(file) as partial:
-        Image.fromarray(np.concatenate(list(_stills(frames, story)), axis=1)).save(partial, format="png")
+        Image.fromarray(np.concatenate(list(middle_frames(frames, story)), axis=1)).save(partial, format="png")
 
 
 def draw_returns(file: Path, summary: dict[str, Any]) -> bool:
@@ -58,10 +58,10 @@ def draw_returns(file: Path, summary: dict[str, Any]) -> bool:
         chunk_frames=length,
         richness=config["sampling"]["richness"],
     )
-    rows = {"truth": _stills(truth.frames, truth)}
+    rows = {"truth": middle_frames(truth.frames, truth)}
     for label in list(summary["arms"])[:_MAX_ARMS]:
         stills = still_path(file.parent, arm=label, story=story, seed=0, mode=mode)
-        rows[label] = _load_stills(stills, config["num_chunks"])
+        rows[label] = load_stills(stills, config["num_chunks"])
     first = first_visits(truth.truth.place.tolist())
     pairs = [
         _Pair(name=truth.truth.places[back.place], first=first[back.place].start, chunk=back.chunk, gap=back.gap)
@@ -126,13 +126,15 @@ def _draw_grid(file: Path, rows: dict[str, UInt8[np.ndarray, "chunks h w 3"]], p
     save_figure(figure, file)
 
 
-def _stills(frames: Float[Tensor, "3 t h w"], story: storyworld.StoryVideo) -> UInt8[np.ndarray, "chunks h w 3"]:
+def middle_frames(frames: Float[Tensor, "3 t h w"], story: storyworld.StoryVideo) -> UInt8[np.ndarray, "chunks h w 3"]:
+    """The middle frame of every chunk."""
     lengths = torch.tensor(story.chunk_frames)
     middle = frames[:, lengths.cumsum(0) - lengths // 2 - 1].permute(1, 2, 3, 0)
     return middle.add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8).numpy()
 
 
-def _load_stills(file: Path, count: int) -> UInt8[np.ndarray, "chunks h w 3"]:
+def load_stills(file: Path, count: int) -> UInt8[np.ndarray, "chunks h w 3"]:
+    """Read what `save_stills` wrote of a video of so many chunks."""
     from PIL import Image
 
     with Image.open(file) as image:

@@ -1,5 +1,6 @@
 """From the lines of stories to figures with intervals, and their table."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bdiff.output import markdown_table
@@ -9,7 +10,7 @@ from bdiff_bench.memory.figures import GROWN, GROWTH_FROM, growth_distance, tren
 NUM_DRAWS = 2_000
 """Bootstrap samples of the figures that are means over stories, as in the published pages."""
 
-_MEANING = {
+MEANING = {
     "visible": "frames that show the protagonist, of those that should",
     "direction": "chunks whose direction of motion is as prompted",
     "place": "returns on which a place looks like on its first visit",
@@ -17,6 +18,7 @@ _MEANING = {
     "true_clarity_ratio": "the same ratio of the true videos",
     "clarity_to_truth": "clarity over that of the true videos",
 }
+"""Figures of a video, and what they say."""
 _GROWTH_MEANING = {
     "palette": "growth of the distance between the palettes of a return and of the first visit",
     "subject": "growth of the error of the protagonist's colours",
@@ -29,11 +31,11 @@ def summarise(lines: list[dict[str, Any]], *, num_chunks: int) -> dict[str, Any]
     """The mean of every figure over the stories with its interval, and the growth of errors over a video."""
     lines = sorted(lines, key=lambda line: line["story"])  # workers finish in any order, and draws go by order
     figures = {}
-    for name in _MEANING:
+    for name in MEANING:
         values = [line[name] for line in lines if line[name] == line[name]]  # without nan
         if values:  # place has none if no story had a return
             figures[name] = mean_interval(values, num_draws=NUM_DRAWS) | {"least": min(values)}
-    return {"stories": len(lines), "figures": figures, "growth": _growth(lines, num_chunks)}
+    return {"stories": len(lines), "figures": figures, "growth": growth(lines, num_chunks)}
 
 
 def world_table(summary: dict[str, Any]) -> str:
@@ -41,20 +43,24 @@ def world_table(summary: dict[str, Any]) -> str:
     rows = []
     for name, figure in summary["figures"].items():
         interval = f"{figure['low']:.3f} to {figure['high']:.3f}"
-        rows.append([_MEANING[name], f"{figure['mean']:.3f}", interval, f"{figure['least']:.3f}"])
+        rows.append([MEANING[name], f"{figure['mean']:.3f}", interval, f"{figure['least']:.3f}"])
     for name, figure in summary["growth"].items():
         interval = f"{figure['low']:+.4f} to {figure['high']:+.4f}"
-        measure, _, beyond = name.partition("_")
-        meaning = f"{_GROWTH_MEANING[measure]}, chunk {GROWTH_FROM} to the last"
-        meaning += ", beyond that of the true videos through the autoencoder" if beyond else ""
-        rows.append([meaning, f"{figure['mean']:+.4f}", interval, ""])
+        rows.append([growth_meaning(name), f"{figure['mean']:+.4f}", interval, ""])
     found = summary["retrieval"]
     share = "" if found["share"] is None else f"{found['share']:.3f}"
     rows.append([f"{found['returns']} returns: an older chunk in view shows the place", share, "", ""])
     return markdown_table([f"over {summary['stories']} stories", "mean", "95% interval", "least"], rows) + "\n"
 
 
-def _growth(lines: list[dict[str, Any]], num_chunks: int) -> dict[str, dict[str, float]]:
+def growth_meaning(name: str) -> str:
+    """What a growth says."""
+    measure, _, beyond = name.partition("_")
+    meaning = f"{_GROWTH_MEANING[measure]}, chunk {GROWTH_FROM} to the last"
+    return meaning + (", beyond that of the true videos through the autoencoder" if beyond else "")
+
+
+def growth(lines: Sequence[Mapping[str, Any]], num_chunks: int) -> dict[str, dict[str, float]]:
     """How much the errors of palettes and protagonists rise from chunk `GROWTH_FROM` to the last, with intervals."""
     figures, draws, distance = {}, draw_with_replacement(len(lines)), growth_distance(num_chunks)
     for name in GROWN:

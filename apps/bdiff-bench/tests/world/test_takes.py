@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
+import storyworld
 from bdiff_bench import cli
 from bdiff_bench.page import write_bench_page
 from bdiff_bench.world import WorldBenchConfig, bench_world

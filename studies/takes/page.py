@@ -46,10 +46,10 @@ def takes_parts(summary: Figures, *, pictures: Mapping[str, str]) -> list[str]:
         f"The published error, a weighted sum that grows with the number of chunks; {large} pixels.",
         _raw_table(summary),
         "The score of the first chunk over the mean of the later ones, mean over the videos. Errors refer to the first "
-        f"chunk. It has {config['chunk_frames'] - 3} frames, later ones have {config['chunk_frames']}. How far the "
-        "protagonist walks in a chunk does not depend on its frames, so a walk in the first chunk is "
-        f"{config['chunk_frames'] / (config['chunk_frames'] - 3) - 1:.0%} faster. The first chunk is always a walk. "
-        "Both add to the errors of motion.",
+        f"chunk. It has {config['chunk_frames'] - 3} frames, later ones have {config['chunk_frames']}. In "
+        "stories and walks the way in a chunk does not depend on its frames, so the first chunk is "
+        f"{config['chunk_frames'] / (config['chunk_frames'] - 3) - 1:.0%} faster; in one place its way is a tenth "
+        "shorter. The first chunk is always a walk, and walks, jumps and paces differ in motion.",
         _first_table(summary),
         f"![Errors of true videos, and errors over the rates of planted drift]({pictures['drift']})",
         "## Planted drift",

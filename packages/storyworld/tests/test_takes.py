@@ -237,7 +237,6 @@ def test_words_are_those_of_the_kinds_that_are_asked_for():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"take": "film"}, r"^take is 'film'; expected one of story, place, walk$"),
         ({"take": "walk", "richness": 1}, r"^richness is 1; a walk is drawn at richness 2 only: leave richness out"),
         ({"take": "place", "richness": 0}, r"^richness is 0; a place is drawn at richness 2 only"),
         ({"take": "place", "richness": 5}, r"^richness is 5; expected 0"),
@@ -246,6 +245,13 @@ def test_words_are_those_of_the_kinds_that_are_asked_for():
 def test_what_no_take_has_is_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         storyworld.render(1, 1, **arguments)
+
+
+def test_a_take_that_does_not_exist_is_named(unhooked):
+    with pytest.raises(ValueError, match=r"^take is 'film'; expected one of story, place, walk$"):
+        storyworld.render(1, 1, take="film")
+    with pytest.raises(ValueError, match=r"^take is 'film'; expected one of story, place, walk$"):
+        storyworld.plan_story(1, 1, take="film")
 
 
 def test_true_takes_are_right_in_every_figure(walk, place):

@@ -61,9 +61,9 @@ class Scenery:
         return self.horizon + _DEPTHS.get(self.name, 3.0)
 
     @property
-    def screens(self) -> range:
+    def screens(self) -> tuple[float, ...]:
         """Positions of the camera, a screen apart, that together see all of the ground."""
-        return range(0, SIZE + int(self.way), SIZE)
+        return tuple(map(float, range(0, SIZE + int(self.way), SIZE)))
 
     def rate(self, row: Array | float) -> Array | float:
         """How far a thing that stands on this row of the ground shifts when the camera moves by a unit."""

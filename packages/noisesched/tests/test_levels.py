@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noisesched import denoising_grid, level_from_snr, shift_levels, snr_from_level
+from noisesched import denoising_grid, few_step_grid, level_from_snr, nearest_grid, shift_levels, snr_from_level
 
 inner_levels = st.floats(1e-4, 1 - 1e-4)
 shifts = st.floats(0.05, 20)
@@ -80,6 +80,30 @@ def test_grid_falls_strictly_from_level_max_to_zero(num_steps, level_max, shift)
 def test_unshifting_a_grid_gives_even_steps(num_steps, level_max, shift):
     even = shift_levels(denoising_grid(num_steps, level_max=level_max, shift=shift), 1 / shift)
     torch.testing.assert_close(even.diff(), (-even[0] / num_steps).expand(num_steps))
+
+
+def test_the_warped_steps_of_self_forcing():
+    """timesteps[1000 - list] of a scheduler with 1000 steps and shift 5, as its pipeline takes them."""
+    even = torch.linspace(1.0, 0.0, 1001, dtype=torch.float64)[:-1]
+    timesteps = 1000 * (5 * even / (1 + 4 * even))
+    published = [float(timesteps[1000 - step]) / 1000 for step in (1000, 750, 500, 250)]
+    assert few_step_grid([1000, 750, 500, 250], shift=5.0) == pytest.approx([*published, 0.0], abs=1e-12)
+    assert few_step_grid([1000, 750, 500, 250], shift=5.0) == pytest.approx([1, 0.9375, 5 / 6, 0.625, 0])
+
+
+def test_the_steps_of_causvid_mean_the_nearest_level_of_its_scheduler():
+    grid = nearest_grid([1000, 757, 522], shift=5.0)
+    assert grid == pytest.approx([1.0, 0.7571, 0.5216, 0.0], abs=5e-5)
+    even = [step / 1000 for step in range(1000, 0, -1)]
+    sigmas = [5 * level / (1 + 4 * level) for level in even]
+    assert grid[1:3] == pytest.approx([min(sigmas, key=lambda s: abs(s - told)) for told in (0.757, 0.522)], abs=1e-12)
+
+
+@pytest.mark.parametrize("make", [few_step_grid, nearest_grid])
+@pytest.mark.parametrize("steps", [[], [500, 750], [1001, 500], [750, 0], [750, 750]])
+def test_steps_fall_from_the_first_to_the_last(make, steps):
+    with pytest.raises(ValueError, match="expected falling timesteps from 1 to 1000"):
+        make(steps, shift=5.0)
 
 
 def test_plain_grid_is_linear_and_in_float64():

@@ -85,6 +85,25 @@ def test_every_suffix_is_shuffled_because_a_stream_has_no_last_chunk():
 
 
 @pytest.mark.parametrize("base", ["shared", "fresh"])
+@pytest.mark.parametrize("first", [1, 3, 12])
+def test_the_first_chunk_may_have_a_length_of_its_own(base, first):
+    even, uneven = stream(8, base=base), stream(8, base=base, first_frames=first)
+    assert [uneven.num_frames(index) for index in range(3)] == [first, 8, 8]
+    assert uneven.chunk(0).shape[0] == uneven.step(0, 1).shape[0] == first
+    assert all(torch.equal(uneven.chunk(index), even.chunk(index)) for index in range(1, 4))
+    longer = stream(max(first, 8), base=base, window=0).chunk(0)  # a longer draw starts with a shorter one
+    assert frame_set(uneven.chunk(0)) == frame_set(longer[:first])
+
+
+def test_a_short_first_chunk_is_shuffled_within_itself():
+    kept = [
+        torch.equal(stream(seed=seed, first_frames=2).chunk(0), stream(seed=seed, window=0).chunk(0)[:2])
+        for seed in range(20)
+    ]
+    assert 2 < sum(kept) < 18  # both orders of two frames occur
+
+
+@pytest.mark.parametrize("base", ["shared", "fresh"])
 def test_steps_draw_noise_of_their_own(base):
     noise = stream(base=base)
     sets = [frame_set(noise.chunk(1)), *(frame_set(noise.step(1, step)) for step in range(4))]
@@ -148,6 +167,7 @@ def test_streams_compare_copy_and_pickle_by_value():
     ("options", "message"),
     [
         ({"frames": 0}, "frames_per_chunk is 0"),
+        ({"first_frames": 0}, "first_frames is 0; a chunk has at least 1 frame"),
         ({"seed": -1}, "seed is -1; expected an integer from 0"),
         ({"seed": 2**64}, "seed is 18446744073709551616"),
         ({"base": "mixed"}, "'mixed'; choose one of shared, fresh"),

@@ -1,6 +1,6 @@
 """Keys and values of earlier chunks: stored before rotary positions, placed and rotated once per generated chunk."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
@@ -130,7 +130,7 @@ class Context:
     layers: tuple[ContextLayer, ...]
     """One for each layer of the model; empty when there is nothing to see."""
     positions: Literal["slots", "absolute"]
-    """`slots`: run the chunk with `start=0`. `absolute`: with `start=index * frames_per_chunk`."""
+    """`slots`: run the chunk with `start=0`. `absolute`: with `start` at the number of latent frames before it."""
 
 
 def chunk_slots(kinds: Sequence[str]) -> tuple[int, ...]:
@@ -176,12 +176,53 @@ def _frames_per_chunk(recall: Recall) -> int:
 
 
 def _placed(
-    position: Int[Tensor, "tokens 3"], kinds: Sequence[str], spans: Sequence[int], *, frames_per_chunk: int
+    position: Int[Tensor, "tokens 3"],
+    kinds: Sequence[str],
+    spans: Sequence[int],
+    *,
+    frames: Sequence[int],
+    frames_per_slot: int,
 ) -> Int[Tensor, "tokens 3"]:
-    """Positions with each chunk moved to its slot, whether they were stored as absolute ones or from 0."""
-    slot = torch.tensor(chunk_slots(kinds)).repeat_interleave(torch.tensor(list(spans))).to(position.device)
-    time = slot * frames_per_chunk + position[:, 0] % frames_per_chunk
+    """Positions with each chunk moved to its slot, whether they were stored as absolute ones or from 0.
+
+    Args:
+        position: Stored positions.
+        kinds: Kind of each chunk.
+        spans: Tokens of each chunk.
+        frames: Latent frames of each chunk.
+        frames_per_slot: Latent frames of a slot; a shorter chunk takes its last ones.
+    """
+    counts = torch.tensor(list(spans))
+    length = torch.tensor(list(frames)).repeat_interleave(counts).to(position.device)
+    end = (torch.tensor(chunk_slots(kinds)) + 1).repeat_interleave(counts).to(position.device) * frames_per_slot
+    time = end - length + position[:, 0] % length
     return torch.cat((time[:, None], position[:, 1:]), dim=1)
+
+
+def _frames_of_each(
+    recall: Recall, index: int, frames_per_chunk: int | Mapping[int, int] | None
+) -> tuple[tuple[int, ...], int]:
+    """Latent frames of each recalled chunk, and of a slot."""
+    if not isinstance(frames_per_chunk, Mapping):
+        every = _frames_per_chunk(recall) if frames_per_chunk is None else frames_per_chunk
+        return (every,) * len(recall.chunks), every
+    if missing := [chunk for chunk in (*recall.chunks, index) if chunk not in frames_per_chunk]:
+        raise ValueError(f"frames_per_chunk lacks chunks {missing}; expected every recalled chunk, and chunk {index}")
+    frames = tuple(frames_per_chunk[chunk] for chunk in recall.chunks)
+    if len({*frames, frames_per_chunk[index]}) > 1:
+        _check_from_0(recall, frames)
+    return frames, max(*frames, frames_per_chunk[index])
+
+
+def _check_from_0(recall: Recall, frames: Sequence[int]) -> None:
+    """Refuse absolute positions of chunks of unequal length: which frame of its chunk a token is cannot be seen."""
+    for stored, spans in zip(recall.layers, recall.spans, strict=True):
+        for chunk, length, position in zip(recall.chunks, frames, stored.position.split(list(spans)), strict=True):
+            if len(position) and int(position[:, 0].max()) >= length:
+                raise ValueError(
+                    f"chunk {chunk} has {length} latent frames and a token at {int(position[:, 0].max())}; with chunks "
+                    "of unequal length, slots need positions that were stored from 0 (start=0)"
+                )
 
 
 def prepare_context(
@@ -190,24 +231,29 @@ def prepare_context(
     model: RotaryModel,
     index: int,
     positions: Literal["slots", "absolute"] = "slots",
-    frames_per_chunk: int | None = None,
+    frames_per_chunk: int | Mapping[int, int] | None = None,
     reserve: int = 0,
 ) -> Context:
     """Place recalled keys and rotate them, once for all denoising steps of a chunk.
 
     *Slots* puts recent chunks at -1, -2, ... and the others chronologically right before them, wherever in the video
     they come from (see `chunk_slots`); run the chunk itself with `start=0`. Only time moves: a token keeps its frame
-    within its chunk, its row and its column. *Absolute* uses positions as they were stored; run the chunk with
-    `start=index * frames_per_chunk`, there and when storing it.
+    within its chunk, its row and its column. A slot is as long as the longest chunk in view, and a shorter chunk takes
+    its last positions: a first chunk of one frame lies right before the chunk after it. *Absolute* uses positions as
+    they were stored; run the chunk with `start` at the number of latent frames before it, there and when storing it.
 
     Args:
         recall: What the memory gives for this chunk.
         model: The model whose rotary positions and dtype are used.
         index: Number of the chunk to come; all recalled chunks must be earlier.
         positions: `slots` or `absolute`.
-        frames_per_chunk: Latent frames of every chunk, for `slots`; `generate` gives it. None: the fewest that a chunk
-            can have, given the recalled tokens. That is exact if some layer recalls a token of a chunk's last frame.
+        frames_per_chunk: Latent frames of every chunk, for `slots`; `generate` gives it. A mapping holds those of
+            each recalled chunk and of chunk `index`. None: the fewest that a chunk can have, given the recalled
+            tokens. That is exact if all chunks have as many and some layer recalls a token of a chunk's last frame.
         reserve: Tokens of the chunk to come: space for its keys is allocated now. With 0 the first step does it.
+
+    Raises:
+        ValueError: If a recalled chunk is not earlier, `positions` is neither, or a length is missing or does not fit.
     """
     if positions not in ("slots", "absolute"):
         raise ValueError(f"positions is {positions!r}; expected 'slots' or 'absolute'")
@@ -216,13 +262,12 @@ def prepare_context(
         raise ValueError(f"chunk {index} cannot see chunks {late}: a context holds earlier chunks only")
     if not recall.layers:
         return Context(layers=(), positions=positions)
-    if frames_per_chunk is None and positions == "slots":
-        frames_per_chunk = _frames_per_chunk(recall)
+    slots = _frames_of_each(recall, index, frames_per_chunk) if positions == "slots" else None
     layers = []
     for stored, spans in zip(recall.layers, recall.spans, strict=True):
         position = stored.position
-        if positions == "slots" and frames_per_chunk is not None:
-            position = _placed(position, recall.kinds, spans, frames_per_chunk=frames_per_chunk)
+        if slots is not None:
+            position = _placed(position, recall.kinds, spans, frames=slots[0], frames_per_slot=slots[1])
         key = model.rotate(stored.key.to(model.compute_dtype), position)
         layers.append(ContextLayer(key, stored.value.to(model.compute_dtype), reserve=reserve))
     return Context(layers=tuple(layers), positions=positions)

@@ -4,8 +4,8 @@ Read this file first. Everything else in the package serves one line of it: `pla
 `prepare_context` the context, `ChunkDiT` the velocity, a solver the steps, a `Decoder` the pixels.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from jaxtyping import Float
@@ -14,10 +14,12 @@ from torch import Tensor
 from bdiff_core.context import prepare_context
 from bdiff_core.guidance import GuidedModel, branches
 from bdiff_core.latents import Prefix, as_latents, check_prefix, given_latents
+from bdiff_core.lengths import Lengths
 from bdiff_core.model import ChunkDiT
 from bdiff_core.plan import ChunkCondition
+from bdiff_core.prompt_switch import PromptChange, PromptSwitch
 from bdiff_core.protocols import Decoder, Memory, Noise
-from bdiff_core.solvers import Solver, StepFunction, checked_grid, euler, solver_steps
+from bdiff_core.solvers import Solver, StepFunction, check_context_noise, checked_grid, euler, solver_steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +51,18 @@ def generate(
     positions: Literal["slots", "absolute"] = "slots",
     prefix: Prefix | None = None,
     decoder_state: Any = None,
+    context_noise: float = 0.0,
+    prompt_switch: PromptSwitch = "keep",
+    before: Sequence[ChunkCondition] = (),
+    past_latents: Mapping[int, Tensor] | None = None,
 ) -> Iterator[Chunk]:
     """Generate a video chunk by chunk (BlockVid Alg. 1 and Eq. 10).
 
     Grad mode is the caller's: training roll-outs run this very loop. Every random draw comes from ``noise`` and is a
     function of (seed, chunk), so a video may be continued from any chunk: pass the remaining ``chunks``, the memory as
-    it was and the last `Chunk.decoder_state`.
+    it was and the last `Chunk.decoder_state`. If prompts change, pass what is ``before``, too.
+
+    Chunks may have different numbers of latent frames: each has as many as its noise.
 
     Args:
         model: The transformer; its dtype and device are those of the computation.
@@ -62,7 +70,8 @@ def generate(
             made, not sooner.
         memory: Read before and written after every chunk. While a chunk of a sequence is made, the memory is told
             which chunk will be read next.
-        noise: ``noise.chunk(index)`` gives the initial noise ``[frames, c, h, w]``.
+        noise: ``noise.chunk(index)`` gives the initial noise ``[frames, c, h, w]``. It may also have a method
+            ``num_frames(index)``; otherwise it is asked for the noise of earlier chunks where their length is needed.
         grid: Levels from 1 down to 0, see ``noisesched.denoising_grid``.
         solver: One step of the sampler as a function, or a `Solver` that remembers its steps.
         decoder: Turns latents into pixels, carrying state from chunk to chunk.
@@ -70,31 +79,49 @@ def generate(
         positions: "slots" (relative, unbounded length) or "absolute", see `prepare_context`.
         prefix: Latents given instead of generated, by `ChunkCondition.index`; they fill the memory and are decoded.
         decoder_state: State of the decoder after the chunk before the first of ``chunks``.
+        context_noise: Level that the model is told when it makes the keys and values of a finished chunk, whose
+            latents stay clean (Self-Forcing's ``context_noise`` / 1000); its own is 0.
+        prompt_switch: What happens to the last chunks when the prompt changes: `keep`, `recompute` or `flush`, see
+            `PromptChange`.
+        before: The chunks before the first of ``chunks``, for `recompute` and `flush`.
+        past_latents: For `recompute`, latents of the last chunks before the first of ``chunks``: those that the last
+            one saw as recent, and its own.
 
     Yields:
         A `Chunk` for each of ``chunks``.
 
     Raises:
-        ValueError: If the grid, the latents of the prefix or the positions do not fit.
+        ValueError: If the grid, the latents of the prefix, the positions, the context noise or what happens at a change
+            of the prompt do not fit.
         TypeError: If the prefix is no mapping.
     """
     prefix = {} if prefix is None else prefix
     check_prefix(prefix)
+    check_context_noise(context_noise)
     levels = checked_grid(grid)
     weight = next(model.parameters())
+    lengths = Lengths(noise)
+    change = PromptChange(prompt_switch, positions=positions, lengths=lengths, before=before, latents=past_latents)
     for place, chunk in enumerate(chunks):
+        text = branches(chunk.text, chunk.negative, guidance=guidance).to(weight)
+        guided = GuidedModel(model, model.embed_text(text), guidance=guidance)
+        change.arrive(chunk, guided, memory, level=context_noise)
+
         recall = memory.read(chunk.index, embedding=chunk.embedding)
         if isinstance(chunks, Sequence) and place + 1 < len(chunks):
             memory.prefetch(chunks[place + 1].index, embedding=chunks[place + 1].embedding)
+        recall = change.shown(recall)
 
         x = as_latents(noise.chunk(chunk.index), like=weight)
-        num_frames = x.shape[2]
         context = prepare_context(
-            recall, model=model, index=chunk.index, positions=positions, frames_per_chunk=num_frames
+            recall,
+            model=model,
+            index=chunk.index,
+            positions=positions,
+            frames_per_chunk=lengths.of_each(*recall.chunks, chunk.index) if positions == "slots" else None,
         )
-        text = branches(chunk.text, chunk.negative, guidance=guidance).to(weight)
-        start = chunk.index * num_frames if positions == "absolute" else 0
-        guided = GuidedModel(model, model.embed_text(text), guidance=guidance, context=context, start=start)
+        start = lengths.before(chunk.index) if positions == "absolute" else 0
+        guided = replace(guided, context=context, start=start)
 
         if chunk.index in prefix:
             x = given_latents(prefix, chunk.index, like=x)
@@ -102,7 +129,8 @@ def generate(
             for step in solver_steps(solver, levels, index=chunk.index):
                 x = step.advance(x, guided.velocity(x, step.level))  # with euler: x + (after - level) * velocity
 
-        memory.write(chunk.index, guided.keys_values(x), embedding=chunk.embedding)
+        memory.write(chunk.index, guided.keys_values(x, level=context_noise), embedding=chunk.embedding)
+        change.leave(chunk, x, recall)
         frames = None
         if decoder is not None:
             frames, decoder_state = decoder.decode(x, decoder_state)

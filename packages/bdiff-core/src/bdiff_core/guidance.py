@@ -53,10 +53,10 @@ class GuidedModel:
         conditional, null = out.chunk(2)
         return null + self.guidance * (conditional - null)
 
-    def keys_values(self, x: Float[Tensor, "1 c t h w"]) -> Iterator[LayerKV]:
-        """Keys and values of finished frames, from one clean pass."""
+    def keys_values(self, x: Float[Tensor, "1 c t h w"], *, level: float = 0.0) -> Iterator[LayerKV]:
+        """Keys and values of finished frames, from one pass in which the model is told a level."""
         return self.model.keys_values(
-            self._per_branch(x), self._levels(x, 0.0), self.text, context=self.context, start=self.start
+            self._per_branch(x), self._levels(x, level), self.text, context=self.context, start=self.start
         )
 
     def _per_branch(self, x: Tensor) -> Tensor:

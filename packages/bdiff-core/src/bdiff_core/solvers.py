@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -73,29 +74,49 @@ def checked_grid(grid: Float[Tensor, " levels"] | Sequence[float | int]) -> list
     return levels
 
 
+def check_context_noise(level: float) -> None:
+    """Raise a ValueError unless it is a level that a model may be told, in [0, 1)."""
+    if not 0.0 <= level < 1.0:
+        raise ValueError(f"context_noise is {level}; expected a level in [0, 1), such as 0.1")
+
+
 @dataclass(frozen=True, slots=True)
 class Renoising:
     """The sampler of distilled few-step models (Self-Forcing, CausVid, LongLive).
 
     Every step estimates the clean latents, x_0 = x - t v, and adds fresh noise up to the next level t':
-    x' = (1 - t') x_0 + t' noise.
+    x' = (1 - t') x_0 + t' noise. As in their published code, x_0 is computed in float64 and rounded to the dtype of x,
+    and the noise is added in float32 or better.
 
     Args:
         noise: Its ``step(index, step)`` is the noise added after each step but the last.
+        told: The level that the model is told at each step, where it is not the one that the solver computes with
+            (CausVid); None: the same.
     """
 
     noise: StepNoise
+    told: Sequence[float] | None = None
 
     def steps(self, levels: Sequence[float], *, index: int) -> Iterator[Step]:
-        """The steps of chunk ``index``."""
+        """The steps of chunk ``index``.
+
+        Raises:
+            ValueError: If there is not one level to tell for each step.
+        """
+        told = levels[:-1] if self.told is None else self.told
+        if len(told) != len(levels) - 1:
+            raise ValueError(f"told has {len(told)} levels; expected one for each of the {len(levels) - 1} steps")
         for number, (level, after) in enumerate(pairwise(levels)):
-            yield Step(level, partial(self._advance, level=level, after=after, index=index, number=number))
+            advance = partial(self._advance, level=level, after=after, index=index, number=number)
+            yield Step(told[number], advance)
 
     def _advance(self, x: Tensor, velocity: Tensor, *, level: float, after: float, index: int, number: int) -> Tensor:
-        clean = x - level * velocity
+        exact = torch.float32 if x.device.type == "mps" else torch.float64  # which has no float64
+        clean = (x.to(exact) - level * velocity.to(exact)).to(x.dtype)
         if after == 0.0:
             return clean
-        return (1 - after) * clean + after * as_latents(self.noise.step(index, number), like=x)
+        wide = clean.to(torch.promote_types(x.dtype, torch.float32))
+        return ((1 - after) * wide + after * as_latents(self.noise.step(index, number), like=wide)).to(x.dtype)
 
 
 class Scheduled:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from kvbank.disk.persistent import Persistent
@@ -142,7 +142,9 @@ class KVBank(Persistent):
             TypeError: If the embedding is no tensor of floating numbers.
         """
         self._check_embedding(embedding)
-        return self._state.policy_context(index, embedding=embedding, budget=self._settings.budget, keys=self._keys)
+        return self._state.policy_context(
+            index, embedding=embedding, budget=self._settings.budget, keys=self._keys, times=self._times
+        )
 
     def read(self, index: int, *, embedding: Float[Tensor, " d"] | None) -> Recall:
         """What chunk `index` sees of the chunks before it (Algorithm 1, stages B and C; Eqs. 8-9).
@@ -209,6 +211,10 @@ class KVBank(Persistent):
         """Stored keys of one layer of a chunk, on the device where they are held."""
         stored = self._store.get(chunk, home=False)[layer]
         return stored.key.detach() if isinstance(stored, LayerKV) else stored.unpacked_key()
+
+    def _times(self, chunk: int) -> Int[Tensor, " tokens"]:
+        """Position in time of each token of a chunk, in its first layer."""
+        return self._store.get(chunk, home=False)[0].position[:, 0]
 
     def _refuse_freed(self, index: int, chunks: Iterable[int]) -> None:
         freed = [chunk for chunk in chunks if chunk not in self._state.embeddings]

@@ -8,7 +8,8 @@ from typing import Any
 from kvbank.index.indexes import ExactIndex, FaissIndex, Index
 from kvbank.policies.deep_sink import DeepSink
 from kvbank.policies.query_scored import LatentRecall, PoseRecall, QueryRecall
-from kvbank.policies.standard import DynamicSparse, Full, Policy, Rolling, SemanticSparse, Sink
+from kvbank.policies.standard import DynamicSparse, Full, Policy, SemanticSparse
+from kvbank.policies.windows import Rolling, Sink
 from kvbank.quantization import FORMATS, Quantization
 from kvbank.salience import SalienceOptions
 

@@ -49,6 +49,7 @@ class BankState:
         embedding: Float[Tensor, " d"] | None,
         budget: int | None,
         keys: Callable[[int, int], Tensor],
+        times: Callable[[int], Tensor],
     ) -> PolicyContext:
         """What a policy may look at when chunk `index` reads; see `PolicyContext`."""
         held = [chunk for chunk in self.chunks if chunk < index]
@@ -63,6 +64,7 @@ class BankState:
             summaries={chunk: self.summaries[chunk] for chunk in held if chunk in self.summaries},
             budget=budget,
             keys=keys,
+            times=times,
         )
 
     def rewind(self, index: int) -> None:

@@ -11,7 +11,14 @@ Example:
 from importlib.metadata import version
 
 from noisesched.boundaries import shuffle_boundaries
-from noisesched.levels import denoising_grid, level_from_snr, shift_levels, snr_from_level
+from noisesched.levels import (
+    denoising_grid,
+    few_step_grid,
+    level_from_snr,
+    nearest_grid,
+    shift_levels,
+    snr_from_level,
+)
 from noisesched.sampling import sample_levels
 from noisesched.schedules import chunk_levels
 from noisesched.stream import NoiseStream
@@ -24,7 +31,9 @@ __all__ = [  # noqa: RUF022 - grouped by use
     "sample_levels",
     # levels and grids
     "denoising_grid",
+    "few_step_grid",
     "level_from_snr",
+    "nearest_grid",
     "shift_levels",
     "snr_from_level",
     # sampling: the noise itself

@@ -1,6 +1,8 @@
 """Conversions between levels and signal-to-noise ratios, and the grid of levels that a sampler visits."""
 
 import math
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import overload
 
 import torch
@@ -86,6 +88,48 @@ def denoising_grid(num_steps: int, *, level_max: float = 1.0, shift: float = 1.0
     grid = shift_levels(torch.linspace(start, 0.0, num_steps + 1, dtype=torch.float64), shift)
     grid[0] = level_max
     return grid
+
+
+def few_step_grid(steps: Sequence[int], *, shift: float = 1.0, num_train_steps: int = 1000) -> list[float]:
+    """Levels of a model that was distilled to a few steps, from its list of timesteps (Self-Forcing's "warped" steps).
+
+    A timestep t stands for the level t / num_train_steps before the shift. With shift 5, 750 becomes 0.9375.
+
+    Args:
+        steps: Timesteps, falling, from 1 to `num_train_steps`; for example 1000, 750, 500, 250.
+        shift: Shift of the model's scheduler.
+        num_train_steps: Timestep of pure noise.
+
+    Returns:
+        The level of each timestep, and 0 behind them.
+    """
+    _check_steps(steps, num_train_steps)
+    return [*(shift_levels(step / num_train_steps, shift) for step in steps), 0.0]
+
+
+def nearest_grid(steps: Sequence[int], *, shift: float = 1.0, num_train_steps: int = 1000) -> list[float]:
+    """Levels of a few-step model whose timesteps are those of its scheduler after the shift (CausVid).
+
+    The scheduler has `num_train_steps` levels, even before the shift. A timestep t means the one of them that is
+    nearest to t / num_train_steps. The model is told t itself: see the `told` of ``bdiff_core.Renoising``.
+
+    Args:
+        steps: Timesteps, falling, from 1 to `num_train_steps`; for example 1000, 757, 522.
+        shift: Shift of the model's scheduler.
+        num_train_steps: Levels of the scheduler, and its timestep of pure noise.
+
+    Returns:
+        The level of each timestep, and 0 behind them.
+    """
+    _check_steps(steps, num_train_steps)
+    known = shift_levels(torch.arange(num_train_steps, 0, -1, dtype=torch.float64) / num_train_steps, shift)
+    return [*(float(known[(known - step / num_train_steps).abs().argmin()]) for step in steps), 0.0]
+
+
+def _check_steps(steps: Sequence[int], num_train_steps: int) -> None:
+    falling = all(step > after for step, after in pairwise(steps))
+    if not steps or not falling or not 0 < steps[-1] <= steps[0] <= num_train_steps:
+        raise ValueError(f"steps is {list(steps)}; expected falling timesteps from 1 to {num_train_steps}")
 
 
 def _require(

@@ -31,7 +31,7 @@ class NoiseStream:
     frame_shape: tuple[int, ...]
     """Shape of one frame, such as (channels, height, width)."""
     frames_per_chunk: int
-    """Frames in every chunk, at least 1."""
+    """Frames in every chunk, at least 1; chunk 0 may have `first_frames` instead."""
     _: KW_ONLY
     seed: int
     """Seed of the stream, 0 to 2**64 - 1."""
@@ -39,6 +39,9 @@ class NoiseStream:
     """Number s of frames shuffled on each side of a boundary. None: min(4, frames_per_chunk // 2). 0: no shuffling."""
     base: Base = "shared"
     """`shared`: all chunks have the same frames before shuffling, as in the paper. `fresh`: each has its own."""
+    first_frames: int | None = None
+    """Frames in chunk 0, at least 1; None: as many as in the others. If they are fewer than `window`, all of them are
+    shuffled."""
     overlap: bool = False
     """Allow 2 * window > frames_per_chunk. Then the last frames are shuffled first, and the first frames after them."""
     dtype: torch.dtype = torch.float32
@@ -52,6 +55,8 @@ class NoiseStream:
             raise ValueError(f"frame_shape is {self.frame_shape}; every size must be at least 1")
         if self.frames_per_chunk < 1:
             raise ValueError(f"frames_per_chunk is {self.frames_per_chunk}; a chunk has at least 1 frame")
+        if self.first_frames is not None and self.first_frames < 1:
+            raise ValueError(f"first_frames is {self.first_frames}; a chunk has at least 1 frame")
         if not 0 <= self.seed < 2**64:
             raise ValueError(f"seed is {self.seed}; expected an integer from 0 to 2**64 - 1")
         if self.base not in get_args(Base):
@@ -59,6 +64,10 @@ class NoiseStream:
         window = min(4, self.frames_per_chunk // 2) if self.window is None else self.window
         object.__setattr__(self, "window", window)
         check_window(window, frames=self.frames_per_chunk, overlap=self.overlap)
+
+    def num_frames(self, index: int) -> int:
+        """Frames in chunk `index`, counted from 0."""
+        return self.frames_per_chunk if index or self.first_frames is None else self.first_frames
 
     def chunk(self, index: int) -> Float[Tensor, "frames ..."]:
         """Noise that chunk `index`, counted from 0, starts from."""
@@ -77,11 +86,9 @@ class NoiseStream:
     def _draw(self, index: int, draw: int) -> Float[Tensor, "frames ..."]:
         if index < 0:
             raise ValueError(f"index is {index}; chunks are counted from 0, and a stream has no last one")
-        owner = 0 if self.base == "shared" else index + 1
-        frames = normal(derive_key(self.seed, draw, owner, _BASE_NOISE), (self.frames_per_chunk, *self.frame_shape))
+        owner, num_frames = 0 if self.base == "shared" else index + 1, self.num_frames(index)
+        frames = normal(derive_key(self.seed, draw, owner, _BASE_NOISE), (num_frames, *self.frame_shape))
         assert self.window is not None  # __post_init__ resolves it
-        root = draw_root(torch.Generator().manual_seed(self.seed))
-        order = boundary_order(
-            self.frames_per_chunk, self.window, key=(root, draw, index), prefix=index > 0, suffix=True
-        )
+        root, window = draw_root(torch.Generator().manual_seed(self.seed)), min(self.window, num_frames)
+        order = boundary_order(num_frames, window, key=(root, draw, index), prefix=index > 0, suffix=True)
         return frames[order].to(dtype=self.dtype, device=self.device)

@@ -4,7 +4,8 @@ from kvbank.kinds import Kind
 from kvbank.policies.context import LayerPick, LayerSummary, PolicyContext, RecallPolicy
 from kvbank.policies.deep_sink import DeepSink
 from kvbank.policies.query_scored import LatentRecall, PoseRecall, QueryRecall
-from kvbank.policies.standard import DynamicSparse, Full, Policy, Rolling, SemanticSparse, Sink
+from kvbank.policies.standard import DynamicSparse, Full, Policy, SemanticSparse
+from kvbank.policies.windows import FramePolicy, Rolling, Sink
 
 __all__ = [  # noqa: RUF022 (grouped by use)
     # by prompts and by age
@@ -20,6 +21,7 @@ __all__ = [  # noqa: RUF022 (grouped by use)
     "PoseRecall",
     # for a policy of your own
     "Policy",
+    "FramePolicy",
     "RecallPolicy",
     "PolicyContext",
     "LayerPick",

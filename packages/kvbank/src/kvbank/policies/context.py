@@ -1,7 +1,7 @@
 """What a policy may look at, and its answer: chunks, tokens and weights of each layer."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from kvbank.policies.standard import Policy
+from kvbank.policies.windows import FramePolicy
 from kvbank.recall import LayerLike
 
 
@@ -56,6 +57,10 @@ def _no_keys(chunk: int, layer: int) -> Tensor:
     )
 
 
+def _no_times(chunk: int) -> Tensor:
+    raise ValueError(f"this PolicyContext was made without times, so those of chunk {chunk} are not there; pass times=")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PolicyContext:
     """What a policy may look at when chunk `index` reads.
@@ -81,6 +86,8 @@ class PolicyContext:
     """Tokens that a layer may show; None: as many as the policy likes."""
     keys: Callable[[int, int], Float[Tensor, "branches heads tokens dh"]] = _no_keys
     """`keys(chunk, layer)`: the stored keys, before RoPE, on the device where they are held; one layer at a time."""
+    times: Callable[[int], Int[Tensor, " tokens"]] = _no_times
+    """`times(chunk)`: position in time of each token of a chunk that is stored whole."""
 
     @property
     def chunks(self) -> tuple[int, ...]:
@@ -95,6 +102,23 @@ class PolicyContext:
     def in_every_layer(self, chunks: Sequence[int]) -> tuple[LayerPick, ...]:
         """The answer of a policy that shows the same whole chunks in all layers."""
         return (LayerPick(chunks=tuple(chunks)),) * max(1, self.num_layers)
+
+    def num_frames(self, chunks: Sequence[int]) -> dict[int, int]:
+        """Latent frames of those chunks that are held; they are stored whole."""
+        return {chunk: len(self.times(chunk).unique()) for chunk in chunks if chunk in self.spans}
+
+    def frames_in_every_layer(self, frames: Mapping[int, Set[int]]) -> tuple[LayerPick, ...]:
+        """The answer of a policy that shows the same latent frames of chunks, counted from 0, in all layers."""
+        tokens = {}
+        for chunk, shown in frames.items():
+            if chunk not in self.spans:
+                continue  # a read refuses it, a prefetch leaves it
+            times = self.times(chunk)
+            every = times.unique().tolist()
+            if len(shown) < len(every):
+                wanted = torch.tensor([every[frame] for frame in sorted(shown)], device=times.device)
+                tokens[chunk] = torch.isin(times, wanted).nonzero()[:, 0].cpu()
+        return (LayerPick(chunks=tuple(sorted(frames)), tokens=tokens),) * max(1, self.num_layers)
 
     def noted(self, chunk: int, name: str) -> Any:
         """One entry of a chunk's metadata.
@@ -172,7 +196,9 @@ def ask(policy: Policy, past: PolicyContext) -> tuple[LayerPick, ...]:
     if not isinstance(policy, RecallPolicy):
         # Only prefetch asks before all earlier chunks are written; a missing chunk is never the most similar.
         known = [past.similarity.get(chunk, -math.inf) for chunk in range(past.index)] if policy.uses_similarity else ()
-        picks = past.in_every_layer(sorted(set(policy.select(past.index, known))))
+        chunks = sorted(set(policy.select(past.index, known)))
+        shown = policy.shown_frames(past.index, past.num_frames(chunks)) if isinstance(policy, FramePolicy) else None
+        picks = past.in_every_layer(chunks) if shown is None else past.frames_in_every_layer(shown)
     else:
         picks = tuple(policy.recall(past))
         if past.num_layers and len(picks) != past.num_layers:

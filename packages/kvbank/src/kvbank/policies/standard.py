@@ -1,6 +1,7 @@
 """Policies that are pure functions of chunk numbers and of prompt similarity.
 
-Policies that look at more, or answer layer by layer, are in `query_scored` and `deep_sink`.
+Windows of the last chunks or latent frames are in `windows`. Policies that look at more, or answer layer by layer, are
+in `query_scored` and `deep_sink`.
 """
 
 import math
@@ -124,7 +125,7 @@ class SemanticSparse:
 
 @dataclass(frozen=True, slots=True)
 class _Window:
-    """The common part of `Rolling` and `DynamicSparse`: a window of the last chunks."""
+    """A window of the last chunks."""
 
     num_chunks: int
     """Chunks right before the current one."""
@@ -163,59 +164,6 @@ class DynamicSparse(_Window):
     def __post_init__(self) -> None:
         _Window.__post_init__(self)
         check_coverage(self.coverage)
-
-
-@dataclass(frozen=True, slots=True)
-class Rolling(_Window):
-    """The last chunks, whole: Table 5's rolling KV, as in Self Forcing (arXiv 2506.08009).
-
-    Raises:
-        ValueError: If the count is below 1.
-        TypeError: If the count is no integer.
-    """
-
-    coverage: ClassVar[None] = None
-    drop: ClassVar[float] = 0.0
-    uses_similarity: ClassVar[bool] = False
-
-
-@dataclass(frozen=True, slots=True)
-class Sink:
-    """The first chunks and the last ones, whole: the frame sink of LongLive and the attention sink of Rolling Forcing.
-
-    Both (arXiv 2509.22622 and 2509.25161) take StreamingLLM's sink (arXiv 2309.17453) from text to video. Rolling
-    Forcing re-positions it next to the window, which is what slots do.
-
-    Raises:
-        ValueError: If a count is negative.
-        TypeError: If a count is no integer.
-    """
-
-    num_sink: int
-    """Chunks from the start of the video that every chunk sees."""
-    num_recent: int
-    """Chunks right before the current one."""
-
-    coverage: ClassVar[None] = None
-    drop: ClassVar[float] = 0.0
-    uses_similarity: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        check_count("num_sink", self.num_sink)
-        check_count("num_recent", self.num_recent)
-
-    def select(self, index: int, similarity: Similarity = ()) -> tuple[int, ...]:
-        """The first `num_sink` and the last `num_recent` chunks, each once."""
-        recent = last_chunks(index, self.num_recent)
-        return (*range(min(self.num_sink, recent.start)), *recent)
-
-    def kind(self, index: int, chunk: int) -> Kind:
-        """`recent` or `sink`; a chunk that is both is recent."""
-        return "recent" if chunk >= index - self.num_recent else "sink"
-
-    def retains(self, index: int, chunk: int) -> bool:
-        """The sink and the window."""
-        return chunk < self.num_sink or chunk >= index - self.num_recent
 
 
 @dataclass(frozen=True, slots=True)

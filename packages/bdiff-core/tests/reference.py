@@ -47,7 +47,7 @@ def heads(config, x):
     return x.split(config.head_dim, dim=-1)
 
 
-def forward(model, latents, levels, prompts, *, chunk_of_frame, position, masks):
+def forward(model, latents, levels, prompts, *, chunk_of_frame, position, masks, past=None, made=None):
     """Velocity of one video.
 
     Args:
@@ -57,7 +57,9 @@ def forward(model, latents, levels, prompts, *, chunk_of_frame, position, masks)
         prompts: [chunks n d].
         chunk_of_frame: Number of the prompt of each frame.
         position: [tokens 3].
-        masks: For each layer [tokens tokens], True where the row sees the column.
+        masks: For each layer [tokens tokens], True where the row sees the column; None: it sees all.
+        past: For each layer the keys, values and positions of tokens before these, which see none of these.
+        made: A list that gets the keys and values of each layer, before they are turned.
     """
     config = model.config
     w = {name: p.detach().double() for name, p in model.state_dict().items()}
@@ -86,8 +88,13 @@ def forward(model, latents, levels, prompts, *, chunk_of_frame, position, masks)
         query, key, value = linear(w, f"{at}self_attention.qkv", y).chunk(3, -1)
         query = rms_norm(query, w[f"{at}self_attention.norm_q.weight"], config.eps)
         key = rms_norm(key, w[f"{at}self_attention.norm_k.weight"], config.eps)
+        if made is not None:
+            made.append((key, value))
+        where = position
+        if past is not None:
+            key, value, where = (torch.cat(both) for both in zip(past[layer], (key, value, position), strict=True))
         mixed = [
-            attend(turn(a, position, config.rope_theta), turn(b, position, config.rope_theta), d, masks[layer])
+            attend(turn(a, position, config.rope_theta), turn(b, where, config.rope_theta), d, masks[layer])
             for a, b, d in zip(*(heads(config, z) for z in (query, key, value)), strict=True)
         ]
         x = x + gate * linear(w, f"{at}self_attention.out", torch.cat(mixed, -1))
@@ -113,3 +120,100 @@ def forward(model, latents, levels, prompts, *, chunk_of_frame, position, masks)
     for patch, (f, i, j) in zip(patches, spots, strict=True):
         velocity[:, f, i * p : i * p + p, j * q : j * q + q] = patch.view(p, q, -1).permute(2, 0, 1)
     return velocity
+
+
+class FrameLoop:
+    """Chunk-causal sampling written from the published pipelines, frame by frame: what is in the cache, and where.
+
+    Args:
+        model: A `ChunkDiT`, for its weights and its config only.
+        window: Latent frames that a chunk sees with its own and the sink; None: all.
+        sink: Latent frames from the start that are never evicted.
+        relative: Positions count from the oldest frame in view (LongLive's infinity mode), and not from the video's
+            first frame.
+        switch: At a new prompt keep the cache, "recompute" all but the sink of it, or "flush" it but for the sink and
+            the last frame.
+        context_level: Level that the model is told while the cache is filled.
+    """
+
+    def __init__(self, model, *, window=None, sink=0, relative=False, switch="keep", context_level=0.0):
+        self.model, self.window, self.sink, self.relative = model, window, sink, relative
+        self.switch, self.context_level = switch, context_level
+        self.cache = []  # per frame: its keys and values in every layer
+        self.clean = []  # per frame: its latents
+        self.first_shown = 0  # after a flush: frames before it are gone, but for the sink
+
+    def sample(self, texts, noise, steps, *, step_noise=None):
+        """The video of some chunks.
+
+        Args:
+            texts: Prompt of each chunk, [n d].
+            noise: Initial noise of each chunk, [frames c h w].
+            steps: (level told, level, level after) of each step.
+            step_noise: ``step_noise(chunk, step)`` is added after each step but the last; None: Euler steps.
+        """
+        for chunk, (text, start) in enumerate(zip(texts, noise, strict=True)):
+            if chunk and not torch.equal(text, texts[chunk - 1]):
+                self.change_prompt(text, [len(part) for part in noise[:chunk]], len(start))
+            x = start.double().transpose(0, 1)
+            shown = self.shown(len(self.clean), x.shape[1])
+            for step, (told, level, after) in enumerate(steps):
+                velocity, _ = self.run(x, told, text, shown)
+                if step_noise is None:
+                    x = x + (after - level) * velocity
+                else:
+                    clean, added = x - level * velocity, step_noise(chunk, step) if after else 0.0
+                    x = (1 - after) * clean + after * (added.double().transpose(0, 1) if after else 0.0)
+            _, made = self.run(x, self.context_level, text, shown)
+            self.cache += made
+            self.clean += list(x.unbind(1))
+        return torch.stack(self.clean, dim=1)
+
+    def shown(self, start, own):
+        """Numbers of the frames that a chunk sees."""
+        room = start if self.window is None else max(0, self.window - self.sink - own)
+        oldest = max(self.first_shown, start - room, min(self.sink, start))
+        return [*range(min(self.sink, start)), *range(oldest, start)]
+
+    def run(self, x, level, text, shown):
+        """Velocity of frames, and their keys and values frame by frame."""
+        _, p, q = self.model.config.patch_size
+        rows, columns = x.shape[2] // p, x.shape[3] // q
+        first = len(shown) if self.relative else len(self.clean)
+
+        def positions(times):
+            return torch.tensor([(t, i, j) for t in times for i in range(rows) for j in range(columns)]).view(-1, 3)
+
+        past = None
+        if shown:
+            where = positions(range(len(shown)) if self.relative else shown)
+            layers = zip(*(self.cache[frame] for frame in shown), strict=True)
+            past = [(*(torch.cat(part) for part in zip(*layer, strict=True)), where) for layer in layers]
+        made, num = [], x.shape[1]
+        velocity = forward(
+            self.model, x, torch.full((num,), level, dtype=torch.float64), text[None], chunk_of_frame=[0] * num,
+            position=positions(range(first, first + num)), masks=[None] * self.model.config.num_layers, past=past,
+            made=made,
+        )  # fmt: skip
+        per_layer = [list(zip(key.chunk(num), value.chunk(num), strict=True)) for key, value in made]
+        return velocity, [list(frame) for frame in zip(*per_layer, strict=True)]
+
+    def change_prompt(self, text, lengths, own):
+        """What happens to the cache before the first chunk under a new prompt."""
+        if self.switch == "flush":
+            self.first_shown = len(self.clean) - 1
+        if self.switch != "recompute":
+            return
+        # The cache holds the frames that the last chunk saw, and its own.
+        held = [frame for frame in self.shown(len(self.clean) - lengths[-1], lengths[-1]) if frame >= self.sink]
+        first = min([*held, len(self.clean) - lengths[-1]])
+        clean, cache = self.clean, self.cache
+        self.clean, self.cache = clean[:first], cache[:first]
+        start = 0
+        for length in lengths:
+            if start >= first:
+                shown = [*range(min(self.sink, first)), *range(first, start)]
+                x = torch.stack(clean[start : start + length], dim=1)
+                self.cache += self.run(x, self.context_level, text, shown)[1]
+                self.clean += clean[start : start + length]
+            start += length

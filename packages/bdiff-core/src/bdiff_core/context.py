@@ -175,43 +175,43 @@ def _frames_per_chunk(recall: Recall) -> int:
     return max(last for _, last in ends.values()) + 1  # stored from 0
 
 
-def _placed(
-    position: Int[Tensor, "tokens 3"],
-    kinds: Sequence[str],
-    spans: Sequence[int],
-    *,
-    frames: Sequence[int],
-    frames_per_slot: int,
-) -> Int[Tensor, "tokens 3"]:
-    """Positions with each chunk moved to its slot, whether they were stored as absolute ones or from 0.
+def chunk_starts(kinds: Sequence[str], frames: Sequence[int]) -> tuple[int, ...]:
+    """Position in time of the first latent frame of each chunk, relative to the current chunk, which starts at 0.
+
+    The chunks lie end to end, in the order of `chunk_slots`.
 
     Args:
-        position: Stored positions.
         kinds: Kind of each chunk.
-        spans: Tokens of each chunk.
         frames: Latent frames of each chunk.
-        frames_per_slot: Latent frames of a slot; a shorter chunk takes its last ones.
     """
+    starts, end = [0] * len(kinds), 0
+    for _slot, number in sorted(((slot, number) for number, slot in enumerate(chunk_slots(kinds))), reverse=True):
+        end -= frames[number]
+        starts[number] = end
+    return tuple(starts)
+
+
+def _placed(
+    position: Int[Tensor, "tokens 3"], spans: Sequence[int], *, starts: Sequence[int], frames: Sequence[int]
+) -> Int[Tensor, "tokens 3"]:
+    """Positions with each chunk moved to its start, whether they were stored as absolute ones or from 0."""
     counts = torch.tensor(list(spans))
-    length = torch.tensor(list(frames)).repeat_interleave(counts).to(position.device)
-    end = (torch.tensor(chunk_slots(kinds)) + 1).repeat_interleave(counts).to(position.device) * frames_per_slot
-    time = end - length + position[:, 0] % length
-    return torch.cat((time[:, None], position[:, 1:]), dim=1)
+    start, length = (
+        torch.tensor(list(each)).repeat_interleave(counts).to(position.device) for each in (starts, frames)
+    )
+    return torch.cat(((start + position[:, 0] % length)[:, None], position[:, 1:]), dim=1)
 
 
-def _frames_of_each(
-    recall: Recall, index: int, frames_per_chunk: int | Mapping[int, int] | None
-) -> tuple[tuple[int, ...], int]:
-    """Latent frames of each recalled chunk, and of a slot."""
+def _frames_of_each(recall: Recall, frames_per_chunk: int | Mapping[int, int] | None) -> tuple[int, ...]:
+    """Latent frames of each recalled chunk."""
     if not isinstance(frames_per_chunk, Mapping):
-        every = _frames_per_chunk(recall) if frames_per_chunk is None else frames_per_chunk
-        return (every,) * len(recall.chunks), every
-    if missing := [chunk for chunk in (*recall.chunks, index) if chunk not in frames_per_chunk]:
-        raise ValueError(f"frames_per_chunk lacks chunks {missing}; expected every recalled chunk, and chunk {index}")
+        return (_frames_per_chunk(recall) if frames_per_chunk is None else frames_per_chunk,) * len(recall.chunks)
+    if missing := [chunk for chunk in recall.chunks if chunk not in frames_per_chunk]:
+        raise ValueError(f"frames_per_chunk lacks chunks {missing}; expected the frames of every recalled chunk")
     frames = tuple(frames_per_chunk[chunk] for chunk in recall.chunks)
-    if len({*frames, frames_per_chunk[index]}) > 1:
+    if len(set(frames)) > 1:
         _check_from_0(recall, frames)
-    return frames, max(*frames, frames_per_chunk[index])
+    return frames
 
 
 def _check_from_0(recall: Recall, frames: Sequence[int]) -> None:
@@ -221,7 +221,7 @@ def _check_from_0(recall: Recall, frames: Sequence[int]) -> None:
             if len(position) and int(position[:, 0].max()) >= length:
                 raise ValueError(
                     f"chunk {chunk} has {length} latent frames and a token at {int(position[:, 0].max())}; with chunks "
-                    "of unequal length, slots need positions that were stored from 0 (start=0)"
+                    "of unequal length slots need positions that were stored from 0 (start=0)"
                 )
 
 
@@ -238,9 +238,10 @@ def prepare_context(
 
     *Slots* puts recent chunks at -1, -2, ... and the others chronologically right before them, wherever in the video
     they come from (see `chunk_slots`); run the chunk itself with `start=0`. Only time moves: a token keeps its frame
-    within its chunk, its row and its column. A slot is as long as the longest chunk in view, and a shorter chunk takes
-    its last positions: a first chunk of one frame lies right before the chunk after it. *Absolute* uses positions as
-    they were stored; run the chunk with `start` at the number of latent frames before it, there and when storing it.
+    within its chunk, its row and its column. The chunks lie end to end whatever their lengths: starts are sums of
+    lengths, and a first chunk of one frame takes the one position right before the chunk after it. *Absolute* uses
+    positions as they were stored; run the chunk with `start` at the number of latent frames before it, there and when
+    storing it.
 
     Args:
         recall: What the memory gives for this chunk.
@@ -248,7 +249,7 @@ def prepare_context(
         index: Number of the chunk to come; all recalled chunks must be earlier.
         positions: `slots` or `absolute`.
         frames_per_chunk: Latent frames of every chunk, for `slots`; `generate` gives it. A mapping holds those of
-            each recalled chunk and of chunk `index`. None: the fewest that a chunk can have, given the recalled
+            each recalled chunk. None: the fewest that a chunk can have, given the recalled
             tokens. That is exact if all chunks have as many and some layer recalls a token of a chunk's last frame.
         reserve: Tokens of the chunk to come: space for its keys is allocated now. With 0 the first step does it.
 
@@ -262,12 +263,13 @@ def prepare_context(
         raise ValueError(f"chunk {index} cannot see chunks {late}: a context holds earlier chunks only")
     if not recall.layers:
         return Context(layers=(), positions=positions)
-    slots = _frames_of_each(recall, index, frames_per_chunk) if positions == "slots" else None
+    frames = _frames_of_each(recall, frames_per_chunk) if positions == "slots" else ()
+    starts = chunk_starts(recall.kinds, frames) if positions == "slots" else ()
     layers = []
     for stored, spans in zip(recall.layers, recall.spans, strict=True):
         position = stored.position
-        if slots is not None:
-            position = _placed(position, recall.kinds, spans, frames=slots[0], frames_per_slot=slots[1])
+        if positions == "slots":
+            position = _placed(position, spans, starts=starts, frames=frames)
         key = model.rotate(stored.key.to(model.compute_dtype), position)
         layers.append(ContextLayer(key, stored.value.to(model.compute_dtype), reserve=reserve))
     return Context(layers=tuple(layers), positions=positions)

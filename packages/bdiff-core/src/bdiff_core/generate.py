@@ -110,15 +110,11 @@ def generate(
         recall = memory.read(chunk.index, embedding=chunk.embedding)
         if isinstance(chunks, Sequence) and place + 1 < len(chunks):
             memory.prefetch(chunks[place + 1].index, embedding=chunks[place + 1].embedding)
-        recall = change.shown(recall)
+        recall, frames_per_chunk = change.shown(recall)
 
         x = as_latents(noise.chunk(chunk.index), like=weight)
         context = prepare_context(
-            recall,
-            model=model,
-            index=chunk.index,
-            positions=positions,
-            frames_per_chunk=lengths.of_each(*recall.chunks, chunk.index) if positions == "slots" else None,
+            recall, model=model, index=chunk.index, positions=positions, frames_per_chunk=frames_per_chunk
         )
         start = lengths.before(chunk.index) if positions == "absolute" else 0
         guided = replace(guided, context=context, start=start)

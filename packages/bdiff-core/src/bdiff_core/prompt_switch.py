@@ -135,20 +135,25 @@ class PromptChange:
                 self._recompute(chunk, guided, memory, level=level)
         self._conditions[chunk.index] = chunk
 
-    def shown(self, recall: Recall) -> Recall:
-        """What a chunk sees of what the memory gives it."""
-        if self._mode != "flush" or not recall.layers or min(recall.chunks) >= self._cut:
-            return recall
+    def shown(self, recall: Recall) -> tuple[Recall, dict[int, int] | None]:
+        """What a chunk sees of what the memory gives it, and the latent frames of each chunk for `prepare_context`."""
+        slots = self._positions == "slots"
+        frames = self._lengths.of_each(*recall.chunks) if slots else None
         last = self._cut - 1
-        start = self._lengths.before(last) if self._positions == "absolute" else 0
-        frame = start + self._lengths.of(last) - 1
+        if self._mode != "flush" or not recall.layers or min(recall.chunks) > last:
+            return recall, frames
+        frame = (0 if slots else self._lengths.before(last)) + self._lengths.of(last) - 1
 
         def keep(chunk: int, kind: str, time: Int[Tensor, " tokens"]) -> Tokens | Literal[False]:
             if kind != "recent" or chunk > last:
                 return None
             return (time == frame).nonzero()[:, 0] if chunk == last else False
 
-        return part_of(recall, keep)
+        left = part_of(recall, keep)
+        if frames is None or last not in left.chunks:
+            return left, frames
+        # It lies alone at one position, as if its chunk had one frame.
+        return _from_0(left, last), frames | {last: 1}
 
     def leave(self, chunk: ChunkCondition, latents: Float[Tensor, "1 c t h w"], recall: Recall) -> None:
         """Note a finished chunk, and forget what no later change of the prompt needs."""
@@ -173,7 +178,7 @@ class PromptChange:
         made: dict[int, tuple[LayerKV, ...]] = {}
         for index in again:
             seen = _followed_by(others, made)
-            lengths = self._lengths.of_each(*seen.chunks, index) if self._positions == "slots" else None
+            lengths = self._lengths.of_each(*seen.chunks) if self._positions == "slots" else None
             context = prepare_context(
                 seen, model=guided.model, index=index, positions=self._positions, frames_per_chunk=lengths
             )
@@ -183,6 +188,16 @@ class PromptChange:
             made[index] = tuple(here.keys_values(x, level=level))
         for index, layers in made.items():
             memory.write(index, layers, embedding=self._conditions[index].embedding)
+
+
+def _from_0(past: Past, chunk: int) -> Past:
+    """The same with the tokens of a chunk of one frame at time 0."""
+    number, layers = past.chunks.index(chunk), []
+    for layer, spans in zip(past.layers, past.spans, strict=True):
+        position, start = layer.position.clone(), sum(spans[:number])
+        position[start : start + spans[number], 0] = 0
+        layers.append(replace(layer, position=position))
+    return replace(past, layers=tuple(layers))
 
 
 def _same_prompt(one: ChunkCondition, other: ChunkCondition) -> bool:

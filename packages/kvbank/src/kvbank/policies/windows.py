@@ -44,7 +44,7 @@ class Rolling:
     frames: int | None = None
     """Latent frames right before the current chunk, instead of chunks."""
     frames_per_chunk: int = 1
-    """With `frames`: latent frames that every chunk but the first has at least. The more, the sooner a chunk is freed."""
+    """With `frames`: latent frames that every chunk but the first has at least. The more, the sooner chunks go."""
 
     coverage: ClassVar[None] = None
     drop: ClassVar[float] = 0.0

@@ -158,7 +158,7 @@ def _make(loaded: tuple[PackedVideosConfig, StorySampler], video: PackedVideo) -
     given = given_chunks("given", story.truth.place.tolist())
     frames = sampler.sample(
         story,
-        policy=sampler.sampling.memory(),
+        policy=sampler.sampling.policy(),
         given=given,
         seed=(video.seed << 32) + video.story,  # the same noise in every format
         quantization=FORMATS.get(video.form),

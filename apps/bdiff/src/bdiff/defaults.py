@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,9 +53,23 @@ POLICIES = ("semantic", "rolling", "sink", "dynamic", "full", "none")
 POLICY = "semantic"
 """The default policy."""
 
+POSITIONS = ("slots", "absolute")
+"""Where recalled chunks are placed: right before the current one, or where they are in the video."""
+
+PROMPT_SWITCHES = ("keep", "recompute", "flush")
+"""What happens to the keys of the last chunks when the prompt changes."""
+
 _MOST = 100_000
 """Largest value of any setting."""
-_MAY_BE_ZERO = ("age_bonus", "num_sink", "richness")
+_MAY_BE_ZERO = ("age_bonus", "num_sink", "richness", "context_noise")
+_KNOWN = {
+    "noise": NOISES,
+    "mode": MODES,
+    "solver": SOLVERS,
+    "positions": POSITIONS,
+    "prompt_switch": PROMPT_SWITCHES,
+}
+"""Settings that are names, and which names there are."""
 _OLD_NAMES = {"seniority": "age_bonus"}
 """Names of settings in files of older versions, and what they are called now."""
 
@@ -93,6 +108,25 @@ class Sampling:
     """How much the semantic memory prefers earlier visits to later ones, see `kvbank.SemanticSparse`."""
     num_sink: int = setting(0, "First chunks that the semantic memory shows every chunk, too.", least=0, most=1000)
     """Chunks from the start of the video that the semantic memory shows every chunk beside the others."""
+    memory: str = "semantic"
+    """Which past chunks a chunk is shown unless a policy is asked for, see `bdiff.memory_spec`."""
+    positions: str = setting("slots", "Places of recalled chunks: next to the current one, or where they were.")
+    """Where recalled chunks are placed, one of `POSITIONS`."""
+    prompt_switch: str = setting("keep", "Keys of the last chunks at a new prompt.")
+    """What happens to the keys of the last chunks when the prompt changes, one of `PROMPT_SWITCHES`."""
+    context_noise: float = setting(
+        0.0, "Level from 0 to 1 that the model is told when it stores a chunk.", least=0, most=0.99
+    )
+    """Level in [0, 1) that the model is told when it makes the keys of a finished chunk."""
+    timesteps: tuple[int, ...] | None = None
+    """Timesteps of a few-step model, falling from 1000; None: `steps` levels, evenly spaced before the shift."""
+    first_timesteps: tuple[int, ...] | None = None
+    """Timesteps of the first chunk, if it has others."""
+    warped: bool = True
+    """Whether timesteps stand before the shift (Self-Forcing). If not, they mean the nearest level of the scheduler and
+    the model is told the timesteps themselves (CausVid)."""
+    first_latent_frames: int | None = None
+    """Latent frames of the first chunk, if it has others than `latent_frames`."""
     mode: str = setting("cached", "Order of denoising.")
     """Order of denoising, one of `MODES`."""
     solver: str = setting("euler", "Steps between levels.")
@@ -109,9 +143,12 @@ class Sampling:
     """Richness of the storyworld videos that the model knows; benches sample such."""
 
     def __post_init__(self) -> None:
-        for name, known in (("noise", NOISES), ("mode", MODES), ("solver", SOLVERS)):
+        for name, known in _KNOWN.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(known)}")
+        self._check_few_steps()
+        if self.context_noise >= 1.0:
+            raise ValueError(f"context_noise is {self.context_noise}; expected a level from 0 to below 1")
         if not isinstance(self.negative, str | None):
             raise ValueError(f"negative is {self.negative!r}; expected a prompt, or null for no text")
         for one in fields(self):
@@ -128,14 +165,53 @@ class Sampling:
             if value < 0 or (value == 0 and not or_none):
                 raise ValueError(f"{one.name} is {value}; expected {least}")
 
+    def _check_few_steps(self) -> None:
+        """Raise a ValueError if timesteps do not fall, or a length is none."""
+        for name in ("timesteps", "first_timesteps"):
+            given = getattr(self, name)
+            if given is None:
+                continue
+            object.__setattr__(self, name, tuple(given))
+            whole = all(isinstance(step, int) and 0 < step <= 1000 for step in given)
+            if not given or not whole or any(step <= after for step, after in pairwise(given)):
+                raise ValueError(f"{name} is {list(given)}; expected falling whole numbers from 1000 to 1")
+        if self.first_timesteps is not None and self.timesteps is None:
+            raise ValueError("first_timesteps are those of the first chunk of a few-step model; give timesteps, too")
+        first = self.first_latent_frames
+        if first is not None and (not isinstance(first, int) or not 0 < first <= _MOST):
+            raise ValueError(f"first_latent_frames is {first!r}; expected a whole number above 0")
+
     @property
     def frames_per_chunk(self) -> int:
-        """Pixel frames of a chunk after the first one, which has 3 fewer."""
+        """Pixel frames of a chunk after the first one."""
         return 4 * self.latent_frames
 
-    def memory(self, name: str = "semantic") -> "Policy":
-        """The memory policy of that name, see `policy`, with the settings of this model."""
-        return policy(name, age_bonus=self.age_bonus, num_sink=self.num_sink)
+    @property
+    def first_frames(self) -> int:
+        """Pixel frames of the first chunk: 3 fewer than its latent frames would give later."""
+        return 4 * (self.first_latent_frames or self.latent_frames) - 3
+
+    def num_frames(self, num_chunks: int) -> int:
+        """Pixel frames of a video of so many chunks."""
+        return self.first_frames + (num_chunks - 1) * self.frames_per_chunk
+
+    @property
+    def num_steps(self) -> int:
+        """Denoising steps of a chunk."""
+        return self.steps if self.timesteps is None else len(self.timesteps)
+
+    def policy(self, spec: str | None = None) -> "Policy":
+        """A memory policy by its name or its spec, with the settings of this model.
+
+        Args:
+            spec: A name, for `policy`, or a spec, for `memory_spec.parse_memory`; None: `memory`.
+        """
+        spec = self.memory if spec is None else spec
+        if ":" in spec:
+            from bdiff.memory_spec import parse_memory
+
+            return parse_memory(spec)
+        return policy(spec, age_bonus=self.age_bonus, num_sink=self.num_sink)
 
     def changed(self, settings: Mapping[str, Any]) -> "Sampling":
         """These settings but for some.

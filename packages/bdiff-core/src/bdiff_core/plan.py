@@ -35,6 +35,7 @@ def plan_chunks(
     fps: float | int,
     frames_per_chunk: int,
     num_chunks: int | None = None,
+    first_frames: int | None = None,
 ) -> list[ChunkCondition]:
     """The condition of every chunk; each distinct prompt is encoded once.
 
@@ -42,10 +43,13 @@ def plan_chunks(
         storyboard: the shots.
         text_encoder: turns prompts into token states and a retrieval embedding.
         fps: frames a second.
-        frames_per_chunk: frames of every chunk after the first one (which has 3 fewer).
+        frames_per_chunk: frames of every chunk after the first one.
         num_chunks: length of the video; None: as long as the storyboard.
+        first_frames: frames of the first chunk; None: 3 fewer than in the others.
     """
-    shots = chunk_shots(storyboard, fps=fps, frames_per_chunk=frames_per_chunk, num_chunks=num_chunks)
+    shots = chunk_shots(
+        storyboard, fps=fps, frames_per_chunk=frames_per_chunk, num_chunks=num_chunks, first_frames=first_frames
+    )
     prompts = list(dict.fromkeys(storyboard.shots[shot].prompt for shot in shots))
     states = text_encoder.encode(prompts)
     # In training the branch without text sees zeros, not an encoded empty prompt.

@@ -92,10 +92,12 @@ class Renoising:
         noise: Its ``step(index, step)`` is the noise added after each step but the last.
         told: The level that the model is told at each step, where it is not the one that the solver computes with
             (CausVid); None: the same.
+        first: The levels of chunk 0, if it has others, falling to 0 (Causal-Forcing++ with one or two steps).
     """
 
     noise: StepNoise
     told: Sequence[float] | None = None
+    first: Sequence[float] | None = None
 
     def steps(self, levels: Sequence[float], *, index: int) -> Iterator[Step]:
         """The steps of chunk ``index``.
@@ -103,7 +105,10 @@ class Renoising:
         Raises:
             ValueError: If there is not one level to tell for each step.
         """
-        told = levels[:-1] if self.told is None else self.told
+        told = self.told
+        if index == 0 and self.first is not None:
+            levels, told = checked_grid(self.first), None
+        told = levels[:-1] if told is None else told
         if len(told) != len(levels) - 1:
             raise ValueError(f"told has {len(told)} levels; expected one for each of the {len(levels) - 1} steps")
         for number, (level, after) in enumerate(pairwise(levels)):

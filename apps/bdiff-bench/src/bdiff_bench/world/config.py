@@ -71,7 +71,7 @@ class WorldBenchConfig:
     def memories(self) -> dict[str, Policy]:
         """The memories by name; age bonus and sink are settings of the semantic one."""
         sampling = self.sampling
-        return {name: sampling.memory(name) for name in self.policies or (defaults.POLICY,)}
+        return {name: sampling.policy(name) for name in self.policies or (defaults.POLICY,)}
 
     @property
     def is_plain(self) -> bool:

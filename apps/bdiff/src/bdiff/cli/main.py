@@ -8,6 +8,7 @@ import click
 from bdiff import __version__
 from bdiff.cli.add_ons import Commands
 from bdiff.cli.checkpoints import convert_command, inspect_command
+from bdiff.cli.presets import presets_command
 from bdiff.cli.runs import RUN_COMMANDS
 from bdiff.cli.sample import plan_command, sample_command
 from vde_metrics.command_line import run_command
@@ -26,5 +27,5 @@ def cli() -> None:
     """Minute-long videos from storyboards, by block diffusion with a memory."""
 
 
-for _command in (sample_command, plan_command, *RUN_COMMANDS, convert_command, inspect_command):
+for _command in (sample_command, plan_command, *RUN_COMMANDS, convert_command, inspect_command, presets_command):
     cli.add_command(_command)

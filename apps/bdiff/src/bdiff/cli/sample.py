@@ -17,9 +17,12 @@ if TYPE_CHECKING:
 
 _SETTINGS = (
     *("age_bonus", "num_sink", "steps", "guidance", "noise", "scale"),
-    *("mode", "solver", "negative", "height", "width"),
+    *("mode", "solver", "positions", "prompt_switch", "context_noise", "negative", "height", "width"),
 )
 """Fields of `Sampling` that are options."""
+
+_PARTS = ("transformer", "entry", "loras", "vae", "text_encoder")
+"""Options that name parts of a model."""
 
 _BEFORE_SETTINGS = (
     click.option("--storyboard", type=PATH, help="YAML, JSON or text file. Default: the one that ships."),
@@ -29,9 +32,10 @@ _BEFORE_SETTINGS = (
     click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=defaults.SEED, show_default=True),
     click.option(
         "--policy",
-        type=click.Choice(defaults.POLICIES),
-        show_default=defaults.POLICY,
-        help="Which past chunks a chunk is shown.",
+        metavar="POLICY",
+        show_default="the model's, semantic for the one that ships",
+        help=f"Which past chunks a chunk is shown: {', '.join(defaults.POLICIES)}, or with settings such as "
+        "sink:frames=3,window=6.",
     ),
 )
 _AFTER_SETTINGS = (
@@ -45,6 +49,12 @@ _AFTER_SETTINGS = (
         show_default="the one that ships",
         help="Folder of a model or of a diffusers pipeline, or a repository of the hub.",
     ),
+    click.option("--preset", help="Sampling of a published checkpoint, see bdiff presets. Default: as recognised."),
+    click.option("--transformer", help="Transformer that takes the place of the model's: file, folder or repository."),
+    click.option("--entry", help="Entry of a .pt that holds it. Default: generator_ema, else generator, else model."),
+    click.option("--lora", "loras", multiple=True, metavar="PATH[@STRENGTH]", help="Add a LoRA; repeat it for more."),
+    click.option("--vae", help="Autoencoder that takes the place of the model's."),
+    click.option("--text-encoder", help="Text encoder that takes the place of the model's."),
     click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, mps, ..."),
     click.option("--dtype", type=click.Choice(defaults.DTYPES), default="float32", show_default=True),
     click.option(
@@ -132,7 +142,7 @@ def _spec(options: dict[str, Any]) -> "RunSpec":
     """What the options ask for."""
     if options["storyboard"] and options["prompts"]:
         raise click.UsageError("give --storyboard or --prompt, not both")
-    from bdiff.run import SampleConfig, local_folder, make_spec
+    from bdiff.run import Parts, SampleConfig, local_folder, make_spec
     from bdiff_core import Storyboard
 
     prompts, storyboard = options.pop("prompts"), options.pop("storyboard")
@@ -140,7 +150,11 @@ def _spec(options: dict[str, Any]) -> "RunSpec":
     check_device(options["device"])
     settings = {name: options.pop(name) for name in _SETTINGS}
     model = local_folder(options.pop("model"))
-    return make_spec(SampleConfig(storyboard=board, model=model, settings=settings, **options))
+    parts = Parts.located(**{name: options.pop(name) for name in _PARTS})
+    spec = make_spec(SampleConfig(storyboard=board, model=model, parts=parts, settings=settings, **options))
+    if spec.preset is not None and options["preset"] is None:
+        say(f"sampled as {spec.preset}, by the name of the checkpoint; --preset says otherwise")
+    return spec
 
 
 def _say_given(spec: "RunSpec") -> None:

@@ -11,7 +11,13 @@ from bdiff.cli.terminal import Positive
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
-_CHOICES = {"noise": defaults.NOISES, "mode": defaults.MODES, "solver": defaults.SOLVERS}
+_CHOICES = {
+    "noise": defaults.NOISES,
+    "mode": defaults.MODES,
+    "solver": defaults.SOLVERS,
+    "positions": defaults.POSITIONS,
+    "prompt_switch": defaults.PROMPT_SWITCHES,
+}
 _OLD = {"age_bonus": "--seniority"}
 """Old spellings of options; they work, hidden, for one version."""
 

@@ -8,6 +8,7 @@ from bdiff.run.given_video import describe_video
 from bdiff.run.lengths import storyboard_prompts
 from bdiff.run.loading import LoadedRun, build, load_run
 from bdiff.run.models import Source, load_model, local_folder
+from bdiff.run.parts import Parts
 from bdiff.run.plan import Plan, matmul_rate, plan_run
 from bdiff.run.plan_text import plan_line, plan_lines, plan_refusal
 from bdiff.run.recovery import Recovered, recover
@@ -20,6 +21,7 @@ from bdiff.run.wiring import ChunkNoise, generate_chunks, make_memory, make_nois
 __all__ = [  # noqa: RUF022 (grouped by use)
     # from what is asked for to a video
     "SampleConfig",
+    "Parts",
     "make_spec",
     "RunSpec",
     "ChunkSpec",

@@ -1,7 +1,6 @@
 """Transformers of other projects: what they are, and writing them in another format."""
 
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 
 from bdiff.files import sha256
+from bdiff.run.lora_option import parse_loras
 from bdiff_core import save_transformer
 from bdiff_core.checkpoint import Format, NativeMode, open_checkpoint
 
@@ -113,29 +113,7 @@ def convert(
     if taken and target.is_dir() == pickled:
         raise ValueError(f"{target} is a {'folder' if pickled else 'file'}; name another target")
     found = open_checkpoint(source, entry=entry)
-    model = found.load(dtype=getattr(torch, dtype) if dtype else None, loras=_loras(loras))
+    model = found.load(dtype=getattr(torch, dtype) if dtype else None, loras=parse_loras(loras))
     if mode is not None:
         model.config = replace(model.config, native_mode=mode)
     save_transformer(model, target, format=chosen, max_file_bytes=max_file_bytes)
-
-
-def _loras(texts: Sequence[str]) -> dict[str | Path, float]:
-    """LoRAs and their strengths, each `path` or `path@strength`."""
-    given: dict[str | Path, float] = {}
-    for text in texts:
-        path, strength = _lora(text)
-        if path in given:
-            raise ValueError(f"--lora names {path} twice; give it once, with the strength that is meant")
-        given[path] = strength
-    return given
-
-
-def _lora(text: str) -> tuple[str, float]:
-    path, at, strength = text.rpartition("@")
-    if not at or Path(text).exists():  # a name may hold an @ itself
-        path, strength = text, "1"
-    if not path.strip():
-        raise ValueError(f"--lora is {text!r}; expected PATH or PATH@STRENGTH")
-    if not re.fullmatch(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", strength, re.ASCII):
-        raise ValueError(f"{text!r}: {strength!r} is no number; expected PATH or PATH@STRENGTH")
-    return path, float(strength)

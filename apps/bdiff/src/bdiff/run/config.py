@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bdiff import defaults
+from bdiff.run.parts import Parts
 from bdiff_core import Storyboard
 
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -21,6 +22,11 @@ class SampleConfig:
     """Folder for the video and everything about it; it must not exist, or be empty."""
     model: Path = defaults.WEIGHTS
     """Folder of the model, see `bdiff.run.models`."""
+    parts: Parts = field(default_factory=Parts)
+    """What is taken from elsewhere than `model`."""
+    preset: str | None = None
+    """Name of the published checkpoint whose sampling is meant, see `bdiff.presets`; None: what the model says, or the
+    preset that its files are recognised as."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Fields of `Sampling` that are not as the model wants them; None is as not given."""
     seconds: float | None = None
@@ -30,7 +36,7 @@ class SampleConfig:
     seed: int = 0
     """Seed of every random draw."""
     policy: str | None = None
-    """Which past chunks a chunk is shown, see `defaults.policy`; None: `defaults.POLICY`."""
+    """Which past chunks a chunk is shown, see `Sampling.policy`; None: what the model's `memory` says."""
     image: Path | None = None
     """A picture for the first chunk to show, or for an image-to-video model to go on from."""
     init_video: Path | None = None

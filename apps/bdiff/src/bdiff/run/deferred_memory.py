@@ -25,7 +25,8 @@ class DeferredMemory:
         return self._bank.read(index, embedding=embedding)
 
     def write(self, index: int, layers: Iterable[Any], *, embedding: Tensor | None) -> None:
-        """Take note of chunk ``index``."""
+        """Take note of chunk ``index``; one that waits enters before it."""
+        self.flush()
         self._waiting = {"index": index, "layers": layers, "embedding": embedding}
 
     def prefetch(self, index: int, *, embedding: Tensor | None) -> None:

@@ -51,11 +51,12 @@ def measure_video(path: Path, sampling: Sampling) -> InitVideo:
     problems: list[str] = []
     frames = sum(1 for _ in VideoFile.probe(path).shown(sampling.fps, on_problem=problems.append))
     chunk = sampling.frames_per_chunk
-    num_chunks = (frames + 3) // chunk
-    if not num_chunks:
+    first = sampling.first_frames
+    num_chunks = (frames - first + chunk) // chunk
+    if num_chunks < 1:
         raise ValueError(
-            f"{path}: has {frames} frames at {sampling.fps} a second; expected at least {chunk - 3}, the first chunk "
-            f"of a video ({(chunk - 3) / sampling.fps:.1f} s)" + "".join(f"; {problem}" for problem in problems)
+            f"{path}: has {frames} frames at {sampling.fps} a second; expected at least {first}, the first chunk "
+            f"of a video ({first / sampling.fps:.1f} s)" + "".join(f"; {problem}" for problem in problems)
         )
     for problem in problems:
         warnings.warn(f"{path}: {problem}", RuntimeWarning, stacklevel=2)
@@ -63,13 +64,13 @@ def measure_video(path: Path, sampling: Sampling) -> InitVideo:
         path=str(path.resolve()),
         sha256=sha256(path),
         num_chunks=num_chunks,
-        dropped_frames=frames - (num_chunks * chunk - 3),
+        dropped_frames=frames - sampling.num_frames(num_chunks),
     )
 
 
 def describe_video(video: InitVideo, sampling: Sampling) -> str:
     """What is taken of a video and what is dropped, in one line."""
-    frames = video.num_chunks * sampling.frames_per_chunk - 3
+    frames = sampling.num_frames(video.num_chunks)
     dropped = "nothing is dropped"
     if video.dropped_frames:
         seconds = video.dropped_frames / sampling.fps
@@ -121,7 +122,7 @@ class GivenChunks(Mapping[int, Tensor]):
         shown = VideoFile.probe(Path(self._video.path)).shown(sampling.fps, on_problem=_said_before)
         frames = islice(shown, self._video.dropped_frames, None)
         for index in range(self._video.num_chunks):
-            count = sampling.frames_per_chunk - (3 if index == 0 else 0)
+            count = sampling.frames_per_chunk if index else sampling.first_frames
             pixels = [to_pixels(Image.fromarray(frame.rgb()), **size) for frame in islice(frames, count)]
             if len(pixels) < count:
                 raise ValueError(f"{self._video.path} has changed: it has fewer frames than when it was opened first")

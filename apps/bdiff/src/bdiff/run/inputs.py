@@ -90,7 +90,7 @@ def given_chunks(spec: RunSpec, vae: Autoencoder, model: ModelConfig, *, num_mad
     if spec.image is None or wants_picture(model) or not spec.needs_picture(num_made):
         return {}
     picture = read_picture(Path(spec.image.path), height=sampling.height, width=sampling.width).to(vae.device)
-    standing = picture[None, :, None].expand(-1, -1, sampling.frames_per_chunk - 3, -1, -1)
+    standing = picture[None, :, None].expand(-1, -1, sampling.first_frames, -1, -1)
     return {0: vae.encode(standing)[0]}
 
 
@@ -110,7 +110,7 @@ def given_picture(
     condition = image_condition(
         picture[None],
         vae,
-        num_frames=len(spec.chunks) * sampling.frames_per_chunk - 3,
+        num_frames=sampling.num_frames(len(spec.chunks)),
         encoder=None if encoder is None else encoder.model,
         processor=None if encoder is None else encoder.processor,
     )

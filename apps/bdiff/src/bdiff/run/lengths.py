@@ -31,6 +31,7 @@ def storyboard_prompts(
         "fps": sampling.fps,
         "frames_per_chunk": sampling.frames_per_chunk,
         "continued": after > 0,
+        "first_frames": sampling.first_frames,
     }
     _check_length(storyboard, sampling, seconds=seconds, after=after, long=long)
     num_chunks = None if seconds is None else count_chunks(seconds, **rhythm)

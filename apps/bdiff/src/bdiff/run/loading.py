@@ -66,7 +66,7 @@ def load_run(spec: RunSpec, out: Path, *, num_made: int = 0) -> LoadedRun:
     started = time.perf_counter()
     folder, sampling = Path(spec.model), spec.sampling
     device, dtype = torch.device(spec.device), getattr(torch, spec.dtype)
-    source = Source(folder=folder, dtype=dtype, device=device)
+    source = Source(folder=folder, dtype=dtype, device=device, parts=spec.parts)
     part = _loader(source, offload=spec.offload)
     with torch.no_grad():
         plan = _plan(spec, part("encoder"))
@@ -96,7 +96,7 @@ def _loader(source: Source, *, offload: bool) -> Callable[[str], Any]:
     """Gives a part by its name: loaded at that moment and not held, or else one of those that are all loaded first."""
     source.check()
     if not offload:
-        model = load_model(source.folder, dtype=source.dtype, device=source.device)
+        model = load_model(source.folder, dtype=source.dtype, device=source.device, parts=source.parts)
         return lambda name: getattr(model, name)
 
     def load(name: str) -> Any:
@@ -109,6 +109,7 @@ def _loader(source: Source, *, offload: bool) -> Callable[[str], Any]:
 def _plan(spec: RunSpec, encoder: TextEncoder) -> list[ChunkCondition]:
     board = Storyboard.from_prompts([chunk.prompt for chunk in spec.chunks])
     rhythm = {"fps": spec.sampling.fps, "frames_per_chunk": spec.sampling.frames_per_chunk}
+    rhythm["first_frames"] = spec.sampling.first_frames
     plan = plan_chunks(board, encoder, **rhythm)
     if spec.sampling.negative is None:
         return plan

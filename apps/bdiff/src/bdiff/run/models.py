@@ -5,7 +5,7 @@ Two kinds of folder are read, local or as repositories of the hub: our own (``tr
 ``tokenizer/``, ``scheduler/``; image-to-video: ``image_encoder/``, ``image_processor/``).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,13 +15,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bdiff.defaults import Sampling
-from bdiff_core import ChunkDiT, ModelConfig, SentenceTextEncoder, load_transformer, load_vae
-from bdiff_core.checkpoint import open_checkpoint
+from bdiff.presets import PRESETS, find_preset, recognised
+from bdiff.run.parts import Parts
+from bdiff_core import ChunkDiT, ModelConfig, SentenceTextEncoder, load_vae
+from bdiff_core.checkpoint import Checkpoint, open_checkpoint
 from bdiff_core.files import read_json, what_is
 from bdiff_core.wan import UMT5TextEncoder, WanVAE, load_image_encoder
 
 _INDEX = "model_index.json"
 _PARTS = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
+_OPTIONS = ("transformer", "vae", "text_encoder")
+"""Parts that an option gives."""
 _TRAINED_FRAMES = {"Wan": 21, "SkyReels": 31}
 """Latent frames that a family's published models saw at once in training, at most: 81 and 121 frames of video."""
 
@@ -127,17 +131,58 @@ class Source:
     folder: Path
     dtype: torch.dtype
     device: torch.device | str
+    parts: Parts = field(default_factory=Parts)
 
     @cached_property
-    def config(self) -> ModelConfig:
-        """Config of the transformer; read once, from headers alone."""
+    def checkpoint(self) -> Checkpoint:
+        """The transformer's checkpoint; read once, from headers alone."""
+        if self.parts.transformer is not None:
+            return open_checkpoint(self.parts.transformer, entry=self.parts.entry)
         file = self.folder / "transformer"
         if not file.exists():
-            raise ValueError(f"{self.folder} is no model: it has no transformer/; expected that and what surrounds it")
-        return open_checkpoint(file).config
+            raise ValueError(
+                f"{self.folder} is no model: it has no transformer/; expected that and what surrounds it, or give "
+                "--transformer FILE"
+            )
+        return open_checkpoint(file, entry=self.parts.entry)
 
-    def sampling(self) -> Sampling:
-        """How the model wants to be sampled: by its sampling.json; a pipeline else as its authors do, at 832 x 480."""
+    @property
+    def config(self) -> ModelConfig:
+        """Config of the transformer."""
+        return self.checkpoint.config
+
+    def preset(self, name: str | None = None) -> str | None:
+        """The preset by which the model is sampled; None: by its own settings.
+
+        Args:
+            name: The preset that is asked for. None: if the transformer makes videos chunk by chunk and there are no
+                settings with it, the preset that its files are recognised as.
+
+        Raises:
+            ValueError: If there is no such preset, or the transformer would need one and is not recognised.
+        """
+        if name is not None:
+            find_preset(name)
+            return name
+        given = self.parts.transformer
+        told = (self.folder / "sampling.json").is_file() and given is None
+        if told or (given is None and not is_pipeline(self.folder)) or self.config.native_mode != "cached":
+            return None
+        found = recognised(given or str(self.folder.resolve()))
+        if found is None:
+            raise ValueError(
+                f"{given or self.folder} makes videos chunk by chunk and does not say how it is sampled; give "
+                f"--preset, one of {', '.join(PRESETS)} (see bdiff presets)"
+            )
+        return found
+
+    def sampling(self, preset: str | None = None) -> Sampling:
+        """How the model wants to be sampled.
+
+        By its sampling.json, or by a preset; a pipeline without either as its authors do, at 832 x 480.
+        """
+        if preset is not None:
+            return Sampling().changed(find_preset(preset).settings | {"negative": ""})
         if not is_pipeline(self.folder):
             return Sampling.of_model(self.folder)
         mode, kind = self.config.native_mode, _index(self.folder).get("_class_name", "")
@@ -172,8 +217,9 @@ class Source:
 
     def vae(self) -> Autoencoder:
         """What encodes and decodes pixels."""
-        own = not is_pipeline(self.folder)
-        vae = load_vae(self.folder, device=self.device) if own else WanVAE.load(self.folder / "vae", **self._where)
+        own = not is_pipeline(self.folder) and self.parts.vae is None
+        place = self.folder / "vae" if self.parts.vae is None else Path(self.parts.vae)
+        vae = load_vae(self.folder, device=self.device) if own else WanVAE.load(place, **self._where)
         config, channels = self.config, vae.latent_channels
         if own and config.in_channels != channels:
             taken = f"the transformer takes {config.in_channels} channels, the autoencoder has {channels}"
@@ -192,7 +238,7 @@ class Source:
 
     def transformer(self) -> ChunkDiT:
         """What denoises."""
-        return load_transformer(self.folder / "transformer", **self._where).eval()
+        return self.checkpoint.load(loras=self.parts.lora_strengths(), **self._where).eval()
 
     def scheduler(self) -> Any:
         """The scheduler of diffusers; None: the model has none."""
@@ -202,9 +248,16 @@ class Source:
         """Raise a ValueError if it is a pipeline that lacks a part, or one that cannot be run."""
         if not is_pipeline(self.folder):
             return
-        if missing := [part for part in _PARTS if not (self.folder / part).is_dir()]:
+        given = {
+            "transformer": self.parts.transformer,
+            "vae": self.parts.vae,
+            "text_encoder": self.parts.text_encoder,
+            "tokenizer": self.parts.text_encoder,
+        }
+        if missing := [part for part in _PARTS if not (self.folder / part).is_dir() and given.get(part) is None]:
             lacking = f"is a pipeline without {', '.join(missing)}/; expected {', '.join(_PARTS)}"
-            raise ValueError(f"{self.folder} {lacking}")
+            options = [f"--{part.replace('_', '-')}" for part in missing if part in _OPTIONS]
+            raise ValueError(f"{self.folder} {lacking}" + (f", or give {', '.join(options)}" if options else ""))
         if any(_index(self.folder).get("transformer_2") or ()):
             raise ValueError(
                 f"{self.folder} has two transformers, as Wan 2.2 does; expected a pipeline of Wan 2.1 or SkyReels-V2"
@@ -215,19 +268,19 @@ class Source:
         return {"dtype": self.dtype, "device": self.device}
 
     def _encoder(self) -> SentenceTextEncoder | UMT5TextEncoder:
-        length = self.config.text_length
-        if is_pipeline(self.folder):
-            return UMT5TextEncoder.load(self.folder, text_length=length, **self._where)
+        length, place = self.config.text_length, self.parts.text_encoder
+        if is_pipeline(self.folder) or place is not None:
+            return UMT5TextEncoder.load(place or self.folder, text_length=length, **self._where)
         return SentenceTextEncoder(text_length=length)
 
 
-def load_model(folder: Path, *, dtype: torch.dtype, device: torch.device | str) -> Model:
-    """All parts of a folder of either kind.
+def load_model(folder: Path, *, dtype: torch.dtype, device: torch.device | str, parts: Parts | None = None) -> Model:
+    """All parts of a folder of either kind, and those that take the place of its own.
 
     Raises:
         ValueError: If a part is missing or damaged, or the parts do not fit each other.
     """
-    source = Source(folder=folder, dtype=dtype, device=device)
+    source = Source(folder=folder, dtype=dtype, device=device, parts=parts or Parts())
     source.check()
     return Model(
         vae=source.vae(),

@@ -100,7 +100,7 @@ def plan_run(spec: RunSpec, *, memory_limit: int, share: float = 1.0) -> Plan:
     if not 0.0 < share <= 1.0:
         raise ValueError(f"share is {share}; expected a part of the tokens in (0, 1]")
     folder, sampling, dtype = Path(spec.model), spec.sampling, getattr(torch, spec.dtype)
-    source = Source(folder=folder, dtype=dtype, device=spec.device)
+    source = Source(folder=folder, dtype=dtype, device=spec.device, parts=spec.parts)
     config = source.config
     shape = _chunk_shape(spec, config)
     cached = sampling.mode == "cached"
@@ -110,7 +110,7 @@ def plan_run(spec: RunSpec, *, memory_limit: int, share: float = 1.0) -> Plan:
     context = round(share * tokens * _context_chunks(spec)) if cached else 0
     dense = branches * costs.kv_bytes(config, tokens, dtype=dtype) if cached else 0
     kept = round(share * dense)
-    passes = sampling.steps + cached
+    passes = sampling.num_steps + cached
     flops = branches * (passes * costs.pass_flops(config, shape, context_tokens=context) + costs.text_flops(config))
     memory = {
         "transformer": costs.num_parameters(config) * dtype.itemsize,
@@ -123,7 +123,7 @@ def plan_run(spec: RunSpec, *, memory_limit: int, share: float = 1.0) -> Plan:
         parameters=costs.num_parameters(config),
         chunks=len(spec.chunks),
         given=spec.num_given,
-        seconds=(len(spec.chunks) * sampling.frames_per_chunk - 3) / sampling.fps,
+        seconds=sampling.num_frames(len(spec.chunks)) / sampling.fps,
         tokens_per_chunk=tokens,
         context_tokens=context,
         frames_in_view=_chunks_in_view(spec) * sampling.latent_frames,
@@ -166,6 +166,8 @@ def _context_chunks(spec: RunSpec) -> int:
     """Chunks that a chunk of this video sees at most."""
     policy = spec.make_policy()
     most = len(spec.chunks) - 1
+    if hasattr(policy, "window"):  # of chunks or of latent frames
+        return min(most, policy.window + getattr(policy, "sink", 0))
     counts = [getattr(policy, name, None) for name in ("num_chunks", "top_l", "num_recent", "num_sink")]
     bounds = [count for count in counts if count is not None]
     return min(most, sum(bounds)) if bounds else most

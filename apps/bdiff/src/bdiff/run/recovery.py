@@ -30,6 +30,8 @@ class Recovered:
     """What the decoder carries on from the last of them."""
     given: Mapping[int, Tensor]
     """Latents of chunks that show a picture or a video instead of being made."""
+    past: Mapping[int, Tensor]
+    """Latents of the last chunks, for keys that are recomputed at a new prompt."""
 
 
 def recover(
@@ -51,7 +53,18 @@ def recover(
     kept = state.begin(run.spec, fresh=fresh, given=run.prefix)
     carried = None if kept.num_chunks == len(run.plan) else _decoder_state(run, kept)
     memory = _memory(run, kept, state.memory, memory_limit)
-    return Recovered(num_chunks=kept.num_chunks, memory=memory, decoder_state=carried, given=kept.given)
+    past = _last_latents(run, memory, kept, kept.num_chunks)
+    return Recovered(num_chunks=kept.num_chunks, memory=memory, decoder_state=carried, given=kept.given, past=past)
+
+
+def _last_latents(run: LoadedRun, memory: KVBank, kept: Kept, num_chunks: int) -> dict[int, Tensor]:
+    """Latents of the last of the first chunks, and of those that it was shown as recent; none if nobody needs them."""
+    if run.sampling.prompt_switch != "recompute" or not num_chunks:
+        return {}
+    last = num_chunks - 1
+    shown = next((trace for trace in memory.trace if trace.index == last), None)
+    pairs = () if shown is None else zip(shown.chunks, shown.kinds, strict=True)
+    return {index: kept.latents[index] for index in (*(chunk for chunk, kind in pairs if kind == "recent"), last)}
 
 
 @torch.no_grad()
@@ -76,7 +89,8 @@ def _memory(run: LoadedRun, kept: Kept, folder: Path, limit: int) -> KVBank:
     if memory.next_index < kept.num_chunks < len(run.plan):  # a finished run needs no memory
         missing = {"first": memory.next_index, "last": kept.num_chunks}
         try:
-            deque(generate_chunks(run, memory, prefix=kept.latents, decode=False, **missing), maxlen=0)
+            past = _last_latents(run, memory, kept, memory.next_index)
+            deque(generate_chunks(run, memory, prefix=kept.latents, decode=False, past=past, **missing), maxlen=0)
         except BaseException:
             memory.close()
             raise

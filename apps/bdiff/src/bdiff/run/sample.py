@@ -88,7 +88,7 @@ def write_video(
             return
         started = time.perf_counter()
         memory = DeferredMemory(recovered.memory)
-        carried = {"prefix": recovered.given, "decoder_state": recovered.decoder_state}
+        carried = {"prefix": recovered.given, "decoder_state": recovered.decoder_state, "past": recovered.past}
         for chunk in generate_chunks(run, memory, first=done, **carried):
             assert chunk.frames is not None
             pixels = to_uint8(chunk.frames[0], scale=sampling.scale)

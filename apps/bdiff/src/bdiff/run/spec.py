@@ -1,7 +1,7 @@
 """What a run is to make, chunk by chunk, in a form that outlives the command that asked for it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +9,7 @@ from bdiff import defaults
 from bdiff.run.given_picture import GivenPicture
 from bdiff.run.given_video import InitVideo
 from bdiff.run.model_files import change
+from bdiff.run.parts import Parts
 
 if TYPE_CHECKING:
     from kvbank import Policy
@@ -37,6 +38,10 @@ class RunSpec:
     policy: str
     seed: int
     """Seed of the memory's random probes, and of the noise unless a chunk has its own."""
+    parts: Parts = field(default_factory=Parts)
+    """What is taken from elsewhere than the folder; its files are in `weights` by their absolute paths."""
+    preset: str | None = None
+    """Name of the preset that the settings come from; None: they come from none."""
     image: GivenPicture | None = None
     """What the first chunk shows, or an image-to-video model goes on from."""
     init_video: InitVideo | None = None
@@ -91,7 +96,7 @@ class RunSpec:
 
     def make_policy(self) -> "Policy":
         """Which past chunks a chunk is shown."""
-        return self.sampling.memory(self.policy)
+        return self.sampling.policy(self.policy)
 
     @property
     def num_given(self) -> int:
@@ -107,7 +112,7 @@ class RunSpec:
 
     def missing(self) -> str | None:
         """What of the model is no longer what it was, in words; None if nothing."""
-        return change(Path(self.model), self.weights)
+        return change(Path(self.model), self.weights) or self.parts.change(self.weights)
 
     def to_json(self) -> dict[str, Any]:
         """What `from_json` makes the same specification of."""
@@ -124,6 +129,7 @@ class RunSpec:
         parsed = {
             "chunks": tuple(ChunkSpec(**chunk) for chunk in known.pop("takes")),
             "sampling": defaults.Sampling.from_json(known["sampling"]),
+            "parts": Parts(**{**known.get("parts", {}), "loras": tuple(known.get("parts", {}).get("loras", ()))}),
             "image": image and GivenPicture(**image),
             "init_video": video and InitVideo(**video),
         }

@@ -20,10 +20,14 @@ def make_spec(config: SampleConfig) -> RunSpec:
     Raises:
         ValueError: If something does not fit, or would change nothing.
     """
-    source = Source(folder=config.model, dtype=getattr(torch, config.dtype), device=config.device)
-    sampling = source.sampling().changed(config.settings)
+    source = Source(folder=config.model, dtype=getattr(torch, config.dtype), device=config.device, parts=config.parts)
+    source.check()
+    preset = source.preset(config.preset)
+    sampling = source.sampling(preset).changed(config.settings)
     if sampling.negative is not None:
         check_prompt(sampling.negative, "the negative prompt")
+    if sampling.mode == "cached":
+        sampling.policy(config.policy)  # refuses what is none
     check_effect(config, sampling)
     check_picture(config, sampling, source.config)
     video = given_video(config, sampling)
@@ -41,9 +45,11 @@ def make_spec(config: SampleConfig) -> RunSpec:
         title=title,
         chunks=tuple(ChunkSpec(prompt, config.seed) for prompt in prompts),
         model=str(config.model.resolve()),
-        weights=digests(config.model),
+        weights=digests(config.model) | config.parts.digests(),
+        parts=config.parts,
+        preset=preset,
         sampling=sampling,
-        policy=config.policy or defaults.POLICY,
+        policy=config.policy or sampling.memory,
         seed=config.seed,
         image=noted_picture(config, sampling),
         init_video=video,
@@ -64,13 +70,17 @@ def check_effect(config: SampleConfig, sampling: defaults.Sampling) -> None:
     Raises:
         ValueError: If there is one.
     """
-    policy, mode = config.policy or defaults.POLICY, sampling.mode
+    policy, mode = config.policy or sampling.memory, sampling.mode
     given = {"policy": config.policy, **config.settings}
     remembers, semantic = mode == "cached", policy == "semantic"
-    memory = dict.fromkeys(("policy", "age_bonus", "num_sink"), remembers)
+    of_memory = ("policy", "age_bonus", "num_sink", "positions", "prompt_switch", "context_noise")
+    memory = dict.fromkeys(of_memory, remembers)
     refuse_idle(given, memory, f"is of the memory, which the {mode} mode has not")
     refuse_idle(
         given, {"age_bonus": semantic, "num_sink": semantic}, f"is of --policy semantic; {policy} does not use it"
     )
     reason = "is what guidance moves away from, and there is none at guidance 1"
     refuse_idle(given, {"negative": sampling.guidance != 1.0}, reason)
+    if sampling.timesteps is not None:
+        walked = ", ".join(map(str, sampling.timesteps))
+        refuse_idle(given, {"steps": False, "solver": False}, f"has no effect: this model walks the timesteps {walked}")

@@ -13,7 +13,7 @@ from bdiff_core import Chunk, Memory, Renoising, Scheduled, euler, generate
 from bdiff_core.files import is_finite
 from bdiff_core.samplers import generate_overlap, generate_whole
 from kvbank import Float8, Int4, Int8, KVBank, Policy, TieredStore
-from noisesched import NoiseStream, denoising_grid
+from noisesched import NoiseStream, denoising_grid, few_step_grid, nearest_grid
 
 
 class ChunkNoise:
@@ -24,11 +24,27 @@ class ChunkNoise:
         frame_shape: Channels, height and width of a latent frame.
         num_frames: Latent frames of a chunk.
         base: `fresh` or `shared`.
+        first_frames: Latent frames of the first chunk; None: as many as in the others.
     """
 
-    def __init__(self, seeds: Sequence[int], frame_shape: tuple[int, ...], num_frames: int, *, base: Any) -> None:
+    def __init__(
+        self,
+        seeds: Sequence[int],
+        frame_shape: tuple[int, ...],
+        num_frames: int,
+        *,
+        base: Any,
+        first_frames: int | None = None,
+    ) -> None:
         self._seeds = seeds
-        self._streams = {seed: NoiseStream(frame_shape, num_frames, seed=seed, base=base) for seed in set(seeds)}
+        self._streams = {
+            seed: NoiseStream(frame_shape, num_frames, seed=seed, base=base, first_frames=first_frames)
+            for seed in set(seeds)
+        }
+
+    def num_frames(self, index: int) -> int:
+        """Latent frames of a chunk."""
+        return self._streams[self._seeds[index]].num_frames(index)
 
     def chunk(self, index: int) -> Float[Tensor, "frames c h w"]:
         """Noise of a chunk."""
@@ -48,7 +64,8 @@ def make_noise(sampling: defaults.Sampling, vae: Any, seeds: Sequence[int]) -> C
         seeds: Seed of every chunk.
     """
     shape = (vae.latent_channels, sampling.height // vae.spatial_stride, sampling.width // vae.spatial_stride)
-    return ChunkNoise(seeds, shape, sampling.latent_frames, base=sampling.noise)
+    first = sampling.first_latent_frames
+    return ChunkNoise(seeds, shape, sampling.latent_frames, base=sampling.noise, first_frames=first)
 
 
 def make_solver(
@@ -61,11 +78,32 @@ def make_solver(
         noise: What a solver that adds noise again adds.
         scheduler: The model's own, of diffusers, for the solver of that name.
     """
+    if sampling.timesteps is not None:
+        return _few_steps(sampling, noise, sampling.timesteps)
     if sampling.solver == "scheduler":
-        scheduled = Scheduled(scheduler)
+        scheduled = Scheduled(_shifted(scheduler, sampling.shift))
         return scheduled, scheduled.grid(sampling.steps)
     grid = denoising_grid(sampling.steps, shift=sampling.shift)
     return (Renoising(noise) if sampling.solver == "renoise" else euler), grid
+
+
+def _few_steps(
+    sampling: defaults.Sampling, noise: ChunkNoise, timesteps: tuple[int, ...]
+) -> tuple[Any, Sequence[float]]:
+    """The solver and the levels of a few-step model."""
+    make = few_step_grid if sampling.warped else nearest_grid
+    grid = make(timesteps, shift=sampling.shift)
+    told = None if sampling.warped else [step / 1000 for step in timesteps]
+    first = None if sampling.first_timesteps is None else make(sampling.first_timesteps, shift=sampling.shift)
+    return Renoising(noise, told, first), grid
+
+
+def _shifted(scheduler: Any, shift: float) -> Any:
+    """A scheduler of diffusers with a shift of the levels."""
+    name = "shift" if "shift" in scheduler.config else "flow_shift"
+    if float(scheduler.config.get(name, 1.0)) == shift:
+        return scheduler
+    return type(scheduler).from_config(scheduler.config, **{name: shift})
 
 
 def make_memory(
@@ -98,6 +136,7 @@ def generate_chunks(
     prefix: Mapping[int, Tensor] | None = None,
     decode: bool = True,
     decoder_state: Any = None,
+    past: Mapping[int, Tensor] | None = None,
 ) -> Iterator[Chunk]:
     """The chunks of a run, in the order of denoising that its settings name; nothing is written.
 
@@ -109,6 +148,7 @@ def generate_chunks(
         prefix: Latents that are given instead of made, by chunk; None: those of the run.
         decode: Whether chunks are decoded to pixels.
         decoder_state: What the decoder carries on from the chunk before `first`.
+        past: Latents of the last chunks before `first`, for keys that are recomputed at a new prompt.
 
     Raises:
         FloatingPointError: At the first chunk whose latents or pixels are not finite.
@@ -130,7 +170,9 @@ def generate_chunks(
         case _:
             if memory is None:
                 memory = make_memory(run.spec.make_policy(), run.model, seed=run.spec.seed)
-            made = generate(run.model, chunks, memory=memory, positions="slots", prefix=given, **walk)
+            walk |= {"positions": sampling.positions, "context_noise": sampling.context_noise}
+            walk |= {"prompt_switch": sampling.prompt_switch, "before": run.plan[:first], "past_latents": past}
+            made = generate(run.model, chunks, memory=memory, prefix=given, **walk)
     for chunk in made:
         _check_finite(chunk, run)
         yield chunk

@@ -15,6 +15,7 @@ def chunk_shots(
     frames_per_chunk: int,
     num_chunks: int | None = None,
     continued: bool = False,
+    first_frames: int | None = None,
 ) -> list[int]:
     """Index of the shot that each chunk shows.
 
@@ -28,6 +29,7 @@ def chunk_shots(
         frames_per_chunk: frames of every chunk after the first one.
         num_chunks: length of the video; None: as long as the storyboard.
         continued: whether the chunks follow others, so that the first one is as long as the rest.
+        first_frames: frames of the first chunk of a video; None: 3 fewer than in the others.
     """
     if fps <= 0 or frames_per_chunk < 4:
         raise ValueError(f"fps is {fps} and frames_per_chunk {frames_per_chunk}; expected above 0 and at least 4")
@@ -40,14 +42,27 @@ def chunk_shots(
     if num_chunks is None:
         if storyboard.duration is None:
             raise ValueError("the last shot has no end: give it one, or give num_chunks")
-        num_chunks = count_chunks(storyboard.duration, fps=fps, frames_per_chunk=frames_per_chunk, continued=continued)
-    first = frames_per_chunk if continued else frames_per_chunk - 3
+        num_chunks = count_chunks(
+            storyboard.duration,
+            fps=fps,
+            frames_per_chunk=frames_per_chunk,
+            continued=continued,
+            first_frames=first_frames,
+        )
+    first = _first_frames(frames_per_chunk, continued=continued, first_frames=first_frames)
     middles = [first / 2, *(first + (index - 0.5) * frames_per_chunk for index in range(1, num_chunks))]
     return [storyboard.shot_at(frame / fps) for frame in middles]
 
 
-def count_chunks(seconds: float | int, *, fps: float | int, frames_per_chunk: int, continued: bool = False) -> int:
-    """How many chunks it takes to fill a time; the first one has 3 frames fewer, unless it follows others.
+def count_chunks(
+    seconds: float | int,
+    *,
+    fps: float | int,
+    frames_per_chunk: int,
+    continued: bool = False,
+    first_frames: int | None = None,
+) -> int:
+    """How many chunks it takes to fill a time; the first one is shorter or longer as in `chunk_shots`.
 
     Up to half a frame may be missing at the end, so that a rounded time does not need a whole chunk more. The answer
     comes at once for any time; check it before `chunk_shots` makes a list of that length.
@@ -55,5 +70,12 @@ def count_chunks(seconds: float | int, *, fps: float | int, frames_per_chunk: in
     if not 0 < seconds <= _LONGEST:
         given = f"{seconds:g}" if abs(seconds) <= _LONGEST or isinstance(seconds, float) else "beyond all numbers"
         raise ValueError(f"seconds is {given}; expected a number above 0, and no more than {_LONGEST:g}")
-    lacking = 0 if continued else 3
+    lacking = frames_per_chunk - _first_frames(frames_per_chunk, continued=continued, first_frames=first_frames)
     return max(1, math.ceil((seconds * fps + lacking - 0.5) / frames_per_chunk))
+
+
+def _first_frames(frames_per_chunk: int, *, continued: bool, first_frames: int | None) -> int:
+    """Frames of the first chunk."""
+    if continued:
+        return frames_per_chunk
+    return frames_per_chunk - 3 if first_frames is None else first_frames

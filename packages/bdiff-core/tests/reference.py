@@ -122,6 +122,10 @@ def forward(model, latents, levels, prompts, *, chunk_of_frame, position, masks,
     return velocity
 
 
+def _timesteps(scheduler):
+    return [(float(timestep) / 1000, None, None) for timestep in scheduler.timesteps]
+
+
 class FrameLoop:
     """Chunk-causal sampling written from the published pipelines, frame by frame: what is in the cache, and where.
 
@@ -134,16 +138,25 @@ class FrameLoop:
         switch: At a new prompt keep the cache, "recompute" all but the sink of it, or "flush" it but for the sink and
             the last frame.
         context_level: Level that the model is told while the cache is filled.
+        guidance: Scale of classifier-free guidance; the branch without the prompt has a cache of its own.
+        negative: Prompt of that branch, [n d].
     """
 
-    def __init__(self, model, *, window=None, sink=0, relative=False, switch="keep", context_level=0.0):
+    def __init__(
+        self, model, *, window=None, sink=0, relative=False, switch="keep", context_level=0.0, guidance=1.0,
+        negative=None,
+    ):  # fmt: skip
+        self.guidance, self.negative, self.other = guidance, negative, None
+        if guidance != 1.0:
+            options = {"window": window, "sink": sink, "relative": relative, "context_level": context_level}
+            self.other = FrameLoop(model, **options)
         self.model, self.window, self.sink, self.relative = model, window, sink, relative
         self.switch, self.context_level = switch, context_level
         self.cache = []  # per frame: its keys and values in every layer
         self.clean = []  # per frame: its latents
         self.first_shown = 0  # after a flush: frames before it are gone, but for the sink
 
-    def sample(self, texts, noise, steps, *, step_noise=None):
+    def sample(self, texts, noise, steps, *, step_noise=None, scheduler=None):
         """The video of some chunks.
 
         Args:
@@ -151,20 +164,30 @@ class FrameLoop:
             noise: Initial noise of each chunk, [frames c h w].
             steps: (level told, level, level after) of each step.
             step_noise: ``step_noise(chunk, step)`` is added after each step but the last; None: Euler steps.
+            scheduler: ``scheduler(chunk)`` makes a scheduler of diffusers, whose steps are taken instead.
         """
         for chunk, (text, start) in enumerate(zip(texts, noise, strict=True)):
             if chunk and not torch.equal(text, texts[chunk - 1]):
                 self.change_prompt(text, [len(part) for part in noise[:chunk]], len(start))
             x = start.double().transpose(0, 1)
             shown = self.shown(len(self.clean), x.shape[1])
-            for step, (told, level, after) in enumerate(steps):
+            walker = None if scheduler is None else scheduler(chunk)
+            for step, (told, level, after) in enumerate(steps if walker is None else _timesteps(walker)):
                 velocity, _ = self.run(x, told, text, shown)
-                if step_noise is None:
+                if self.other is not None:
+                    null, _ = self.other.run(x, told, self.negative, shown)
+                    velocity = null + self.guidance * (velocity - null)
+                if walker is not None:
+                    x = walker.step(velocity[None], walker.timesteps[step], x[None], return_dict=False)[0][0]
+                elif step_noise is None:
                     x = x + (after - level) * velocity
                 else:
                     clean, added = x - level * velocity, step_noise(chunk, step) if after else 0.0
                     x = (1 - after) * clean + after * (added.double().transpose(0, 1) if after else 0.0)
             _, made = self.run(x, self.context_level, text, shown)
+            if self.other is not None:
+                self.other.cache += self.other.run(x, self.context_level, self.negative, shown)[1]
+                self.other.clean += list(x.unbind(1))
             self.cache += made
             self.clean += list(x.unbind(1))
         return torch.stack(self.clean, dim=1)

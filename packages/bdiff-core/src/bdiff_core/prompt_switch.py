@@ -37,6 +37,8 @@ class Past:
     """`spans[layer][i]`: tokens of chunk i in that layer."""
     layers: tuple[LayerKV, ...]
     """Each layer's chunks, concatenated."""
+    similarity: tuple[float | None, ...]
+    """How similar the prompt of each chunk is to the reader's; None where the memory does not say."""
 
 
 Tokens = Int[Tensor, " shown"] | None
@@ -52,6 +54,7 @@ def part_of(recall: Recall, keep: Callable[[int, str, Int[Tensor, " tokens"]], T
             and the chunk leaves its slot.
     """
     layers, spans, staying = [], [], [True] * len(recall.chunks)
+    similarity = getattr(recall, "similarity", (None,) * len(recall.chunks))
     for stored, lengths in zip(recall.layers, recall.spans, strict=True):
         parts, start = [], 0
         for number, (chunk, kind, length) in enumerate(zip(recall.chunks, recall.kinds, lengths, strict=True)):
@@ -71,6 +74,7 @@ def part_of(recall: Recall, keep: Callable[[int, str, Int[Tensor, " tokens"]], T
         kinds=tuple(recall.kinds[number] for number in left),
         spans=tuple(spans),
         layers=tuple(layers) if left else (),
+        similarity=tuple(similarity[number] for number in left),
     )
 
 
@@ -218,6 +222,7 @@ def _followed_by(past: Past, made: Mapping[int, Sequence[LayerKV]]) -> Past:
         kinds=(*past.kinds, *("recent",) * len(made)),
         spans=tuple((*old, *(len(layer.position) for layer in new)) for old, new in zip(spans, added, strict=True)),
         layers=tuple(layers),
+        similarity=(*past.similarity, *(None,) * len(made)),
     )
 
 

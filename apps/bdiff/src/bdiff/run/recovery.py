@@ -52,19 +52,18 @@ def recover(
     """
     kept = state.begin(run.spec, fresh=fresh, given=run.prefix)
     carried = None if kept.num_chunks == len(run.plan) else _decoder_state(run, kept)
-    memory = _memory(run, kept, state.memory, memory_limit)
-    past = _last_latents(run, memory, kept, kept.num_chunks)
+    memory = _memory(run, kept, state, memory_limit)
+    past = _last_latents(run, state, kept.num_chunks)
     return Recovered(num_chunks=kept.num_chunks, memory=memory, decoder_state=carried, given=kept.given, past=past)
 
 
-def _last_latents(run: LoadedRun, memory: KVBank, kept: Kept, num_chunks: int) -> dict[int, Tensor]:
-    """Latents of the last of the first chunks, and of those that it was shown as recent; none if nobody needs them."""
+def _last_latents(run: LoadedRun, state: RunState, num_chunks: int) -> dict[int, Tensor]:
+    """Latents of the last of the first chunks, and of those that it saw as recent; none if nobody needs them."""
     if run.sampling.prompt_switch != "recompute" or not num_chunks:
         return {}
-    last = num_chunks - 1
-    shown = next((trace for trace in memory.trace if trace.index == last), None)
-    pairs = () if shown is None else zip(shown.chunks, shown.kinds, strict=True)
-    return {index: kept.latents[index] for index in (*(chunk for chunk, kind in pairs if kind == "recent"), last)}
+    last = state.chunk(num_chunks - 1)
+    recent = (shown["chunk"] for shown in last.entry["shown"] if shown["kind"] == "recent")
+    return {**{index: state.chunk(index).latents for index in recent}, last.index: last.latents}
 
 
 @torch.no_grad()
@@ -83,13 +82,13 @@ def _to(state: Any, device: torch.device) -> Any:
     return tuple(_to(part, device) for part in state) if isinstance(state, tuple) else state
 
 
-def _memory(run: LoadedRun, kept: Kept, folder: Path, limit: int) -> KVBank:
+def _memory(run: LoadedRun, kept: Kept, state: RunState, limit: int) -> KVBank:
     """The memory after the chunks that are there; it can be made anew from their latents."""
-    memory = _open_memory(run, folder, limit, at_most=kept.num_chunks)
+    memory = _open_memory(run, state.memory, limit, at_most=kept.num_chunks)
     if memory.next_index < kept.num_chunks < len(run.plan):  # a finished run needs no memory
         missing = {"first": memory.next_index, "last": kept.num_chunks}
         try:
-            past = _last_latents(run, memory, kept, memory.next_index)
+            past = _last_latents(run, state, memory.next_index)
             deque(generate_chunks(run, memory, prefix=kept.latents, decode=False, past=past, **missing), maxlen=0)
         except BaseException:
             memory.close()

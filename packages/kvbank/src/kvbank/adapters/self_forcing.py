@@ -36,6 +36,9 @@ class SelfForcingMemory:
             leaves them where they are in the video, as the original does: for videos as long as those of training.
         attention: Modules of self-attention in the order of the layers, with `norm_q` and `norm_k`.
 
+    Attributes:
+        chunk_tokens: Tokens of a chunk of `frames_per_chunk`.
+
     Raises:
         ValueError: If an argument is not what it should be, or the policy needs queries and there is no `attention`.
     """

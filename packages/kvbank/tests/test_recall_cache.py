@@ -1,5 +1,8 @@
 """`RecallCache` in a small chunk-causal transformer of attention alone, beside one masked pass over the whole video."""
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
@@ -137,6 +140,33 @@ def test_slots_are_right_before_the_chunk_and_in_order(policy):
     assert torch.allclose(key, expected, atol=1e-5)
     values = [qkv(chunks[chunk], weights()[0])[2] for chunk in (*seen, 6)]
     assert torch.equal(value, torch.cat(values, dim=1))
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """Shows chunks 0 to 2, of which the middle one alone is called recalled."""
+
+    coverage: ClassVar[None] = None
+    drop: ClassVar[float] = 0.0
+    uses_similarity: ClassVar[bool] = False
+
+    def select(self, index, similarity=()):
+        return tuple(range(index))
+
+    def kind(self, index, chunk):
+        return "recalled" if chunk == 1 else "recent"
+
+    def retains(self, index, chunk):
+        return True
+
+
+def test_recent_chunks_have_the_last_slots_whatever_their_numbers():
+    chunks = chunks_of((1, 2, 3, 1))
+    cache, _ = cached(Mixed(), chunks)
+    keys = [qkv(x, weights()[0])[1] for x in chunks]
+    slots = (range(-4, -3), range(-6, -4), range(-3, 0), range(1))
+    expected = torch.cat([turned(key, slot) for key, slot in zip(keys, slots, strict=True)], dim=1)
+    assert torch.allclose(cache.get(0)[0], expected, atol=1e-5)
 
 
 def test_salient_tokens_are_those_of_the_last_pass():

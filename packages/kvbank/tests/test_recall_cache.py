@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from kvbank import Full, Int8, KVBank, Rolling, SemanticSparse, Sink, salient_tokens
+from kvbank import Full, Int8, KVBank, LayerKV, Rolling, SemanticSparse, Sink, salient_tokens
 from kvbank.adapters import RecallCache, WanRope
 
 HEADS, DH, ROWS, COLUMNS, LAYERS = 2, 10, 2, 3, 3
@@ -255,6 +255,24 @@ def test_a_cache_says_what_is_out_of_order():
     cache.update(x, x, 1)
     with pytest.raises(ValueError, match="layer is 1; the chunks before have 1 layers"):
         cache.get(1)
+
+
+def test_chunks_that_something_else_wrote_must_say_where_they_are():
+    chunks, written = chunks_of([2] * 2), KVBank(policy=Full())
+    cache, made = cached(Full(), chunks)
+    cache.keep()
+    recall = cache.bank.read(2, embedding=None)
+    for index, tokens in enumerate((slice(0, 2 * FRAME), slice(2 * FRAME, None))):
+        layers = [LayerKV(x.key[:, :, tokens], x.value[:, :, tokens], x.position[tokens]) for x in recall.layers]
+        written.write(index, layers, embedding=None)
+    other = RecallCache(written, rope=ROPE, grid=(ROWS, COLUMNS))
+    with pytest.raises(ValueError, match="the metadata of chunk 1 lacks its start and frames"):
+        other.begin(2, embedding=None)
+    for index in range(2):
+        written.annotate(index, {"start": 2 * index, "frames": 2})
+    for each in (cache, other):
+        each.begin(2, embedding=None)
+    assert torch.equal(run(cache, made[0]), run(other, made[0]))
 
 
 def test_missing_queries_are_asked_for_at_the_first_layer():

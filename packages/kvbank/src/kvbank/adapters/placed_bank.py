@@ -92,8 +92,10 @@ class PlacedBank:
         """First latent frame of a chunk whose predecessor is written."""
         if index == 0:
             return 0
-        before = self.bank.metadata[index - 1]
-        return int(before["start"]) + int(before["frames"])
+        metadata = self.bank.metadata
+        if index - 1 not in metadata:
+            raise ValueError(f"chunk {index} cannot begin yet; chunk {index - 1} is not in the bank")
+        return sum(frames_of(metadata, index - 1))
 
     def read(self, index: int, *, embedding: Float[Tensor, " d"] | None) -> tuple[Recall, list[Placed]]:
         """What a chunk sees, and keys and values of each layer as the model's attention takes them.
@@ -146,7 +148,22 @@ def slot_shifts(recall: Recall, metadata: Mapping[int, Mapping[str, Any]]) -> li
     order = sorted(range(len(recall.chunks)), key=lambda place: recall.kinds[place] == "recent")
     shifts, first = [0] * len(order), 0
     for place in reversed(order):
-        noted = metadata[recall.chunks[place]]
-        first -= int(noted["frames"])
-        shifts[place] = first - int(noted["start"])
+        start, frames = frames_of(metadata, recall.chunks[place])
+        first -= frames
+        shifts[place] = first - start
     return shifts
+
+
+def frames_of(metadata: Mapping[int, Mapping[str, Any]], chunk: int) -> tuple[int, int]:
+    """First latent frame of a chunk, and the number of its frames.
+
+    Raises:
+        ValueError: If they were not noted, since the chunk was written by something else.
+    """
+    noted = metadata[chunk]
+    if "start" not in noted or "frames" not in noted:
+        raise ValueError(
+            f"the metadata of chunk {chunk} lacks its start and frames; expected a bank whose chunks were written by "
+            f"kvbank.adapters. For others call bank.annotate({chunk}, {{'start': ..., 'frames': ...}}), in frames"
+        )
+    return int(noted["start"]), int(noted["frames"])

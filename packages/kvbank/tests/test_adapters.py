@@ -1,13 +1,12 @@
-"""The examples that put a bank behind other people's caches, on random weights."""
+"""The example that puts a bank behind the cache of diffusers' AnyFlow, on random weights."""
 
 import importlib.util
 from pathlib import Path
 
 import pytest
 import torch
-from torch.nn.functional import scaled_dot_product_attention
 
-from kvbank import Full, Int8, KVBank, Rolling, SemanticSparse
+from kvbank import Full, KVBank, SemanticSparse
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 if not EXAMPLES.exists():
@@ -19,101 +18,6 @@ def example(name):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-def rotate(x, position):
-    """A RoPE whose channel pairs turn by t, h and w."""
-    angle = (position.to(x.dtype) * torch.tensor([0.3, 0.7, 1.1])).repeat_interleave(2, 1)[:, : x.shape[3]]
-    first, second = x[..., ::2], x[..., 1::2]
-    angle = angle[:, ::2]
-    return torch.stack(
-        [first * angle.cos() - second * angle.sin(), first * angle.sin() + second * angle.cos()], -1
-    ).flatten(-2)
-
-
-class CausalModel(torch.nn.Module):
-    """Attention as Self-Forcing does it: keys after RoPE, the current chunk written behind the past at every step."""
-
-    def __init__(self, width=12, heads=2, num_layers=2):
-        super().__init__()
-        torch.manual_seed(0)
-        self.heads = heads
-        self.layers = torch.nn.ModuleList(torch.nn.Linear(width, 3 * width) for _ in range(num_layers))
-
-    def forward(self, x, position, kv_cache, current_start):
-        for linear, cache in zip(self.layers, kv_cache, strict=True):
-            query, key, value = (
-                part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in linear(x).chunk(3, dim=2)
-            )
-            query, key = rotate(query, position), rotate(key, position)
-            current_end = current_start + x.shape[1]
-            end = int(cache["local_end_index"]) + current_end - int(cache["global_end_index"])
-            cache["k"][:, end - x.shape[1] : end] = key.transpose(1, 2)
-            cache["v"][:, end - x.shape[1] : end] = value.transpose(1, 2)
-            past = (cache[name][:, :end].transpose(1, 2) for name in ("k", "v"))
-            x = x + scaled_dot_product_attention(query, *past).transpose(1, 2).flatten(2)
-            cache["global_end_index"].fill_(current_end)
-            cache["local_end_index"].fill_(end)
-        return x
-
-
-TOKENS = 6
-
-
-def positions(chunk):
-    place = torch.arange(TOKENS)
-    return torch.stack([2 * chunk + place // 3, place % 3, 0 * place], dim=1)
-
-
-def told(cache, *, banked, chunks=6, embeddings=None):
-    """Chunks of two denoising steps and a clean pass each."""
-    model, video = CausalModel(), []
-    with torch.no_grad():
-        for chunk in range(chunks):
-            embedding = None if embeddings is None else embeddings[chunk]
-            if banked:
-                cache.fill(chunk, embedding=embedding, current_start=chunk * TOKENS)
-            x = torch.randn(2, TOKENS, 12, generator=torch.Generator().manual_seed(chunk))
-            for _ in range(2):
-                x = torch.tanh(model(x, positions(chunk), cache, chunk * TOKENS))
-            model(x, positions(chunk), cache, chunk * TOKENS)
-            video.append(x)
-            if banked:
-                cache.keep(chunk, positions(chunk), embedding=embedding)
-    return video
-
-
-def banked_cache(policy, **options):
-    bank = KVBank(policy=policy, **options)
-    return example("self_forcing_cache").BankedCache(bank, rotate=rotate, num_layers=2, shape=(2, 36, 2, 6)), bank
-
-
-def plain_cache():
-    return [
-        {
-            "k": torch.zeros(2, 36, 2, 6),
-            "v": torch.zeros(2, 36, 2, 6),
-            "global_end_index": torch.zeros(1, dtype=torch.long),
-            "local_end_index": torch.zeros(1, dtype=torch.long),
-        }
-        for _ in range(2)
-    ]
-
-
-def test_a_full_bank_behind_a_list_of_dicts_is_the_cache_it_replaces():
-    banked, _ = banked_cache(Full())
-    for ours, theirs in zip(told(banked, banked=True), told(plain_cache(), banked=False), strict=True):
-        assert torch.allclose(ours, theirs, atol=1e-5)
-
-
-def test_a_list_of_dicts_shows_what_the_bank_recalls():
-    places = [torch.eye(3)[chunk % 3] for chunk in range(6)]
-    banked, bank = banked_cache(SemanticSparse(top_l=1, num_recent=1, coverage=None), quantization=Int8())
-    video = told(banked, banked=True, embeddings=places)
-    assert [trace.chunks for trace in bank.trace] == [(), (0,), (0, 1), (0, 2), (1, 3), (2, 4)]
-    assert int(banked[0]["local_end_index"]) == 3 * TOKENS  # two chunks and the current one
-    rolling, _ = banked_cache(Rolling(1))
-    assert not torch.allclose(video[-1], told(rolling, banked=True)[-1], atol=1e-2)
 
 
 @pytest.fixture(scope="module")

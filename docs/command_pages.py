@@ -43,7 +43,26 @@ def pages() -> dict[str, str]:
             "Measure: bdiff bench and vde", MEASURING, [("vde", vde), *_with_inner("bdiff bench", added["bench"])]
         ),
         "studies.md": _page("Studies", STUDIES, list(_studies())),
+        "presets.md": "\n\n".join(_presets()) + "\n",
     }
+
+
+def _presets() -> Iterator[str]:
+    """The presets of `bdiff sample --preset`, from their table."""
+    table = import_module("bdiff.presets")
+    yield NOTE.replace("the commands' own help", "the table in bdiff.presets")
+    yield "# Presets"
+    yield (
+        "How published checkpoints are sampled by their authors, for `--preset` of `bdiff sample` and `bdiff plan`. "
+        "`bdiff presets` prints the same. A window of `sink` or `rolling` counts latent frames without those of the "
+        "chunk that reads and without the sink. See [Run your own weights](../guides/own-weights.md)."
+    )
+    for name, preset in table.PRESETS.items():
+        yield f"## {name}"
+        rows = {key: text for key, text in table.described(preset).items() if text and key != "note"}
+        yield "\n".join(["| | |", "|---|---|", *(f"| {key} | {_escaped(text)} |" for key, text in rows.items())])
+        if preset.note:
+            yield _escaped(preset.note)
 
 
 def _with_inner(name: str, group: click.Group) -> list[tuple[str, click.Command]]:

@@ -1,12 +1,13 @@
 """Checkpoints of other families, which are refused by name before a list of names that do not fit would be."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bdiff_core.checkpoint.lora_keys import is_of_lora
+from bdiff_core.checkpoint.lora_keys import LORA_ENTRY, is_of_lora
 from bdiff_core.checkpoint.names import plain_name
+from bdiff_core.checkpoint.tensors import TensorFile
 from bdiff_core.config import ModelConfig
 from bdiff_core.files.reading import visible
 
@@ -39,20 +40,20 @@ def refuse_class(kind: object, path: Path) -> None:
         raise ValueError(_is_of(path, _BY_CLASS[kind]))
 
 
-def refuse_names(names: Iterable[str], metadata: Mapping[str, Any], path: Path) -> None:
+def refuse_names(files: Sequence[TensorFile], path: Path) -> None:
     """Refuse the names of stored tensors, or what their file says of them.
 
     Args:
-        names: The names, with anything in front.
-        metadata: What the file holds beside tensors.
+        files: The files of the checkpoint.
         path: The file or folder.
 
     Raises:
         ValueError: If they are those of a family that is known and not read, or of a LoRA alone.
     """
-    shown = f"checkpoint_format {_ENGINE_FORMAT}" if metadata.get("checkpoint_format") == _ENGINE_FORMAT else None
-    names = [plain_name(name) for name in names]
-    shown = shown or next((name for name in names if _ENGINE.search(name)), None)
+    names = [plain_name(name) for file in files for name in file.tensors]
+    shown = next((name for name in names if _ENGINE.search(name)), None)
+    if files[0].metadata.get("checkpoint_format") == _ENGINE_FORMAT:
+        shown = f"checkpoint_format {_ENGINE_FORMAT}"
     if shown is not None:
         raise ValueError(
             f"{path} holds the modules of Transformer Engine ({shown}), which are not read here; take the file of the "
@@ -61,7 +62,8 @@ def refuse_names(names: Iterable[str], metadata: Mapping[str, Any], path: Path) 
     for family, pattern in _BY_NAME.items():
         if any(map(pattern.match, names)):
             raise ValueError(_is_of(path, family))
-    if any(name.endswith(".weight") and is_of_lora(name) for name in names):
+    alone = not names and LORA_ENTRY in files[0].groups
+    if alone or any(name.endswith(".weight") and is_of_lora(name) for name in names):
         raise ValueError(
             f"{path} is a LoRA, which changes a transformer and is none; name the transformer, and this file with "
             "--lora of bdiff convert (`loras` in Python)"

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bdiff_core.checkpoint.lora_keys import Modules, Role, is_of_lora, other_kind
+from bdiff_core.checkpoint.lora_keys import LORA_ENTRY, Modules, Role, is_of_lora, other_kind
 from bdiff_core.checkpoint.names import Part
 from bdiff_core.checkpoint.places import local_path
 from bdiff_core.checkpoint.problems import raise_problems
@@ -169,8 +169,8 @@ def _open(path_or_repo: str | Path, strength: float) -> Lora:
     if beside.is_file() and (folder or path.name in _FILES):
         settings = read_json(beside)
     file = read_tensors(path)
-    if file.pickled and file.metadata.get("generator_lora") is not None:
-        file = read_tensors(path, entry="generator_lora")
+    if file.pickled and file.metadata.get(LORA_ENTRY) is not None:
+        file = read_tensors(path, entry=LORA_ENTRY)
     elif not file.pickled and _HEADER in file.metadata:
         settings = _told(file, path)
     if settings.get("use_dora"):

@@ -215,7 +215,7 @@ def _named(place: Place, read: Sequence[TensorFile]) -> tuple[Style, dict[str, S
         kind = place.config.get("_class_name")
     if kind == OUR_CLASS:
         return "bdiff", plain_weights({n: stored for file in read for n, stored in file.tensors.items()}, place.path)
-    refuse_names((name for file in read for name in file.tensors), read[0].metadata, place.path)
+    refuse_names(read, place.path)
     tensors: dict[str, StoredTensor] = {}
     for file in read:
         for name, stored in file.tensors.items():

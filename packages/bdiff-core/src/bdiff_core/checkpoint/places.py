@@ -22,7 +22,8 @@ _NO_WEIGHTS = (".gguf", ".onnx", ".msgpack", ".h5", ".npz", ".zip", ".tar", ".gz
 
 # Files that lie beside a transformer and hold none: autoencoders, text and image encoders, the state of a training run.
 _COMPANIONS = re.compile(
-    r"(?:wan[\w.-]*vae|taew|models_t5|umt5|models_clip|clip_vision|optimizer|scheduler|rng_state|random_states|training_)",
+    r"(?:vae|wan[\w.-]*vae|taew|models_t5|umt5|models_clip|clip_vision|"
+    r"optimizer|scheduler|rng_state|random_states|training_)",
     re.IGNORECASE,
 )
 

@@ -157,8 +157,8 @@ def load_transformer(
         config: The transformer's config, if the checkpoint has none that is complete, or to set another mode.
         entry: Of a `.pt`, the name under which it keeps the weights; None: the first there is of `generator_ema`,
             `generator`, `model` and `state_dict`.
-        loras: LoRAs (files, folders, repositories) and their strength, 1 as trained: added to the weights, each sum
-            rounded to `dtype` once.
+        loras: LoRAs (files, folders, repositories) and their strength, 1 as trained, or the whole scale for files that
+            say no alpha: added to the weights, each sum rounded to `dtype` once.
 
     Raises:
         ValueError: If this is no such transformer, is damaged, holds numbers that are not finite, or its weights or

@@ -81,7 +81,7 @@ PEFT_NAMED = "base_model.model.{module}.lora_{factor}.default.weight"
 FSDP = "base_model.model._fsdp_wrapped_module.{module}.lora_{factor}.weight"
 
 
-@pytest.mark.parametrize("pattern", [PEFT, PEFT_NAMED, FSDP])
+@pytest.mark.parametrize("pattern", [PEFT, PEFT_NAMED, FSDP, "{module}.lora_{factor}.weight"])
 @pytest.mark.parametrize("form", ["generator_lora", "with the critic's", "bare", "beside a generator"])
 def test_the_lora_of_longlive_and_memflow(base, factors, check, published, model, tmp_path, pattern, form, caplog):
     """Their rank is their alpha (256), which stands in a YAML file: scale 1."""

@@ -376,6 +376,29 @@ def test_a_pipeline_of_two_transformers_is_refused(wan, tmp_path, capsys):
     assert "has two transformers, as Wan 2.2 does" in capsys.readouterr().err
 
 
+def test_a_pipeline_of_fastvideo_is_one_of_chunks(wan, tmp_path, capsys):
+    """Its folder is that of diffusers, with a class of its own for the transformer and for the pipeline."""
+    from bdiff.run import Source
+
+    folder, kind = tmp_path / "fastvideo", "CausalWanTransformer3DModel"
+    shutil.copytree(wan, folder)
+    for file, change in (
+        ("transformer/config.json", {"_class_name": kind}),
+        ("model_index.json", {"_class_name": "WanCausalDMDPipeline", "transformer": ["diffusers", kind]}),
+    ):
+        (folder / file).write_text(json.dumps(json.loads((folder / file).read_text()) | change))
+    source, plain = (Source(folder=path, dtype=torch.float32, device="cpu") for path in (folder, wan))
+    source.check()
+    assert (source.config.native_mode, source.sampling().mode, source.trained_frames) == ("cached", "cached", 21)
+    expected = plain.transformer().state_dict()
+    assert all(torch.equal(p, expected[name]) for name, p in source.transformer().state_dict().items())
+    options = ["--solver", "renoise", "--steps", "2", "--guidance", "1", "--out", str(tmp_path / "run")]
+    with pytest.raises(SystemExit) as stopped:
+        main(["sample", "--model", str(folder), "--prompt", "a fox", "--seconds", "1", *options])
+    assert (stopped.value.code, "expect worse videos" in capsys.readouterr().err) == (0, False)
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["sampling"]["mode"] == "cached"
+
+
 def test_the_overlap_mode_goes_on_from_a_video(skyreels, clip, tmp_path, capsys):
     """Its windows begin with the given latents; gone on with, the video is the same without the file."""
     given, run = shutil.copy(clip, tmp_path / "clip.mp4"), tmp_path / "run"

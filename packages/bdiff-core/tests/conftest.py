@@ -8,13 +8,24 @@ import torch
 from bdiff_core import ChunkDiT, ModelConfig
 
 
-@pytest.fixture(scope="session")
-def reference():
-    """The slow transformer of reference.py."""
-    spec = importlib.util.spec_from_file_location("bdiff_core_reference", Path(__file__).with_name("reference.py"))
+def beside(file):
+    """A module of this folder."""
+    spec = importlib.util.spec_from_file_location(f"bdiff_core_{file}", Path(__file__).with_name(f"{file}.py"))
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def reference():
+    """The slow transformer of reference.py."""
+    return beside("reference")
+
+
+@pytest.fixture(scope="session")
+def published():
+    """The layouts of other projects of published.py."""
+    return beside("published")
 
 
 @pytest.fixture(scope="session")

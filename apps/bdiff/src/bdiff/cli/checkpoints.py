@@ -29,8 +29,9 @@ from bdiff.cli.terminal import NAME, PATH, Positive, say
 def convert_command(source: str, target: Path, max_file_gb: float | None, **options: Any) -> None:
     """Write the transformer of SOURCE to TARGET in another format or dtype.
 
-    SOURCE is a folder or file of diffusers, Wan 2.1, SkyReels-V2, Self-Forcing, CausVid, LongLive or bdiff, or a
-    repository of the Hugging Face hub (owner/name, or owner/name/file). TARGET is a folder; for the format pt a file.
+    SOURCE is a folder or file of diffusers, FastVideo, Wan 2.1, ComfyUI, SkyReels-V2, Self-Forcing, CausVid, LongLive
+    or bdiff, or a repository of the Hugging Face hub (owner/name, or owner/name/file). TARGET is a folder; for the
+    format pt a file.
     """
     from bdiff.run import convert
 

@@ -8,7 +8,8 @@ from typing import Any
 from bdiff_core.config import ModelConfig, NativeMode
 
 OUR_CLASS = "ChunkDiT"
-DIFFUSERS_CLASSES = ("SkyReelsV2Transformer3DModel", "WanTransformer3DModel")
+CAUSAL_DIFFUSERS_CLASS = "CausalWanTransformer3DModel"  # of FastVideo, in the layout of diffusers
+DIFFUSERS_CLASSES = ("SkyReelsV2Transformer3DModel", "WanTransformer3DModel", CAUSAL_DIFFUSERS_CLASS)
 WAN_CLASSES = ("WanModel", "CausalWanModel")
 CLASSES = (OUR_CLASS, *DIFFUSERS_CLASSES, *WAN_CLASSES)
 
@@ -28,6 +29,25 @@ def is_known(config: dict[str, Any]) -> bool:
     return config.get("_class_name") in CLASSES or {"dim", "num_heads", "num_layers"} <= set(config)
 
 
+def complete_config(config: dict[str, Any] | None, file: Path, *, index: Mapping[str, Any]) -> ModelConfig | None:
+    """The config, if a `config.json` holds all of it; else None.
+
+    Args:
+        config: Content of that file; None: there is none.
+        file: The file.
+        index: As for `config_from_diffusers`.
+
+    Raises:
+        ValueError: If it describes no transformer of this version, or of the family.
+    """
+    kind = None if config is None else config.get("_class_name")
+    if config is not None and kind == OUR_CLASS:
+        return own_config(config, file)
+    if config is not None and kind in DIFFUSERS_CLASSES:
+        return config_from_diffusers(config, file, index=index)
+    return None
+
+
 def own_config(config: dict[str, Any], file: Path) -> ModelConfig:
     """The config that `save_transformer` wrote.
 
@@ -45,13 +65,14 @@ def own_config(config: dict[str, Any], file: Path) -> ModelConfig:
     return _build(given, file)
 
 
-def config_from_diffusers(config: dict[str, Any], file: Path, *, pipeline: str | None) -> ModelConfig:
+def config_from_diffusers(config: dict[str, Any], file: Path, *, index: Mapping[str, Any]) -> ModelConfig:
     """The config of a diffusers transformer.
 
     Args:
         config: Content of its `config.json`.
         file: That file.
-        pipeline: Class of the pipeline around it; it shows whether a SkyReels-V2 model uses diffusion forcing.
+        index: What the pipeline around it says of itself: whether a SkyReels-V2 model uses diffusion forcing, and
+            whether a Wan model makes videos chunk by chunk; empty: there is no pipeline.
 
     Raises:
         ValueError: If it lacks something, or describes no transformer of the family.
@@ -67,7 +88,7 @@ def config_from_diffusers(config: dict[str, Any], file: Path, *, pipeline: str |
         "image_dim": config.get("image_dim"),
         "image_length": config.get("pos_embed_seq_len"),
         "fps_embedding": bool(config.get("inject_sample_info")),
-        "native_mode": _mode_of_diffusers(config, pipeline),
+        "native_mode": _mode_of_diffusers(config, index),
     }
     image_keys = None if given["image_dim"] is None else given["dim"]
     if config.get("added_kv_proj_dim") != image_keys:
@@ -78,10 +99,14 @@ def config_from_diffusers(config: dict[str, Any], file: Path, *, pipeline: str |
     return _build(given | _own_words(config), file)
 
 
-def _mode_of_diffusers(config: dict[str, Any], pipeline: str | None) -> NativeMode:
+def _mode_of_diffusers(config: dict[str, Any], index: Mapping[str, Any]) -> NativeMode:
+    pipeline, part = index.get("_class_name"), index.get("transformer")
+    kinds = (config["_class_name"], *(part if isinstance(part, list) else ()))
+    if CAUSAL_DIFFUSERS_CLASS in kinds:
+        return "cached"
     if config["_class_name"] == "WanTransformer3DModel":
         return "whole"
-    if pipeline is not None:
+    if isinstance(pipeline, str):
         return "overlap" if "DiffusionForcing" in pipeline else "whole"
     # Without a pipeline: models that take the frame rate use diffusion forcing, those that take an image do not.
     return "whole" if config.get("image_dim") is not None and not config.get("inject_sample_info") else "overlap"

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import math
 import re
 from collections import defaultdict
@@ -13,13 +14,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bdiff_core.checkpoint.lora_keys import Modules, Role, is_of_lora, other_kind
+from bdiff_core.checkpoint.lora_keys import LORA_ENTRY, Modules, Role, is_of_lora, other_kind
 from bdiff_core.checkpoint.names import Part
 from bdiff_core.checkpoint.places import local_path
 from bdiff_core.checkpoint.problems import raise_problems
 from bdiff_core.checkpoint.tensors import StoredTensor, TensorFile, read_tensors
 from bdiff_core.files import read_json, visible
 from bdiff_core.files.finite import check_finite
+
+logger = logging.getLogger(__name__)
 
 _FILES = ("pytorch_lora_weights.safetensors", "adapter_model.safetensors", "adapter_model.bin")
 _HEADER = "lora_adapter_metadata"
@@ -63,6 +66,13 @@ class Lora:
     """Its tensors, by name."""
     settings: Mapping[str, Any]
     """Settings of the adapter, as peft writes them."""
+    pickled: bool
+    """Whether `torch.save` wrote it."""
+
+    @property
+    def of_peft(self) -> bool:
+        """Whether it holds what peft trained, without the settings that its scale follows from."""
+        return not self.settings and (self.pickled or any(name.startswith("base_model.") for name in self.tensors))
 
 
 @dataclass(slots=True)
@@ -121,6 +131,12 @@ def read_changes(
             f"{lora.path} holds no LoRA: no name like *.lora_A.weight or *.lora_down.weight; its tensors are {held} ..."
         )
     found, problems = _by_module(lora, Modules(parts))
+    if lora.of_peft and not any("alpha" in module.tensors for module in found.values()):
+        logger.warning(
+            "the LoRA %s says no alpha: its products are added at scale 1 times the strength, as for an alpha equal to "
+            "its rank; for another alpha give alpha / rank as the strength, with rsLoRA alpha / sqrt(rank)",
+            lora.path,
+        )
     changes: list[tuple[Part, Change]] = []
     owners: dict[Part, str] = {}
     for name, module in found.items():
@@ -144,23 +160,24 @@ def read_changes(
 def _open(path_or_repo: str | Path, strength: float) -> Lora:
     path = local_path(path_or_repo)
     settings: dict[str, Any] = {}
-    if path.is_dir():
+    if folder := path.is_dir():
         files = [path / name for name in _FILES if (path / name).is_file()][:1] or visible(path, "*.safetensors")
         if len(files) != 1:
             raise ValueError(f"{path} holds {len(files)} LoRA files; expected one: give the file itself")
-        if (path / "adapter_config.json").is_file():
-            settings = read_json(path / "adapter_config.json")
         path = files[0]
+    beside = path.parent / "adapter_config.json"
+    if beside.is_file() and (folder or path.name in _FILES):
+        settings = read_json(beside)
     file = read_tensors(path)
-    if file.pickled and file.metadata.get("generator_lora") is not None:
-        file = read_tensors(path, entry="generator_lora")
+    if file.pickled and file.metadata.get(LORA_ENTRY) is not None:
+        file = read_tensors(path, entry=LORA_ENTRY)
     elif not file.pickled and _HEADER in file.metadata:
         settings = _told(file, path)
     if settings.get("use_dora"):
         raise ValueError(
             f"the LoRA {path} is a DoRA, which is not read here; take a plain LoRA, or merge it where it was made"
         )
-    return Lora(path=path, strength=strength, tensors=file.tensors, settings=settings)
+    return Lora(path=path, strength=strength, tensors=file.tensors, settings=settings, pickled=file.pickled)
 
 
 def _told(file: TensorFile, path: Path) -> dict[str, Any]:

@@ -15,6 +15,9 @@ from bdiff_core.checkpoint.names import without_wrappers
 Role = Literal["down", "up", "up_bias", "alpha", "diff", "diff_b"]
 """What a tensor does to its module."""
 
+LORA_ENTRY = "generator_lora"
+"""Under which LongLive and MemFlow keep a LoRA in a `.pt`, if they do not keep it bare."""
+
 _FACTOR = re.compile(
     r"(?P<module>.+?)(?:\.lora_(?P<kind>A|B|down|up)(?:\.(?!(?:weight|bias)$)[^.]+)?"
     r"|[._]lora(?:_linear_layer)?\.(?P<short>down|up))(?:\.(?P<end>weight|bias))?"

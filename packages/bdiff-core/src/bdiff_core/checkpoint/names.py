@@ -57,7 +57,7 @@ _END = re.compile(r"\.(?:weight|bias)$")
 
 # Parts of names that training code adds: wrappers of modules, anywhere, and owners of the transformer, in front.
 _WRAPPERS = re.compile(r"\b(?:_fsdp_wrapped_module|_checkpoint_wrapped_module|_orig_mod)\.")
-_OWNERS = re.compile(r"^(?:(?:module|model|generator|diffusion_model|pipe|dit)\.)+")
+_OWNERS = re.compile(r"^(?:(?:module|model|generator|generator_ema|diffusion_model|pipe|dit)\.)+")
 
 
 def without_wrappers(name: str) -> str:

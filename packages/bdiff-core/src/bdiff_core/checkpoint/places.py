@@ -20,6 +20,13 @@ _LESS_LIKELY = (".bin",)  # weights, unless there are other files: trainers stor
 _NO_WEIGHTS = (".gguf", ".onnx", ".msgpack", ".h5", ".npz", ".zip", ".tar", ".gz", ".part", ".incomplete", ".aria2",
                ".crdownload", ".download", ".partial")  # fmt: skip
 
+# Files that lie beside a transformer and hold none: autoencoders, text and image encoders, the state of a training run.
+_COMPANIONS = re.compile(
+    r"(?:vae|wan[\w.-]*vae|taew|models_t5|umt5|models_clip|clip_vision|"
+    r"optimizer|scheduler|rng_state|random_states|training_)",
+    re.IGNORECASE,
+)
+
 # What is downloaded of a repository: the transformer, at the top or in its folder, and the pipeline's description.
 _FROM_HUB = (
     CONFIG, "model_index.json", f"{OUR_STEM}*.safetensors*", f"{DIFFUSERS_STEM}*.safetensors*", "transformer/*.json",
@@ -35,8 +42,8 @@ class Place:
     """The folder, or the one file."""
     config: dict[str, Any] | None
     """Content of `config.json`; None: there is none."""
-    pipeline: str | None
-    """Class of the diffusers pipeline around it; None: there is none."""
+    index: dict[str, Any]
+    """Content of the `model_index.json` of the diffusers pipeline around it; empty: there is none."""
 
     @property
     def config_file(self) -> Path:
@@ -57,15 +64,15 @@ def find_place(path_or_repo: str | Path) -> Place:
     path = local_path(path_or_repo)
     if path.is_file():
         beside = path.parent / CONFIG
-        return Place(path=path, config=read_json(beside) if beside.is_file() else None, pipeline=None)
+        return Place(path=path, config=read_json(beside) if beside.is_file() else None, index={})
     pipeline = path / "model_index.json"
     if not (path / CONFIG).is_file() and (path / "transformer" / CONFIG).is_file():
         path = path / "transformer"
-    elif path.name == "transformer":
+    elif path.name in ("transformer", "transformer_2"):
         pipeline = path.parent / "model_index.json"
-    kind = read_json(pipeline).get("_class_name") if pipeline.is_file() else None
+    index = read_json(pipeline) if pipeline.is_file() else {}
     config = read_json(path / CONFIG) if (path / CONFIG).is_file() else None
-    return Place(path=path, config=config, pipeline=kind if isinstance(kind, str) else None)
+    return Place(path=path, config=config, index=index)
 
 
 def local_path(path_or_repo: str | Path) -> Path:
@@ -106,22 +113,43 @@ def weight_files(path: Path, stems: tuple[str, ...]) -> tuple[Path, ...]:
     """The files of a folder that hold the weights.
 
     With the given names: the files of an index, a single file, or numbered files without an index; safetensors come
-    before pickles. With another name: the safetensors file or pickle, if there is only one.
+    before a `.bin` of that name, which holds the same by convention. With another name: the safetensors file or pickle,
+    if there is only one. Autoencoders, encoders and the state of a training run are no weights of a transformer.
 
     Raises:
-        ValueError: If there are none, one is missing, or the index is damaged.
+        ValueError: If there are none, one is missing, the index is damaged, or there are weights of two kinds.
     """
+    files = visible(path)
+    others = [file for file in files if file.suffix in _ENDINGS and not _COMPANIONS.match(file.name)]
     for ending in ("safetensors", "bin"):
         for stem in stems:
             if found := _under_name(path, stem, ending):
+                _check_alone(path, found, others, [other for other in stems if other != stem])
                 return found
-    files = visible(path)
-    others = [file for file in files if file.suffix in _ENDINGS] or [f for f in files if f.suffix in _LESS_LIKELY]
+    others = others or [file for file in files if file.suffix in _LESS_LIKELY and not _COMPANIONS.match(file.name)]
     if len(others) == 1:
         return (_there(others[0]),)
     if others:
         raise ValueError(f"{path} holds {[file.name for file in others]}; name the file that is meant")
     raise ValueError(_lacking(path, files, stems[0]))
+
+
+def _check_alone(path: Path, found: Sequence[Path], files: Sequence[Path], stems: Sequence[str]) -> None:
+    """Refuse a folder in which other weights would be passed over: a pickle, or safetensors of another known name.
+
+    Args:
+        path: The folder.
+        found: What is to be read.
+        files: What else may hold weights.
+        stems: The other known names.
+    """
+    whole = re.compile(rf"(?:{'|'.join(stems) or '$'})(?:-\d+-of-\d+)?\.safetensors")
+    for file in files:
+        if file not in found and (file.suffix in PICKLES or whole.fullmatch(file.name)):
+            raise ValueError(
+                f"{path} holds weights of two kinds, {found[0].name} and {file.name}; name the file that is meant, or "
+                "move the other away"
+            )
 
 
 def _under_name(path: Path, stem: str, ending: str) -> tuple[Path, ...]:

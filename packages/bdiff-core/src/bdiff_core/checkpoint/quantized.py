@@ -16,6 +16,7 @@ from torch import Tensor
 from bdiff_core.checkpoint.tensors import StoredTensor
 
 _FLOATS_OF_8_BITS = (torch.float8_e4m3fn, torch.float8_e5m2)
+_WHOLE_FLOATS = (torch.float16, torch.bfloat16, torch.float32)
 _SCALES = (".weight.scale_weight", ".scale_weight", ".weight_scale", ".weight.scale", ".scale_weight_tensor")
 # Scales of activations, which are not quantised here, and marks that a file is scaled.
 _WITHOUT_USE = re.compile(r"(?:\.(?:weight\.)?(?:scale_input|input_scale)|(?:^|\.)scaled_fp8)$")
@@ -30,6 +31,7 @@ _OTHERS = {
     "GPTQ, AWQ or Nunchaku": re.compile(r"\.(?:qweight|qzeros|g_idx|wscales|wzeros|smooth_factor)$"),
     "optimum-quanto": re.compile(r"\.weight\.(?:_data|_scale|_shift|_packed)$|\.weight_qtype$"),
     "floats of 8 bits in blocks": re.compile(r"\.weight_scale_inv$"),
+    "NVFP4 of FourOverSix": re.compile(r"\.quantized_weight_(?:values|scale_factors|amax|metadata)$"),
     "floats of 4 bits": re.compile(r"\.weight_scale_2$|\.weight_global_scale$"),
     "compressed-tensors": re.compile(r"\.weight_(?:packed|shape|zero_point)$"),
 }
@@ -92,11 +94,17 @@ def plain_weights(tensors: Mapping[str, StoredTensor], source: Path) -> dict[str
         if name.endswith(_LAYOUT):
             _check_layout(name, stored, source)
         elif ending is not None and (weight := f"{name.removesuffix(ending)}.weight") in tensors:
+            if _is_one(stored) and tensors[weight].dtype in _WHOLE_FLOATS:
+                continue  # some tools put a scale beside every weight, also beside those that they left as they were
             _check_scale(name, stored, weight, tensors[weight], source)
             scales.setdefault(weight, []).append(stored)
         elif not _WITHOUT_USE.search(name):
             plain[name] = stored
     return plain | {weight: _Scaled(plain[weight], tuple(found)) for weight, found in scales.items()}
+
+
+def _is_one(scale: StoredTensor) -> bool:
+    return torch.Size(scale.shape).numel() == 1 and scale.read().item() == 1
 
 
 def _check_layout(name: str, stored: StoredTensor, source: Path) -> None:

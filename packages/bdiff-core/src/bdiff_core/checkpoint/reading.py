@@ -13,11 +13,11 @@ from bdiff_core.checkpoint.configs import (
     CLASSES,
     DIFFUSERS_CLASSES,
     OUR_CLASS,
-    config_from_diffusers,
+    complete_config,
     config_from_shapes,
     is_known,
-    own_config,
 )
+from bdiff_core.checkpoint.families import refuse_channels, refuse_class, refuse_names, refuse_two
 from bdiff_core.checkpoint.lora import Change, open_loras, read_changes
 from bdiff_core.checkpoint.names import (
     Part,
@@ -37,7 +37,7 @@ from bdiff_core.files.finite import check_finite, is_finite
 from bdiff_core.model import ChunkDiT
 
 Format = Literal["bdiff", "diffusers", "wan", "pt"]
-"""`bdiff`: ours. `diffusers`: its two classes. `wan`: names of Wan's own code, in safetensors. `pt`: a pickle."""
+"""`bdiff`: ours. `diffusers`: its names. `wan`: names of Wan's own code, in safetensors. `pt`: a pickle."""
 
 # Names under which projects that train chunk by chunk store the transformer.
 _CACHED_ENTRIES = ("generator", "generator_ema", "model")
@@ -145,8 +145,9 @@ def load_transformer(
     """Load a transformer; memory holds it only once.
 
     It reads the folders of `save_transformer`; those of diffusers' `WanTransformer3DModel` and
-    `SkyReelsV2Transformer3DModel`, alone or in a pipeline; those of Wan 2.1 and SkyReels-V2 in the names of their own
-    code; single safetensors files in any of these names; and the `.pt` files of Self-Forcing, CausVid and LongLive.
+    `SkyReelsV2Transformer3DModel` and of FastVideo's `CausalWanTransformer3DModel`, alone or in a pipeline; those of
+    Wan 2.1 and SkyReels-V2 in the names of their own code; single safetensors files in any of these names; and the
+    `.pt` files of Self-Forcing, CausVid and LongLive.
 
     Args:
         path_or_repo: A folder, a file, or a repository of the Hugging Face hub if nothing of that name exists:
@@ -156,8 +157,8 @@ def load_transformer(
         config: The transformer's config, if the checkpoint has none that is complete, or to set another mode.
         entry: Of a `.pt`, the name under which it keeps the weights; None: the first there is of `generator_ema`,
             `generator`, `model` and `state_dict`.
-        loras: LoRAs (files, folders, repositories) and their strength, 1 as trained: added to the weights, each sum
-            rounded to `dtype` once.
+        loras: LoRAs (files, folders, repositories) and their strength, 1 as trained, or the whole scale for files that
+            say no alpha: added to the weights, each sum rounded to `dtype` once.
 
     Raises:
         ValueError: If this is no such transformer, is damaged, holds numbers that are not finite, or its weights or
@@ -176,11 +177,15 @@ def open_checkpoint(
         ValueError: As `load_transformer` does.
     """  # noqa: D205
     place = _known(find_place(path_or_repo))
-    told = _told(place)
+    if place.config is None or place.config.get("_class_name") != OUR_CLASS:
+        refuse_two(place.path, place.index)
+    told = complete_config(place.config, place.config_file, index=place.index)
     files, read = _read_files(place, entry)
     style, tensors = _named(place, read)
     if config is None:
         config = _config(place, told, style, tensors, read[0])
+        if style != "bdiff":
+            refuse_channels(config, place.path)
     _check(tensors, config, style, place)
     return Checkpoint(
         path=place.path,
@@ -210,6 +215,7 @@ def _named(place: Place, read: Sequence[TensorFile]) -> tuple[Style, dict[str, S
         kind = place.config.get("_class_name")
     if kind == OUR_CLASS:
         return "bdiff", plain_weights({n: stored for file in read for n, stored in file.tensors.items()}, place.path)
+    refuse_names(read, place.path)
     tensors: dict[str, StoredTensor] = {}
     for file in read:
         for name, stored in file.tensors.items():
@@ -229,25 +235,15 @@ def _known(place: Place) -> Place:
     Raises:
         ValueError: If the config of a folder describes something else.
     """
+    kind = None if place.config is None else place.config.get("_class_name")
+    if place.path.is_dir():
+        refuse_class(kind, place.path)
     if place.config is None or is_known(place.config):
         return place
     if place.path.is_dir():
-        kind = place.config.get("_class_name")
         found = f"is of a {kind}" if kind else "does not say what it is of (_class_name)"
         raise ValueError(f"{place.config_file} {found}; expected one of {', '.join(CLASSES)}")
     return replace(place, config=None)
-
-
-def _told(place: Place) -> ModelConfig | None:
-    """The config, if `config.json` holds all of it; else None."""
-    if place.config is None:
-        return None
-    kind = place.config.get("_class_name")
-    if kind == OUR_CLASS:
-        return own_config(place.config, place.config_file)
-    if kind in DIFFUSERS_CLASSES:
-        return config_from_diffusers(place.config, place.config_file, pipeline=place.pipeline)
-    return None
 
 
 def _config(

@@ -36,6 +36,8 @@ _DAMAGED_PICKLE = (
 )  # fmt: skip
 _WANTED = re.compile(r"(?:GLOBAL |Unsupported class |function )`?([\w.]+)")  # in messages of torch about pickles
 
+_ENGINE_STATE = "_io.BytesIO"  # in which versions of Transformer Engine keep the state of a module
+
 
 @runtime_checkable
 class StoredTensor(Protocol):
@@ -237,6 +239,11 @@ def _unpickled(file: Path, *, mapped: bool) -> Any:
             return torch.load(opened, **options)
     except pickle.UnpicklingError as error:  # torch's own message advises to run the code in the file
         wanted = _WANTED.search(str(error))
+        if wanted is not None and wanted[1] == _ENGINE_STATE:
+            raise ValueError(
+                f"{file} holds the modules of Transformer Engine, or others that keep files ({_ENGINE_STATE}), which "
+                "are not read here; take the file of the same model in bfloat16, such as model_bf16.pt of LongLive 2.0"
+            ) from error
         raise ValueError(
             f"{file} holds more than tensors and plain data{f': it wants {wanted[1]}' if wanted else ''}; files that "
             "run code are not read. Where it was made, save its tensors alone, best as safetensors"

@@ -1,5 +1,6 @@
 """Every preset on small random checkpoints, against the independent loop of reference.py in float64."""
 
+import copy
 import json
 import re
 from itertools import pairwise
@@ -11,7 +12,8 @@ import torch
 from bdiff.cli.main import main
 from bdiff.presets import PRESETS, recognised
 from bdiff.run import RunState
-from bdiff_core import load_transformer, save_transformer
+from bdiff_core import load_transformer
+from bdiff_core.checkpoint.names import split
 from noisesched import NoiseStream
 
 diffusers = pytest.importorskip("diffusers", reason="pipelines are those of diffusers")
@@ -77,7 +79,7 @@ def parts():
     words, count = tokenizer()
     text = {"vocab_size": count, "d_model": 16, "d_kv": 4, "d_ff": 24, "num_layers": 1, "num_heads": 2}
     torch.manual_seed(0)
-    sizes = {"num_attention_heads": 2, "attention_head_dim": 12, "in_channels": 4, "out_channels": 4, "text_dim": 16,
+    sizes = {"num_attention_heads": 1, "attention_head_dim": 128, "in_channels": 4, "out_channels": 4, "text_dim": 16,
              "freq_dim": 16, "ffn_dim": 24, "num_layers": 2}  # fmt: skip
     vae = diffusers.AutoencoderKLWan(
         base_dim=4, z_dim=4, dim_mult=[1, 1, 1, 1], num_res_blocks=1, latents_mean=[0.0] * 4, latents_std=[1.0] * 4
@@ -102,12 +104,13 @@ def pipeline(parts, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def checkpoint(pipeline, tmp_path_factory):
-    """The transformer, three times as large as in the pipeline, in Self-Forcing's form."""
+    """A transformer with larger weights than the pipeline's, in Self-Forcing's form: `model.` before names, no config."""
     model = load_transformer(pipeline)
     for p in model.parameters():
         p.data = 1.5 * p.data
     file = tmp_path_factory.mktemp("published") / "model.pt"
-    save_transformer(model, file, format="pt")
+    named = {f"model.{name}": weight.clone() for name, weight in split(model, "wan")}
+    torch.save({"generator_ema": named, "step": 600}, file)
     return file, model
 
 
@@ -165,6 +168,30 @@ def test_a_preset_gives_the_latents_of_the_published_loop(name, reference, parts
     prompts = PROMPTS[:3] if name.startswith("causal-forcing-ar") else PROMPTS
     found = sampled(pipeline, tmp_path / "run", "--transformer", file, "--preset", name, prompts=prompts)
     assert off(found, expected(reference, parts, model, PUBLISHED[name], prompts=prompts)) < 1e-3
+
+
+def test_longlive_is_a_base_and_a_lora(reference, parts, pipeline, checkpoint, tmp_path):
+    file, model = checkpoint
+    lora, merged = {}, copy.deepcopy(model)
+    generator = torch.Generator().manual_seed(9)
+    for number, block in enumerate(merged.blocks):
+        for module, name, rows in (
+            ("ffn.0", "ffn_in", slice(None)),
+            ("self_attn.k", "self_attention.qkv", slice(128, 256)),
+        ):
+            weight = dict(block.named_parameters())[f"{name}.weight"]
+            down = torch.randn(4, weight.shape[1], generator=generator) * 0.2
+            up = torch.randn(weight[rows].shape[0], 4, generator=generator) * 0.2
+            lora |= {
+                f"base_model.model.blocks.{number}.{module}.lora_A.weight": down,
+                f"base_model.model.blocks.{number}.{module}.lora_B.weight": up,
+            }
+            weight.data[rows] += up @ down
+    torch.save({"generator_lora": lora}, tmp_path / "lora.pt")
+    given = ["--transformer", file, "--lora", tmp_path / "lora.pt", "--preset", "longlive"]
+    found = sampled(pipeline, tmp_path / "run", *given)
+    assert off(found, expected(reference, parts, merged, PUBLISHED["longlive"])) < 1e-3
+    assert off(found, expected(reference, parts, model, PUBLISHED["longlive"])) > 3e-3
 
 
 @pytest.mark.parametrize(

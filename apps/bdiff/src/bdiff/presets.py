@@ -157,7 +157,7 @@ PRESETS: Mapping[str, Preset] = {
     ),
     "wan2.1": Preset(
         source="Wan-AI/Wan2.1-T2V-{1.3B,14B} and -Diffusers",
-        names=r"wan2\.?1",
+        names=r"(?<!sf)wan2\.?1",
         settings=_MANY_STEPS | {"mode": "whole", "latent_frames": 21, "shift": 3.0, "guidance": 5.0},
         trained_frames=21,
         note="One chunk is the whole video of 81 frames.",

@@ -67,10 +67,10 @@ def load_run(spec: RunSpec, out: Path, *, num_made: int = 0) -> LoadedRun:
     folder, sampling = Path(spec.model), spec.sampling
     device, dtype = torch.device(spec.device), getattr(torch, spec.dtype)
     source = Source(folder=folder, dtype=dtype, device=device, parts=spec.parts)
-    part = _loader(source, offload=spec.offload)
+    part = _loader(source, offload=spec.offload, scheduler=_wants_scheduler(sampling))
     with torch.no_grad():
         plan = _plan(spec, part("encoder"))
-        vae, scheduler = part("vae"), part("scheduler")
+        vae, scheduler = part("vae"), part("scheduler") if _wants_scheduler(sampling) else None
         config = source.config
         _check_size(config, vae, sampling, folder=folder)
         _check_mode(config, scheduler, sampling, folder=folder)
@@ -92,11 +92,18 @@ def load_run(spec: RunSpec, out: Path, *, num_made: int = 0) -> LoadedRun:
         )
 
 
-def _loader(source: Source, *, offload: bool) -> Callable[[str], Any]:
+def _wants_scheduler(sampling: defaults.Sampling) -> bool:
+    """Whether the model's own scheduler makes the steps; a published one may be of no known class."""
+    return sampling.solver == "scheduler" and sampling.timesteps is None
+
+
+def _loader(source: Source, *, offload: bool, scheduler: bool) -> Callable[[str], Any]:
     """Gives a part by its name: loaded at that moment and not held, or else one of those that are all loaded first."""
     source.check()
     if not offload:
-        model = load_model(source.folder, dtype=source.dtype, device=source.device, parts=source.parts)
+        model = load_model(
+            source.folder, dtype=source.dtype, device=source.device, parts=source.parts, scheduler=scheduler
+        )
         return lambda name: getattr(model, name)
 
     def load(name: str) -> Any:

@@ -274,8 +274,22 @@ class Source:
         return SentenceTextEncoder(text_length=length)
 
 
-def load_model(folder: Path, *, dtype: torch.dtype, device: torch.device | str, parts: Parts | None = None) -> Model:
+def load_model(
+    folder: Path,
+    *,
+    dtype: torch.dtype,
+    device: torch.device | str,
+    parts: Parts | None = None,
+    scheduler: bool = True,
+) -> Model:
     """All parts of a folder of either kind, and those that take the place of its own.
+
+    Args:
+        folder: The model's folder.
+        dtype: Dtype of the weights.
+        device: Where they go.
+        parts: What is taken from elsewhere.
+        scheduler: Whether the scheduler is loaded, too.
 
     Raises:
         ValueError: If a part is missing or damaged, or the parts do not fit each other.
@@ -287,7 +301,7 @@ def load_model(folder: Path, *, dtype: torch.dtype, device: torch.device | str, 
         transformer=source.transformer(),
         encoder=source.encoder(),
         image_encoder=source.image_encoder(),
-        scheduler=source.scheduler(),
+        scheduler=source.scheduler() if scheduler else None,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from bdiff import defaults
+from bdiff.presets import find_preset
 from bdiff.run.models import Source, is_pipeline
 from bdiff.run.spec import RunSpec
 from bdiff_core import ModelConfig, costs
@@ -127,7 +128,7 @@ def plan_run(spec: RunSpec, *, memory_limit: int, share: float = 1.0) -> Plan:
         tokens_per_chunk=tokens,
         context_tokens=context,
         frames_in_view=_chunks_in_view(spec) * sampling.latent_frames,
-        trained_frames=source.trained_frames,
+        trained_frames=source.trained_frames if spec.preset is None else find_preset(spec.preset).trained_frames,
         kv_bytes_per_chunk=dense,
         kept_bytes_per_chunk=kept,
         share=share,

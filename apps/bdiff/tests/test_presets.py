@@ -104,7 +104,7 @@ def pipeline(parts, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def checkpoint(pipeline, tmp_path_factory):
-    """A transformer with larger weights than the pipeline's, in Self-Forcing's form: `model.` before names, no config."""
+    """A transformer with larger weights than the pipeline's, in Self-Forcing's form."""
     model = load_transformer(pipeline)
     for p in model.parameters():
         p.data = 1.5 * p.data

@@ -182,7 +182,7 @@ class Source:
         By its sampling.json, or by a preset; a pipeline without either as its authors do, at 832 x 480.
         """
         if preset is not None:
-            return Sampling().changed(find_preset(preset).settings | {"negative": ""})
+            return Sampling().changed({**find_preset(preset).settings, "negative": ""})
         if not is_pipeline(self.folder):
             return Sampling.of_model(self.folder)
         mode, kind = self.config.native_mode, _index(self.folder).get("_class_name", "")

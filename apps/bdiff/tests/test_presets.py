@@ -311,7 +311,7 @@ def test_a_chunk_causal_checkpoint_is_recognised_or_asked_about(pipeline, checkp
 def test_steps_of_a_few_step_model_are_not_chosen(pipeline, checkpoint, tmp_path, capsys):
     arguments = ["sample", "--model", pipeline, "--prompt", "a fox", "--transformer", checkpoint[0]]
     said = refused(capsys, *arguments, "--preset", "self-forcing", "--steps", "8", "--out", tmp_path / "run")
-    assert "--steps has no effect: this model walks the timesteps 1000, 750, 500, 250; leave it out" in said
+    assert "--steps has no effect on the timesteps 1000, 750, 500, 250 of a few-step model; leave it out" in said
 
 
 @pytest.mark.parametrize(

@@ -83,4 +83,6 @@ def check_effect(config: SampleConfig, sampling: defaults.Sampling) -> None:
     refuse_idle(given, {"negative": sampling.guidance != 1.0}, reason)
     if sampling.timesteps is not None:
         walked = ", ".join(map(str, sampling.timesteps))
-        refuse_idle(given, {"steps": False, "solver": False}, f"has no effect: this model walks the timesteps {walked}")
+        refuse_idle(
+            given, {"steps": False, "solver": False}, f"has no effect on the timesteps {walked} of a few-step model"
+        )

@@ -254,9 +254,10 @@ def test_with_offload_the_encoders_are_gone_before_the_transformer_is_loaded(
     of_pictures, picture, tmp_path, monkeypatch
 ):
     """One part after the other, and the same video as with all of them at once."""
-    from bdiff.run import models
+    from bdiff.run import source
+    from bdiff_core.checkpoint import Checkpoint
 
-    alive, seen, load_transformer = [], [], models.load_transformer
+    alive, seen, load_transformer = [], [], Checkpoint.load
 
     def watched(load):
         def watching(*args, **kwargs):
@@ -270,9 +271,9 @@ def test_with_offload_the_encoders_are_gone_before_the_transformer_is_loaded(
         seen.append([ref() is not None for ref in alive])
         return load_transformer(*args, **kwargs)
 
-    monkeypatch.setattr(models.UMT5TextEncoder, "load", watched(models.UMT5TextEncoder.load))
-    monkeypatch.setattr(models, "load_image_encoder", watched(models.load_image_encoder))
-    monkeypatch.setattr(models, "load_transformer", see)
+    monkeypatch.setattr(source.UMT5TextEncoder, "load", watched(source.UMT5TextEncoder.load))
+    monkeypatch.setattr(source, "load_image_encoder", watched(source.load_image_encoder))
+    monkeypatch.setattr(Checkpoint, "load", see)
     board, films = Storyboard.from_prompts(["a cat at sea"]), {}
     for offload in (None, False):
         config = SampleConfig(

@@ -21,7 +21,7 @@ class SampleConfig:
     out: Path = defaults.OUT
     """Folder for the video and everything about it; it must not exist, or be empty."""
     model: Path = defaults.WEIGHTS
-    """Folder of the model, see `bdiff.run.models`."""
+    """Folder of the model, see `bdiff.run.surroundings`."""
     parts: Parts = field(default_factory=Parts)
     """What is taken from elsewhere than `model`."""
     preset: str | None = None

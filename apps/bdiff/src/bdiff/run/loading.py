@@ -13,8 +13,9 @@ from torch import Tensor
 from bdiff import defaults
 from bdiff.run.config import SampleConfig
 from bdiff.run.inputs import given_chunks, given_picture
-from bdiff.run.models import Autoencoder, Source, load_model
+from bdiff.run.models import Autoencoder
 from bdiff.run.offload import OnDemand, give_back
+from bdiff.run.source import Source, load_model
 from bdiff.run.spec import RunSpec
 from bdiff.run.specify import make_spec
 from bdiff_core import ChunkCondition, ChunkDiT, ModelConfig, Storyboard, TextEncoder, plan_chunks

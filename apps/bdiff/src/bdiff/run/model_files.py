@@ -6,13 +6,23 @@ from pathlib import Path
 from bdiff.files import sha256
 from bdiff_core.files import visible
 
-_SUBFOLDERS = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler", "image_encoder", "image_processor")
+_SUBFOLDERS = (
+    "google/umt5-xxl",
+    "transformer",
+    "vae",
+    "text_encoder",
+    "tokenizer",
+    "scheduler",
+    "image_encoder",
+    "image_processor",
+)
 
 
 def digests(model: Path) -> dict[str, str]:
     """SHA-256 of every file of a model folder, by its path in the folder."""
     found = [
         *visible(model, "*.safetensors"),
+        *visible(model, "*.pth"),
         *visible(model, "*.json"),
         *(path for folder in _SUBFOLDERS for path in visible(model / folder)),
     ]

@@ -12,10 +12,12 @@ import torch
 
 from bdiff import defaults
 from bdiff.presets import find_preset
-from bdiff.run.models import Source, is_pipeline
+from bdiff.run.source import Source
 from bdiff.run.spec import RunSpec
+from bdiff.run.surroundings import layout
 from bdiff_core import ModelConfig, costs
 from bdiff_core.files import visible, weight_kind
+from bdiff_core.wan.original import TEXT_FILES, VAE_FILES, find_original
 
 _STRIDE = 8  # pixels of a latent, in every family that is read
 _OTHER = 0.4e9
@@ -191,7 +193,16 @@ def _other_weights(folder: Path, dtype: torch.dtype) -> dict[str, int]:
     Raises:
         ValueError: If one of them holds no weights.
     """
-    if not is_pipeline(folder):
+    if layout(folder) == "wan":
+        sizes = {"autoencoder": VAE_FILES, "text encoder": TEXT_FILES}
+        found = {name: find_original(folder, names) for name, names in sizes.items()}
+        # stored in 4 and in 2 bytes a number
+        stored = {"autoencoder": 4, "text encoder": 2}
+        return {
+            name: 0 if file is None else dtype.itemsize * file.stat().st_size // stored[name]
+            for name, file in found.items()
+        }
+    if layout(folder) == "own":
         files = visible(folder, "*.safetensors")
         for file in files:
             weight_kind(file)

@@ -8,8 +8,9 @@ from bdiff.run.config import SampleConfig
 from bdiff.run.inputs import check_picture, given_video, noted_picture
 from bdiff.run.lengths import storyboard_prompts
 from bdiff.run.model_files import digests
-from bdiff.run.models import Source, is_pipeline
+from bdiff.run.source import Source
 from bdiff.run.spec import ChunkSpec, RunSpec
+from bdiff.run.surroundings import layout
 from bdiff_core.attention import choose_attention
 from bdiff_core.storyboard import check_prompt
 
@@ -55,7 +56,7 @@ def make_spec(config: SampleConfig) -> RunSpec:
         init_video=video,
         device=config.device,
         dtype=config.dtype,
-        offload=is_pipeline(config.model) if config.offload is None else config.offload,
+        offload=layout(config.model) != "own" if config.offload is None else config.offload,
         attention=choose_attention(config.attention, device=torch.device(config.device), dtype=source.dtype),
     )
 

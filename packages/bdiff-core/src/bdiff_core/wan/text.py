@@ -69,6 +69,11 @@ class UMT5TextEncoder:
         check_module(encoder, found, Path(path_or_repo, "text_encoder"))
         return cls(encoder.to(device), tokenizer, text_length=text_length)
 
+    def save(self, folder: Path) -> None:
+        """Write ``text_encoder`` and ``tokenizer`` into the folder of a pipeline."""
+        self._encoder.save_pretrained(str(folder / "text_encoder"))
+        self._tokenizer.save_pretrained(str(folder / "tokenizer"))
+
     @property
     def width(self) -> int:
         """Channels of token states and embeddings."""

@@ -92,6 +92,10 @@ class WanVAE:
         check_module(vae, found, path_or_repo)
         return cls(vae.to(device), tiling=tiling)
 
+    def save(self, folder: Path) -> None:
+        """Write the autoencoder as diffusers does."""
+        self._vae.save_pretrained(str(folder))
+
     @property
     def latent_channels(self) -> int:
         """Channels of a latent frame."""

@@ -18,8 +18,19 @@ TOOLS = nox.project.load_toml("pyproject.toml")["dependency-groups"]
 PIP_OPTIONS = ("--no-compile", "--constraint=constraints.txt")  # torch has thousands of modules that no test imports
 # `test` runs two lanes side by side; they share the workspace environment. The first is the longer one.
 LANES = (
-    "integration,studies",
-    ",".join(("lint", "types", "imports", *(f"tests({package})" for package in PACKAGES), "build", "examples", "docs")),
+    "integration",
+    ",".join(
+        (
+            "lint",
+            "types",
+            "imports",
+            *(f"tests({package})" for package in PACKAGES),
+            "build",
+            "examples",
+            "docs",
+            "studies",
+        )
+    ),
 )
 
 # Containers often forbid it, and then each of the hundreds of processes of a run compiles 15 s of imports anew.

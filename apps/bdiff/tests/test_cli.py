@@ -58,7 +58,7 @@ def test_the_version_is_told(capsys):
         (["--seconds", "long"], "'--seconds': 'long' is not a number"),
         (["--guidance", "inf"], "'--guidance': inf is not in the range"),
         (["--seed", "-1"], "'--seed': -1 is not in the range"),
-        (["--policy", "best"], "'best' is not one of 'semantic', 'rolling'"),
+        (["--policy", "best"], "policy is 'best'; expected one of semantic, rolling"),
         (["--dtype", "int8"], "'int8' is not one of 'float32'"),
         (["--device", "abacus"], "device 'abacus' cannot be used"),
         (["--colour", "red"], "No such option '--colour'"),

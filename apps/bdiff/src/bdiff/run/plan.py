@@ -17,7 +17,7 @@ from bdiff.run.spec import RunSpec
 from bdiff.run.surroundings import layout
 from bdiff_core import ModelConfig, costs
 from bdiff_core.files import visible, weight_kind
-from bdiff_core.wan.original import TEXT_FILES, VAE_FILES, find_original
+from bdiff_core.wan import stored_numbers
 
 _STRIDE = 8  # pixels of a latent, in every family that is read
 _OTHER = 0.4e9
@@ -194,13 +194,10 @@ def _other_weights(folder: Path, dtype: torch.dtype) -> dict[str, int]:
         ValueError: If one of them holds no weights.
     """
     if layout(folder) == "wan":
-        sizes = {"autoencoder": VAE_FILES, "text encoder": TEXT_FILES}
-        found = {name: find_original(folder, names) for name, names in sizes.items()}
-        # stored in 4 and in 2 bytes a number
-        stored = {"autoencoder": 4, "text encoder": 2}
+        numbers = stored_numbers(folder)
         return {
-            name: 0 if file is None else dtype.itemsize * file.stat().st_size // stored[name]
-            for name, file in found.items()
+            "autoencoder": dtype.itemsize * numbers["vae"],
+            "text encoder": dtype.itemsize * numbers["text_encoder"],
         }
     if layout(folder) == "own":
         files = visible(folder, "*.safetensors")

@@ -4,7 +4,7 @@ They are those of diffusers and transformers, which are imported when a part is 
 """
 
 from bdiff_core.wan.image import ImageCondition, image_condition, load_image_encoder
-from bdiff_core.wan.original import is_original, load_original_text_encoder, load_original_vae
+from bdiff_core.wan.original import is_original, load_original_text_encoder, load_original_vae, stored_numbers
 from bdiff_core.wan.text import UMT5TextEncoder, clean_prompt
 from bdiff_core.wan.vae import Tiling, WanVAE
 
@@ -19,4 +19,5 @@ __all__ = [
     "load_image_encoder",
     "load_original_text_encoder",
     "load_original_vae",
+    "stored_numbers",
 ]

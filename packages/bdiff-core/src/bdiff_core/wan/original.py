@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from bdiff_core.checkpoint.tensors import read_pickle
 from bdiff_core.errors import first_line
@@ -54,6 +54,13 @@ def is_original(folder: Path) -> bool:
     if (folder / "model_index.json").is_file():
         return False
     return any(find_original(folder, names) is not None for names in (VAE_FILES, TEXT_FILES))
+
+
+def stored_numbers(folder: Path) -> dict[str, int]:
+    """About how many numbers the published files of a folder hold: 4 bytes each in the autoencoder, 2 in the text."""
+    found = {"vae": (VAE_FILES, 4), "text_encoder": (TEXT_FILES, 2)}
+    files = {part: (find_original(folder, names), size) for part, (names, size) in found.items()}
+    return {part: 0 if file is None else file.stat().st_size // size for part, (file, size) in files.items()}
 
 
 def load_original_vae(
@@ -191,8 +198,8 @@ def _tensors(file: Path) -> dict[str, Tensor]:
 
 
 def _filled(
-    module: nn.Module, weights: Mapping[str, Tensor], file: Path, *, dtype: torch.dtype, device: torch.device | str
-) -> nn.Module:
+    module: Any, weights: Mapping[str, Tensor], file: Path, *, dtype: torch.dtype, device: torch.device | str
+) -> Any:
     """A module on the meta device with these weights, each converted once."""
     expected = {name: tuple(parameter.shape) for name, parameter in module.state_dict().items()}
     missing = sorted(set(expected) - set(weights))

@@ -398,6 +398,8 @@ def test_a_pipeline_of_fastvideo_is_one_of_chunks(wan, tmp_path, capsys):
         main(["sample", "--model", str(folder), "--prompt", "a fox", "--seconds", "1", *options])
     assert (stopped.value.code, "expect worse videos" in capsys.readouterr().err) == (0, False)
     assert json.loads((tmp_path / "run" / "run.json").read_text())["sampling"]["mode"] == "cached"
+    (folder / "sampling.json").unlink()  # then the class says that it is one of Self-Forcing
+    assert source.preset() == "self-forcing"
 
 
 def test_the_overlap_mode_goes_on_from_a_video(skyreels, clip, tmp_path, capsys):

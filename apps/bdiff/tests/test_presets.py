@@ -12,8 +12,9 @@ import torch
 from bdiff.cli.main import main
 from bdiff.presets import PRESETS, recognised
 from bdiff.run import RunState
-from bdiff_core import load_transformer
+from bdiff_core import ChunkCondition, Scheduled, load_transformer
 from bdiff_core.checkpoint.names import split
+from bdiff_core.samplers import generate_overlap
 from noisesched import NoiseStream
 
 diffusers = pytest.importorskip("diffusers", reason="pipelines are those of diffusers")
@@ -212,6 +213,42 @@ def test_a_wrong_setting_gives_other_latents(wrong, reference, parts, pipeline, 
     file, model = checkpoint
     found = sampled(pipeline, tmp_path / "run", "--transformer", file, "--preset", "longlive", *wrong)
     assert off(found, expected(reference, parts, model, PUBLISHED["longlive"]), last=6) > 3e-3
+
+
+def whole_video(made, noise):
+    return diffusers.WanPipeline(**made)(
+        PROMPTS[0], negative_prompt="", height=HEIGHT, width=WIDTH, num_frames=81, num_inference_steps=50,
+        guidance_scale=5.0, latents=noise, output_type="latent",
+    )  # fmt: skip
+
+
+def test_wan_is_sampled_as_its_own_code_does(parts, pipeline, tmp_path):
+    found = sampled(pipeline, tmp_path / "run", "--preset", "wan2.1", prompts=PROMPTS[:1])
+    noise = NoiseStream((4, HEIGHT // 8, WIDTH // 8), 21, seed=SEED, base="fresh").chunk(0).transpose(0, 1)[None]
+    scheduler = diffusers.UniPCMultistepScheduler.from_config(parts["scheduler"].config, flow_shift=5.0)
+    assert off(found, whole_video(parts | {"scheduler": scheduler}, noise).frames[0].double()) < 1e-3
+    assert off(found, whole_video(parts, noise).frames[0].double()) > 3e-3  # its own shift of 3
+
+
+def test_skyreels_is_sampled_in_windows_of_its_own(parts, tmp_path):
+    torch.manual_seed(0)
+    sizes = {"num_attention_heads": 2, "attention_head_dim": 12, "in_channels": 4, "out_channels": 4, "text_dim": 16,
+             "freq_dim": 16, "ffn_dim": 24, "num_layers": 2}  # fmt: skip
+    made = parts | {"transformer": shaken(diffusers.SkyReelsV2Transformer3DModel(**sizes))}
+    diffusers.SkyReelsV2DiffusionForcingPipeline(**made).save_pretrained(tmp_path / "model")
+    found = sampled(tmp_path / "model", tmp_path / "run", "--preset", "skyreels-v2-df", prompts=PROMPTS[:1])
+    scheduler = diffusers.UniPCMultistepScheduler.from_config(parts["scheduler"].config, flow_shift=8.0)
+    noise = NoiseStream((4, HEIGHT // 8, WIDTH // 8), 5, seed=SEED, base="fresh")
+    text, negative = (states(parts, prompt).float() for prompt in (PROMPTS[0], ""))
+    pad = torch.nn.functional.pad(negative, (0, 0, 0, len(text) - len(negative)))
+    chunk = ChunkCondition(index=0, text=text, negative=pad, embedding=text.mean(0))
+    solver = Scheduled(scheduler)
+    with torch.no_grad():  # which gives the latents of diffusers' own pipeline, see the tests of bdiff-core
+        (wanted,) = generate_overlap(
+            load_transformer(tmp_path / "model"), [chunk], noise=noise, grid=solver.grid(50), solver=solver,
+            guidance=6.0, window=5, overlap=1,
+        )  # fmt: skip
+    assert off(found, wanted.latents[0].double()) < 1e-3
 
 
 def test_every_preset_that_runs_chunk_by_chunk_is_tested():

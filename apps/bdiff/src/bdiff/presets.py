@@ -158,9 +158,9 @@ PRESETS: Mapping[str, Preset] = {
     "wan2.1": Preset(
         source="Wan-AI/Wan2.1-T2V-{1.3B,14B} and -Diffusers",
         names=r"(?<!sf)wan2\.?1",
-        settings=_MANY_STEPS | {"mode": "whole", "latent_frames": 21, "shift": 3.0, "guidance": 5.0},
+        settings=_MANY_STEPS | {"mode": "whole", "latent_frames": 21, "shift": 5.0, "guidance": 5.0},
         trained_frames=21,
-        note="One chunk is the whole video of 81 frames.",
+        note="One chunk is the whole video of 81 frames. Pipelines of diffusers come with shift 3.",
     ),
 }
 """Presets by name."""
@@ -175,6 +175,10 @@ def find_preset(name: str) -> Preset:
     if name not in PRESETS:
         raise ValueError(f"preset is {name!r}; expected one of {', '.join(PRESETS)}")
     return PRESETS[name]
+
+
+CLASSES: Mapping[str, str] = {"CausalWanTransformer3DModel": "self-forcing"}
+"""Presets by the class that the `config.json` of a transformer names: FastVideo's folders of Self-Forcing."""
 
 
 def recognised(path: str) -> str | None:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from bdiff.defaults import Sampling
-from bdiff.presets import PRESETS, find_preset, recognised
+from bdiff.presets import CLASSES, PRESETS, find_preset, recognised
 from bdiff.run.models import Autoencoder, ImageEncoder, Model
 from bdiff.run.parts import Parts
 from bdiff.run.surroundings import (
@@ -21,6 +21,7 @@ from bdiff.run.surroundings import (
 )
 from bdiff_core import ChunkDiT, ModelConfig, SentenceTextEncoder, load_vae
 from bdiff_core.checkpoint import Checkpoint, open_checkpoint
+from bdiff_core.files import read_json
 from bdiff_core.wan import UMT5TextEncoder, load_image_encoder
 
 _PARTS = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
@@ -79,7 +80,7 @@ class Source:
         told = (self.folder / "sampling.json").is_file() and given is None
         if told or (given is None and layout(self.folder) == "own") or self.config.native_mode != "cached":
             return None
-        found = recognised(given or str(self.folder.resolve()))
+        found = recognised(given or str(self.folder.resolve())) or self._recognised_by_class()
         if found is None:
             raise ValueError(
                 f"{given or self.folder} makes videos chunk by chunk and does not say how it is sampled; give "
@@ -165,6 +166,12 @@ class Source:
             raise ValueError(
                 f"{self.folder} has two transformers, as Wan 2.2 does; expected a pipeline of Wan 2.1 or SkyReels-V2"
             )
+
+    def _recognised_by_class(self) -> str | None:
+        """The preset of the class that the transformer's config.json names."""
+        place = self.checkpoint.path
+        file = (place if place.is_dir() else place.parent) / "config.json"
+        return CLASSES.get(str(read_json(file).get("_class_name"))) if file.is_file() else None
 
     @property
     def _where(self) -> dict[str, Any]:

@@ -115,6 +115,14 @@ def test_a_plan_counts_its_parts(original, capsys):
     assert plan["trained_frames"] == 21
 
 
+@pytest.mark.parametrize("option", ["--vae", "--text-encoder"])
+def test_a_part_that_is_not_there_is_named_at_once(option, original, tmp_path, capsys):
+    arguments = ["sample", "--model", original, "--prompt", "a fox", "--out", tmp_path / "run", option, "nowhere.pth"]
+    said = run(capsys, *arguments, code=2)
+    assert f"{option} is 'nowhere.pth', which is not there; expected a folder or a file, or a repository" in said
+    assert not (tmp_path / "run").exists()
+
+
 def test_what_is_missing_is_named(original, tmp_path, capsys):
     folder = tmp_path / "part"
     folder.mkdir()

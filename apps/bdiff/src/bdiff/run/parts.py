@@ -1,5 +1,6 @@
 """Files that take the place of parts of a model's folder."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,9 @@ from pathlib import Path
 from bdiff.files import sha256
 from bdiff.run.lora_option import parse_loras
 from bdiff_core.checkpoint import open_checkpoint
+
+
+_REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,8 +41,15 @@ class Parts:
         """The parts as a command names them, with absolute paths for what is on disk.
 
         Raises:
-            ValueError: If a LoRA is no path with a strength, or is given twice.
+            ValueError: If a LoRA is no path with a strength, or is given twice, or what surrounds the transformer is
+                neither there nor named like a repository of the hub.
         """
+        for option, path in (("--vae", vae), ("--text-encoder", text_encoder)):
+            if path is not None and not Path(path).exists() and not _REPOSITORY.fullmatch(path):
+                raise ValueError(
+                    f"{option} is {path!r}, which is not there; expected a folder or a file, or a repository of the hub "
+                    "(owner/name)"
+                )
         loras_found = tuple(f"{_absolute(str(path))}@{strength:g}" for path, strength in parse_loras(loras).items())
         return cls(
             transformer=_absolute(transformer), entry=entry, loras=loras_found, vae=_absolute(vae),

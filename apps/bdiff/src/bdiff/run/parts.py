@@ -9,7 +9,6 @@ from bdiff.files import sha256
 from bdiff.run.lora_option import parse_loras
 from bdiff_core.checkpoint import open_checkpoint
 
-
 _REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
 
@@ -47,8 +46,8 @@ class Parts:
         for option, path in (("--vae", vae), ("--text-encoder", text_encoder)):
             if path is not None and not Path(path).exists() and not _REPOSITORY.fullmatch(path):
                 raise ValueError(
-                    f"{option} is {path!r}, which is not there; expected a folder or a file, or a repository of the hub "
-                    "(owner/name)"
+                    f"{option} is {path!r}, which is not there; expected a folder or a file, or a repository of "
+                    "the hub (owner/name)"
                 )
         loras_found = tuple(f"{_absolute(str(path))}@{strength:g}" for path, strength in parse_loras(loras).items())
         return cls(
